@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from stockyard.model.branch import BranchRecord, MemoryModule
 from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
@@ -103,6 +104,31 @@ def full_host() -> HostRecord:
         size=Size(1, 2, 3),
         template_size=Size(1, 2, 3),
         max_size=Size(4, 5, 6),
+        branch=UUID,
+    )
+
+
+def full_branch() -> BranchRecord:
+    """Return a branch every field of which is in use."""
+    host, template = host_record(), template_record()
+    return BranchRecord(
+        owner=host.owner,
+        tenant=host.tenant,
+        name=host.name,
+        uuid=UUID,
+        parent=host.uuid,
+        template=host.template,
+        generation=host.generation,
+        image=template.image,
+        hardware=template.hardware,
+        phase="frozen",
+        created=1.0,
+        mac=host.mac,
+        max_memory_mib=4096,
+        added_vcpus=1,
+        modules=(MemoryModule(1, 128, 0x108000000, 2),),
+        checksums={"ram": "ab" * 32, "stamp:ram": "1024:17"},
+        pause_ms=28.5,
     )
 
 

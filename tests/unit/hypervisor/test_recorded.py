@@ -3,8 +3,9 @@
 """Records as each version of stockyard wrote them, on each hypervisor: all of them are read.
 
 ``recorded/schema-1.json`` was written by commit b376502, the last one before records had a schema;
-``recorded/schema-2.json`` by the first commit with schema 2. A new schema adds a file and changes
-none.
+``recorded/schema-2.json`` by the first commit with schema 2. ``recorded/schema-3.json`` has the
+records of schema 2 as the first commit with schema 3 encoded them, with a child and branches. A new
+schema adds a file and changes none.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ def texts(schema: int) -> Iterator[str]:
     memory, vsphere = RECORDED[schema]["memory"], RECORDED[schema]["vsphere"]
     yield from memory["machines"]
     yield from memory["pools"]
+    yield from memory.get("branches", ())
     yield from (json.loads(note)["record"] for note in (*memory["volumes"], *memory["notes"]))
-    yield from (str(parse(xml).text) for xml in RECORDED[schema]["libvirt"]["metadata"])
+    libvirt = RECORDED[schema]["libvirt"]
+    for xml in (*libvirt["metadata"], *libvirt.get("branches", ())):
+        yield str(parse(xml).text)
     yield from (value.removeprefix("1 ") for value in vsphere["machines"])
     for key, value in vsphere["register"].items():
         if key.startswith(reservations.VOLUME):
@@ -63,6 +67,8 @@ def decoded(text: str) -> records.StoredRecord:
     kind = json.loads(text).get("kind", "pool")
     if kind == "pool":
         return records.decode_pool(text)
+    if kind == "branch":
+        return records.decode_branch(text)
     return records.decode_volume(text) if kind == "volume" else records.decode(text)
 
 
@@ -80,12 +86,16 @@ def test_recorded_record_is_read_with_every_field(schema: int) -> None:
             key: value for key, value in codec.to_dict(record).items() if key in fields
         } == fields
         kinds.append(record.kind)
-    assert {kind: kinds.count(kind) for kind in ("host", "template", "volume", "pool")} == {
+    assert {
+        kind: kinds.count(kind) for kind in ("host", "template", "volume", "pool", "branch")
+    } == {
         # On each of three hypervisors, with the notes of owners and a reservation.
         "host": 13,
         "template": 7,
         "volume": 6,
         "pool": 4,
+        # Schema 3 added branches, which two hypervisors have.
+        "branch": 0 if schema < 3 else 2,
     }
 
 
@@ -174,6 +184,12 @@ def test_recorded_host_has_the_sizes_and_the_lease_that_it_had(schema: int) -> N
     assert leased.lease
     assert leased.lease.holder == "job 17, größe"
     assert leased.identity
+
+
+def test_recorded_child_names_its_branch() -> None:
+    hosts = [record for text in texts(3) if isinstance(record := decoded(text), HostRecord)]
+    (branch,) = {record.uuid for text in texts(3) if (record := decoded(text)).kind == "branch"}
+    assert {(host.name, host.branch) for host in hosts if host.branch} == {("ci-2", branch)}
 
 
 def test_record_of_a_newer_version_is_an_unreadable_object_everywhere(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.helpers.record_strategies import (
     HOSTS,
     TEMPLATES,
     VOLUMES,
+    full_branch,
     full_host,
     full_pool,
     full_template,
@@ -46,7 +47,11 @@ SEVERAL_LINES = {"mode_reason"}
 
 def decoded(data: dict[str, Any]) -> Any:
     """Return the record that plain data holds."""
-    decode = {"volume": records.decode_volume, "pool": records.decode_pool}
+    decode = {
+        "volume": records.decode_volume,
+        "pool": records.decode_pool,
+        "branch": records.decode_branch,
+    }
     return decode.get(data.get("kind", ""), records.decode)(json.dumps(data))
 
 
@@ -58,7 +63,10 @@ def fields_of(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in ("kind", "schema")}
 
 
-FULL = [plain(full_host()), plain(full_template()), plain(full_volume()), plain(full_pool())]
+FULL = [
+    plain(record)
+    for record in (full_host(), full_template(), full_volume(), full_pool(), full_branch())
+]
 
 
 def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:

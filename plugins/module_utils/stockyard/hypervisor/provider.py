@@ -19,6 +19,7 @@ from ..model.observation import Observation, R, Record, SweepResult
 from ..model.recipe import Recipe
 from ..model.size import Size
 from ..model.template import TemplateRecord
+from .branch_store import BranchStore
 from .capabilities import Capabilities
 from .facts import MachineFacts
 from .guest_clock import GuestClock
@@ -53,6 +54,10 @@ class Provider(Protocol):
     site: str
     capabilities: Capabilities
     guest_clock: GuestClock | None
+
+    @property
+    def branches(self) -> BranchStore | None:
+        """Return the store of its branches; ``None`` if hosts cannot be branched there."""
 
     @property
     def pools(self) -> PoolStore:

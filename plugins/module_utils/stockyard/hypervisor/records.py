@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records as text: the form in which a hypervisor stores hosts, templates, volumes and pools.
+"""Records as text: the form in which a hypervisor stores hosts, templates, volumes, pools and
+branches.
 
 The text carries the number of its schema. A record of an earlier schema is converted when it is
 read, and stored in the present schema when it changes next. A record of a later schema is never
@@ -19,18 +20,19 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from ..errors import InvalidInput
 from ..model import codec, naming, untrusted
+from ..model.branch import BranchRecord
 from ..model.host import HostRecord
 from ..model.observation import Record
 from ..model.pool import PoolRecord
 from ..model.template import TemplateRecord
 from ..model.volume import VolumeRecord
 
-StoredRecord: TypeAlias = "HostRecord | TemplateRecord | VolumeRecord | PoolRecord"
-S = TypeVar("S", bound="HostRecord | TemplateRecord | VolumeRecord | PoolRecord")
+StoredRecord: TypeAlias = "HostRecord | TemplateRecord | VolumeRecord | PoolRecord | BranchRecord"
+S = TypeVar("S", bound="StoredRecord")
 Fields: TypeAlias = dict[str, Any]
 
 # The schema that this version writes. Records without a number have schema 1.
-SCHEMA = 2
+SCHEMA = 3
 SCHEMA_MAX = 1 << 31
 
 
@@ -61,6 +63,14 @@ def decode_pool(text: str | bytes) -> PoolRecord:
     :raises InvalidInput: if the text is not a complete record of a pool.
     """
     return _decode(text, (PoolRecord,))
+
+
+def decode_branch(text: str | bytes) -> BranchRecord:
+    """Return a branch from a line of JSON.
+
+    :raises InvalidInput: if the text is not a complete record of a branch.
+    """
+    return _decode(text, (BranchRecord,))
 
 
 def _decode(text: str | bytes, types: tuple[type[S], ...]) -> S:
@@ -111,4 +121,6 @@ def _volume_2(data: Fields) -> Fields:
 # change need none.
 CONVERSIONS: dict[int, dict[str, Callable[[Fields], Fields]]] = {
     1: {"host": _host_2, "volume": _volume_2},
+    # Schema 3 added the branch of a host, and branches.
+    2: {},
 }

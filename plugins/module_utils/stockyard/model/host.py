@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InvalidInput
 from . import naming, network
+from .codec import SPARSE
 from .lease import Lease
 from .size import Size
 from .volume import VolumeUse, check_uses
@@ -202,6 +203,7 @@ class HostRecord:
     :param encrypted: whether its volumes are encrypted.
     :param resize_mode: the directions in which its size can change while it runs: ``both``, or only
         ``up``.
+    :param branch: the uuid of the branch that it was forked from; empty for a fork of a template.
     """
 
     owner: str
@@ -229,6 +231,7 @@ class HostRecord:
     max_size: Size = field(default_factory=Size)
     encrypted: bool = False
     resize_mode: str = BOTH
+    branch: str = field(default="", metadata=SPARSE)
 
     kind = "host"
 
@@ -254,6 +257,8 @@ class HostRecord:
             naming.moment(attribute, getattr(self, attribute))
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         naming.choice("resize_mode", self.resize_mode, (BOTH, UP))
+        if self.branch:
+            naming.identifier(self.branch)
 
     @property
     def ssh_port(self) -> int:

@@ -23,15 +23,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard.errors import InvalidInput
-from stockyard.hypervisor.records import decode
+from stockyard.hypervisor.records import decode, decode_branch
+from stockyard.model.branch import BranchRecord, MemoryModule
 from stockyard.model.host import HostRecord, HostSpec
 from stockyard.model.size import Size
 from stockyard.model.template import Hardware, TemplateRecord
-from stockyard.providers.libvirt import designer
+from stockyard.providers.libvirt import designer, machine
 from stockyard.providers.libvirt.images import Image
 from stockyard.providers.libvirt.machine import Machine
 from stockyard.providers.libvirt.xml.domain import Domain
-from stockyard.providers.libvirt.xml.element import QEMU_NS, RECORD_NS, element, parse, serialize
+from stockyard.providers.libvirt.xml.element import (
+    BRANCH_NS,
+    QEMU_NS,
+    RECORD_NS,
+    element,
+    parse,
+    serialize,
+)
 from tests.helpers.record_strategies import KEYS, LINES
 from tests.helpers.samples import host_record, template_record
 
@@ -60,18 +68,46 @@ TEMPLATE = template_record(
     phase="booting",
     max_memory_mib=3072,
 )
+BRANCH = BranchRecord(
+    owner=HOST.owner,
+    tenant=HOST.tenant,
+    name=HOST.name,
+    uuid="77777777-8888-4999-8aaa-bbbbbbbbbbbb",
+    parent=HOST.uuid,
+    template=HOST.template,
+    generation=HOST.generation,
+    image="0" * 64,
+    hardware=HARDWARE,
+    phase="creating",
+    created=1.0,
+    mac=HOST.mac,
+    max_memory_mib=3072,
+    added_vcpus=1,
+    modules=(MemoryModule(0, 128, 0x100000000, 0), MemoryModule(1, 128, 0x108000000, 1)),
+)
 TCG, KVM = Machine("qemu", 4, "pc-q35-7.2"), Machine("kvm", 2, "pc-q35-7.2")
 
 
 def shapes() -> dict[str, Domain]:
     """One of every kind of domain."""
     home, frozen = STORE / "hosts" / HOST.uuid, STORE / "templates" / TEMPLATE.uuid
+    branch = STORE / "branches" / BRANCH.uuid
     return {
         "template": designer.template(TEMPLATE, Machine("qemu", 4), IMAGE, frozen),
         "tombstone": designer.frozen_domain(TEMPLATE, TCG, IMAGE, frozen),
         "cold": designer.boot_domain(HOST, HARDWARE, KVM, IMAGE, home),
         "incoming": designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
+        "child": designer.child_domain(HOST, BRANCH, KVM, IMAGE, home, branch),
         "network": designer.restore_domain(IN_NETWORK, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
+    }
+
+
+def branch_shapes() -> dict[str, Domain]:
+    """The domains of a branch."""
+    folder = STORE / "branches" / BRANCH.uuid
+    return {
+        "twin": designer.twin_domain(BRANCH, KVM, IMAGE, folder),
+        "branch": designer.branch_domain(BRANCH, KVM, IMAGE, folder),
     }
 
 
@@ -81,9 +117,11 @@ def pretty(shape: Domain) -> str:
     return serialize(root) + "\n"
 
 
-@pytest.mark.parametrize("kind", ["template", "tombstone", "cold", "incoming", "network"])
+@pytest.mark.parametrize(
+    "kind", ["template", "tombstone", "cold", "incoming", "network", "child", "twin", "branch"]
+)
 def test_a_domain_is_as_it_was_looked_at(kind: str) -> None:
-    path, made = GOLDEN / f"{kind}.xml", pretty(shapes()[kind])
+    path, made = GOLDEN / f"{kind}.xml", pretty({**shapes(), **branch_shapes()}[kind])
     if os.environ.get("STOCKYARD_WRITE_GOLDEN"):
         path.write_text(made)
     assert made == path.read_text()
@@ -108,6 +146,7 @@ def test_the_record_is_in_the_metadata() -> None:
         TEMPLATE,
         HOST,
         HOST,
+        HOST,
         IN_NETWORK,
     ]
 
@@ -128,8 +167,54 @@ def test_a_host_keeps_its_machine_between_fork_and_boot() -> None:
         made["incoming"],
         designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE / "hosts" / HOST.uuid),
     )
-    assert fork.arguments[: len(boot.arguments)] == boot.arguments
+    assert boot.arguments[-4:] == (
+        "-object",
+        "memory-backend-ram,id=ram0,size=1536M",
+        "-machine",
+        "memory-backend=ram0",
+    )
+    common = boot.arguments[:-4]
+    assert fork.arguments[: len(common)] == common
+    assert "memory-backend=ram0" in fork.arguments
     assert serialize(boot.xml()) == serialize(replace(fork, arguments=boot.arguments).xml())
+
+
+def test_a_branch_has_a_record_that_no_observation_of_hosts_contains() -> None:
+    for shape in branch_shapes().values():
+        metadata = parse(serialize(shape.xml())).find("./metadata")
+        assert metadata is not None
+        assert [child.tag for child in metadata] == [f"{{{BRANCH_NS}}}record"]
+        assert decode_branch(metadata[0].text or "") == BRANCH
+
+
+def test_a_twin_has_the_devices_of_its_parent_and_no_connection() -> None:
+    twin, host = branch_shapes()["twin"], shapes()["cold"]
+    assert [type(device) for device in twin.devices] == [type(device) for device in host.devices]
+    assert not any("hostfwd" in argument for argument in twin.arguments)
+    assert not any("share=off" in argument for argument in twin.arguments)
+    disk = parse(serialize(twin.xml())).find("./devices/disk/source")
+    assert disk is not None
+    assert disk.get("file", "").endswith("/scratch.qcow2")
+
+
+def test_a_child_starts_as_its_parent_and_gets_what_its_parent_got() -> None:
+    child, twin, defined = shapes()["child"], branch_shapes()["twin"], branch_shapes()["branch"]
+    assert [(shape.vcpus, shape.added_vcpus) for shape in (child, twin, defined)] == [
+        (2, 1),
+        (2, 1),
+        (2, 0),
+    ]
+    for shape in (child, twin, defined):
+        assert machine.frozen(serialize(shape.xml())) == KVM
+
+
+def test_a_child_maps_the_memory_of_its_branch_privately() -> None:
+    arguments_of_child = shapes()["child"].arguments
+    files = [argument for argument in arguments_of_child if "mem-path" in argument]
+    assert [argument.rpartition("mem-path=")[2] for argument in files] == [
+        f"/store/branches/{BRANCH.uuid}/{name},share=off" for name in ("ram", "ram-0", "ram-1")
+    ]
+    assert arguments_of_child[-2:] == ("-incoming", "defer")
 
 
 def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
@@ -159,7 +244,7 @@ def test_an_emulated_machine_has_all_processors_and_its_guest_uses_those_of_the_
     domains = {kind: parse(serialize(shape.xml())) for kind, shape in shapes().items()}
     plugged_in = {kind: root.find("./vcpu") for kind, root in domains.items()}
     assert {kind: vcpu.get("current") for kind, vcpu in plugged_in.items() if vcpu is not None} == {
-        kind: "2" if kind == "cold" else "4" for kind in domains
+        kind: {"cold": "2", "child": "3"}.get(kind, "4") for kind in domains
     }
     assert {kind for kind, root in domains.items() if "maxcpus=2" in _cmdline(root)} == {
         "template",

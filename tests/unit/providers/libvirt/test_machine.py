@@ -11,10 +11,30 @@ from stockyard.providers.libvirt import machine
 from stockyard.providers.libvirt.machine import Machine
 
 
+def processors(*hotpluggable: str) -> str:
+    """Return the processors of a running machine; those that are not plugged in are ``-``."""
+    rows = "".join(
+        f"<vcpu id='{number}' enabled='{'no' if value == '-' else 'yes'}' "
+        f"hotpluggable='{'yes' if value == '-' else value}'/>"
+        for number, value in enumerate(hotpluggable)
+    )
+    enabled = sum(value != "-" for value in hotpluggable)
+    return f"<vcpu current='{enabled}'>4</vcpu><vcpus>{rows}</vcpus>"
+
+
 @pytest.mark.parametrize(
-    ("vcpu", "count"), [("<vcpu current='2'>4</vcpu>", 2), ("<vcpu>4</vcpu>", 4)]
+    ("vcpu", "count"),
+    [
+        ("<vcpu current='2'>4</vcpu>", 2),
+        ("<vcpu>4</vcpu>", 4),
+        (processors("no", "yes", "-", "-"), 1),
+        (processors("no", "no", "yes", "yes"), 2),
+        (processors("no", "no", "-", "-"), 2),
+    ],
 )
-def test_a_fork_has_the_processors_of_its_template_plugged_in(vcpu: str, count: int) -> None:
+def test_a_fork_has_the_processors_plugged_in_that_its_origin_was_started_with(
+    vcpu: str, count: int
+) -> None:
     text = f"<domain type='qemu'>{vcpu}<os><type machine='pc-q35-7.2'>hvm</type></os></domain>"
     assert machine.frozen(text) == Machine("qemu", count, "pc-q35-7.2")
 

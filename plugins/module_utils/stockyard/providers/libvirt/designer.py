@@ -10,16 +10,25 @@ from pathlib import Path
 
 from ...guest.agent.wire import PORT_NAME
 from ...hypervisor.records import encode
+from ...model.branch import BranchRecord
 from ...model.host import HostRecord
 from ...model.observation import Record
 from ...model.template import Hardware, TemplateRecord
 from ...planning.resize import SLOTS
 from . import network
+from .grow import BACKEND, DIMM
 from .images import Image
 from .machine import Machine
 from .xml.devices import Channel, Console, Controller, Disk, Random
-from .xml.domain import Domain
+from .xml.domain import Device, Domain
+from .xml.element import BRANCH_NS
 
+# QEMU's name of a machine's RAM; memory streams contain it.
+RAM = "ram0"
+USE_RAM = ("-machine", f"memory-backend={RAM}")
+INCOMING = ("-incoming", "defer")
+# The disk of a twin.
+SCRATCH = "scratch.qcow2"
 # Memory that is plugged in goes online at once, as movable, so that it can be unplugged. By default
 # Debian 13's kernel puts it online as normal memory.
 CMDLINE = (
@@ -45,8 +54,13 @@ def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder
 def boot_domain(
     record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path
 ) -> Domain:
-    """Return the domain of a host as it is defined: it boots from its own disk."""
-    return _domain(record, hardware, machine, image, folder)
+    """Return the domain of a host as it is defined: it boots from its own disk.
+
+    Its RAM has the name that the RAM of forks has, so that a branch can take its state.
+    """
+    base = _domain(record, hardware, machine, image, folder)
+    backend = ("-object", f"memory-backend-ram,id={RAM},size={hardware.memory_mib}M")
+    return replace(base, arguments=(*base.arguments, *backend, *USE_RAM))
 
 
 def restore_domain(
@@ -56,22 +70,100 @@ def restore_domain(
 
     It waits for the template's device state and maps the template's RAM privately.
     """
-    base = boot_domain(record, hardware, machine, image, folder)
+    base = _domain(record, hardware, machine, image, folder)
+    return replace(base, arguments=base.arguments + _ram(ram, hardware, share=False) + INCOMING)
+
+
+def twin_domain(record: BranchRecord, machine: Machine, image: Image, folder: Path) -> Domain:
+    """Return the domain of a twin, which receives the memory and device state of a running host.
+
+    Its RAM is in files, which become the branch. Its disk is a scratch file: device state contains
+    no content of disks, and a twin never runs.
+    """
+    base = _branch(record, machine, image, folder, Disk(str(folder / SCRATCH), "vda"))
+    arguments = (
+        *base.arguments,
+        *_ram(folder / "ram", record.hardware, share=True),
+        *_modules(record, folder, share=True),
+        *INCOMING,
+    )
+    return replace(base, arguments=arguments, added_vcpus=record.added_vcpus)
+
+
+def branch_domain(record: BranchRecord, machine: Machine, image: Image, folder: Path) -> Domain:
+    """Return the domain of a branch as it is defined, whose files an accidental start cannot
+    change.
+    """
+    return _branch(record, machine, image, folder, replace(_disk(folder), readonly=True))
+
+
+def child_domain(
+    record: HostRecord,
+    branch: BranchRecord,
+    machine: Machine,
+    image: Image,
+    folder: Path,
+    frozen_folder: Path,
+) -> Domain:
+    """Return the domain of a host that is forked from a branch.
+
+    :param frozen_folder: the directory of the branch.
+    """
+    base = _domain(record, branch.hardware, machine, image, folder)
+    arguments = (
+        *base.arguments,
+        *_ram(frozen_folder / "ram", branch.hardware, share=False),
+        *_modules(branch, frozen_folder, share=False),
+        *INCOMING,
+    )
+    return replace(base, arguments=arguments, added_vcpus=branch.added_vcpus)
+
+
+def _branch(
+    record: BranchRecord, machine: Machine, image: Image, folder: Path, disk: Disk
+) -> Domain:
+    connection = ((), network.card(network.TWIN, record.mac))
+    slots = _slots(record.max_memory_mib, record.hardware)
+    base = _machine(record.domain, record.uuid, record.hardware, machine, image, folder, connection)
     return replace(
-        base, arguments=base.arguments + _ram(ram, hardware, share=False) + ("-incoming", "defer")
+        base,
+        record=encode(record),
+        namespace=BRANCH_NS,
+        devices=(disk, *base.devices[1:]),
+        arguments=base.arguments + slots,
     )
 
 
 def _domain(
     record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path
 ) -> Domain:
-    interfaces, arguments = network.attach(record)
-    arguments += _slots(record, hardware)
+    max_memory_mib = (
+        record.max_size.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
+    )
+    base = _machine(
+        record.domain, record.uuid, hardware, machine, image, folder, network.attach(record)
+    )
+    return replace(
+        base, record=encode(record), arguments=base.arguments + _slots(max_memory_mib, hardware)
+    )
+
+
+def _machine(
+    name: str,
+    uuid: str,
+    hardware: Hardware,
+    machine: Machine,
+    image: Image,
+    folder: Path,
+    connection: tuple[tuple[Device, ...], tuple[str, ...]],
+) -> Domain:
+    """Return the devices that templates, hosts and branches have in common, without a record."""
+    interfaces, arguments = connection
     return Domain(
         type=machine.type,
-        name=record.domain,
-        uuid=record.uuid,
-        record=encode(record),
+        name=name,
+        uuid=uuid,
+        record="",
         memory_mib=hardware.memory_mib,
         vcpus=machine.vcpus,
         max_vcpus=hardware.max_vcpus,
@@ -108,14 +200,11 @@ def _disk(folder: Path) -> Disk:
     return Disk(str(folder / "disk.qcow2"), "vda")
 
 
-def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
+def _slots(max_memory_mib: int, hardware: Hardware) -> tuple[str, ...]:
     """Return the arguments for memory that is plugged in later.
 
     libvirt cannot declare it for a machine without NUMA nodes; QEMU merges both ``-m`` options.
     """
-    max_memory_mib = (
-        record.max_size.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
-    )
     return (
         ("-m", f"slots={SLOTS},maxmem={max_memory_mib}M")
         if max_memory_mib > hardware.memory_mib
@@ -126,11 +215,28 @@ def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:
     # libvirt cannot declare a private mapping of a given file, so QEMU gets the option itself; its
     # later -machine option overrides the earlier option.
+    return ("-object", _file_backend(RAM, hardware.memory_mib, path, share=share), *USE_RAM)
+
+
+def _modules(branch: BranchRecord, folder: Path, *, share: bool) -> tuple[str, ...]:
+    """Return the arguments for the memory modules of a branch, at their places in the parent."""
+    arguments: list[str] = []
+    for module in branch.modules:
+        backend = f"{BACKEND}{module.number}"
+        file = _file_backend(backend, module.size_mib, folder / f"ram-{module.number}", share=share)
+        device = (
+            f"pc-dimm,id={DIMM}{module.number},memdev={backend},addr={module.address},"
+            f"slot={module.slot}"
+        )
+        arguments += ["-object", file, "-device", device]
+    return tuple(arguments)
+
+
+def _file_backend(name: str, size_mib: int, path: Path, *, share: bool) -> str:
     share_option = "on" if share else "off"
     # QEMU reads a comma in a value only if it is written twice.
     escaped_path = str(path).replace(",", ",,")
-    backend = (
-        f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={escaped_path},"
+    return (
+        f"memory-backend-file,id={name},size={size_mib}M,mem-path={escaped_path},"
         f"share={share_option}"
     )
-    return ("-object", backend, "-machine", "memory-backend=ram0")

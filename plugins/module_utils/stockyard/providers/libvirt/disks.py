@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from ...clock import Deadline
+from .layers import virtual_size
 from .run import run
 
 MAGIC = b"QFI\xfb"
@@ -26,6 +27,12 @@ def make(target: Path, backing: Path, mode: str, name: str, deadline: Deadline) 
         )
     else:
         overlay(target, backing, name, deadline)
+
+
+def empty(target: Path, like: Path, name: str, deadline: Deadline) -> None:
+    """Create an empty disk that is as large as another one for its guest."""
+    size = str(virtual_size(like))
+    run(["qemu-img", "create", "-q", "-f", "qcow2", str(target), size], deadline, name=name)
 
 
 def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:

@@ -52,7 +52,7 @@ class Domains:
                 machines.append((record, STATES.get(values.get("state.state"), "off")))
         return machines, unreadable
 
-    def metadata(self, domain: Any) -> str | None:
+    def metadata(self, domain: Any, namespace: str = RECORD_NS) -> str | None:
         """Return the record's text; ``None`` if the domain has no record or does not exist."""
         import libvirt
 
@@ -60,7 +60,7 @@ class Domains:
             try:
                 xml = domain.metadata(
                     libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                    RECORD_NS,
+                    namespace,
                     libvirt.VIR_DOMAIN_AFFECT_CURRENT,
                 )
             except libvirt.libvirtError as error:

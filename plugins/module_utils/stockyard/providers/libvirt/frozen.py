@@ -10,13 +10,17 @@ Size and time of change are compared each time; the checksum is computed again o
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from ...clock import Deadline
 from ...errors import ImageError
 from ...files import flush
+from ...model.branch import BranchRecord
 from ...model.template import TemplateRecord
 from ...model.template_info import TemplateSizes
 from .run import run
@@ -25,6 +29,7 @@ PARTS = ("state", "ram", "disk.qcow2")
 STAMP = "stamp:"
 # Seconds to read through a RAM file.
 DIG = 300.0
+BLOCK = 1 << 18
 
 
 def seal(folder: Path, name: str) -> dict[str, str]:
@@ -46,17 +51,56 @@ def seal(folder: Path, name: str) -> dict[str, str]:
     return checksums | {STAMP + part: _stamp(folder / part) for part in PARTS}
 
 
+def seal_branch(folder: Path, parts: Sequence[str]) -> dict[str, str]:
+    """Set the files of a branch read-only, except RAM as in :func:`seal`; return checksums and
+    stamps.
+
+    Pages without content were not written, so no holes must be punched. RAM is not flushed: after a
+    crash of the machine nothing runs that uses it.
+    """
+    for part in parts:
+        is_ram = part.startswith("ram")
+        (folder / part).chmod(0o600 if is_ram else 0o400)
+        if not is_ram:
+            flush(folder / part)
+    checksums = {part: sparse_checksum(folder / part) for part in parts}
+    return checksums | {STAMP + part: _stamp(folder / part) for part in parts}
+
+
 def problem(folder: Path, record: TemplateRecord) -> str:
     """Return the damage of a frozen template's files; empty if they are unchanged."""
-    checksums = record.checksums or {}
-    for part in PARTS:
+    return _damage(folder, record.checksums or {}, PARTS, checksum)
+
+
+def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> None:
+    """Refuse to fork from the files of a branch if they differ from the frozen ones.
+
+    :raises ImageError: with the path of the file.
+    """
+    damage = _damage(folder, record.checksums or {}, parts, sparse_checksum)
+    if damage:
+        raise ImageError(
+            f"The {record.title} is damaged.",
+            name=record.title,
+            cause=damage,
+            remedy="branch the host again",
+        )
+
+
+def _damage(
+    folder: Path,
+    checksums: dict[str, str],
+    parts: Sequence[str],
+    compute: Callable[[Path], str],
+) -> str:
+    for part in parts:
         path = folder / part
         if not path.exists():
             return f"its file {path} is missing"
         stamp = _stamp(path)
         if checksums.get(STAMP + part) in (None, stamp):
             continue
-        if checksums.get(part) != _checksum_at(path, stamp):
+        if checksums.get(part) != _checksum_at(compute, path, stamp):
             return f"its file {path} was changed after it was frozen (the checksum differs)"
     return ""
 
@@ -99,12 +143,36 @@ def checksum(path: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _checksum_at(path: Path, stamp: str) -> str:
+def _checksum_at(compute: Callable[[Path], str], path: Path, stamp: str) -> str:
     """Return the checksum of a file; compute it once for each size and time of change.
 
     A template that was restored from a backup is observed as fast as others then.
     """
-    return checksum(path)
+    return compute(path)
+
+
+def sparse_checksum(path: Path) -> str:
+    """Return a SHA-256 over the blocks of a file that contain data, with their positions, in hex.
+
+    A RAM file consists mostly of holes, which take longer to read than the data.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as handle:
+        descriptor = handle.fileno()
+        size, position = os.fstat(descriptor).st_size, 0
+        while position < size:
+            try:
+                position = os.lseek(descriptor, position, os.SEEK_DATA) // BLOCK * BLOCK
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break
+            block = os.pread(descriptor, BLOCK, position)
+            if block.count(0) != len(block):
+                digest.update(position.to_bytes(8, "big") + block)
+            position += BLOCK
+    digest.update(size.to_bytes(8, "big"))
+    return digest.hexdigest()
 
 
 def _stamp(path: Path) -> str:

@@ -23,7 +23,7 @@ DOMAIN_TYPE = {"kvm": "kvm", "tcg": "qemu"}
 
 @dataclass(frozen=True)
 class Machine:
-    """Properties that a fork must share with its template, in addition to the template's hardware.
+    """Properties that a fork must share with its template or branch, in addition to the hardware.
 
     :param type: libvirt's domain type, ``kvm`` or ``qemu``.
     :param vcpus: processors that are plugged in at start. With KVM these are the template's, and
@@ -64,22 +64,33 @@ def choose(hardware: Hardware, name: str) -> Machine:
     return Machine(DOMAIN_TYPE[selection], vcpus)
 
 
-def frozen(template_xml: str) -> Machine:
-    """Return the machine that a template was created with, read from its definition."""
-    root = parse(template_xml)
+def frozen(definition: str) -> Machine:
+    """Return the machine that a template, a branch or a running host was started with, read from
+    its definition.
+    """
+    root = parse(definition)
     os_type = root.find("./os/type")
     machine = os_type.get("machine") if os_type is not None else None
     if not machine:
         raise HypervisorError(
-            "the template's definition names no machine type.", remedy="rebuild the template"
+            "the definition names no machine type.", remedy="rebuild the template"
         )
     return Machine(root.get("type", "qemu"), _plugged_in(root), machine)
+
+
+def added_processors(root: Element) -> int:
+    """Return the number of processors that were plugged in after the start of a machine."""
+    return sum(
+        (processor.get("enabled"), processor.get("hotpluggable")) == ("yes", "yes")
+        for processor in root.findall("./vcpus/vcpu")
+    )
 
 
 def _plugged_in(root: Element) -> int:
     """Return the number of processors at start. libvirt omits it if it is the maximum."""
     vcpu = root.find("./vcpu")
-    return int(vcpu.get("current") or vcpu.text or 1) if vcpu is not None else 1
+    count = int(vcpu.get("current") or vcpu.text or 1) if vcpu is not None else 1
+    return count - added_processors(root)
 
 
 def _cpu_virtualizes() -> bool:

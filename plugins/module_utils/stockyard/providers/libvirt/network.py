@@ -31,6 +31,10 @@ FORWARDS = {SSH_PORT: 22, DOCKER_PORT: 2376}
 # A template's network card is plugged into nothing. The state of a user network would be frozen
 # with it, and a fork on another kind of network could not load that state.
 NOWHERE = "hubport,id=net0,hubid=0"
+# A twin receives the state of its parent's user network, which is part of the stream. It has no
+# forwards: the parent uses the ports.
+NETDEV = "net0"
+TWIN = f"user,id={NETDEV},restrict=on,ipv6=off"
 WHY_NOT_OPEN = (
     "QEMU's user network leads to the hypervisor's loopback (10.0.2.2, and whatever else a guest's "
     "root writes on a "
@@ -47,11 +51,13 @@ def attach(record: Record) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """Return the devices of the domain and the arguments of QEMU that connect a machine."""
     if isinstance(record, HostRecord) and record.spec.network:
         return (Interface(record.spec.network, record.mac, LIBVIRT_NIC, SLOT),), ()
-    netdev = _user(record) if isinstance(record, HostRecord) else NOWHERE
-    device = (
-        f"virtio-net-pci,netdev=net0,id={NIC},mac={record.mac},romfile=,bus=pcie.0,addr={SLOT:#x}"
-    )
-    return (), ("-netdev", netdev, "-device", device)
+    return (), card(_user(record) if isinstance(record, HostRecord) else NOWHERE, record.mac)
+
+
+def card(netdev: str, mac: str) -> tuple[str, ...]:
+    """Return the arguments of a network card."""
+    device = f"virtio-net-pci,netdev=net0,id={NIC},mac={mac},romfile=,bus=pcie.0,addr={SLOT:#x}"
+    return ("-netdev", netdev, "-device", device)
 
 
 def _user(host: HostRecord) -> str:

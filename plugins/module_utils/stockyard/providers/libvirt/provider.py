@@ -13,6 +13,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import Conflict, Unsupported
+from ...hypervisor.branch_store import BranchStore
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import GuestClock
@@ -28,6 +29,7 @@ from . import (
     boot,
     consistency,
     designer,
+    disk_layers,
     disks,
     fork,
     frozen,
@@ -42,6 +44,7 @@ from . import (
     template_ssh,
 )
 from .admission import Admission
+from .branches import Branches
 from .channel import SocketChannel, agent_socket
 from .domains import Domains
 from .facts import Facts
@@ -54,7 +57,7 @@ from .session import record as record_session
 from .store import Store, make
 from .volumes import LibvirtVolumes
 from .xml.domain import Domain
-from .xml.element import serialize
+from .xml.element import parse, serialize
 
 STOP_GRACE = 60.0
 REGISTRY_WAIT = 60.0
@@ -89,7 +92,12 @@ class LibvirtProvider:
         self.admission = Admission(self.networks, self.domains, store, self.images)
         self.pools = pools.book(store, self.domains, uri)
         self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
+        self._branches = Branches(uri, store, self.domains, self.images, self._uris, self._registry)
         self._facts = Facts(store, self.images, self.domains)
+
+    @property
+    def branches(self) -> BranchStore:
+        return self._branches
 
     def close(self) -> None:
         self.connection.close()
@@ -240,15 +248,15 @@ class LibvirtProvider:
         )
 
     def check_start(self, record: HostRecord) -> None:
-        boot.check(record, self._folder(record) / "disk.qcow2")
+        boot.check(record, self._disk(record, self.domains.find(record)))
 
     def start(self, record: Record, deadline: Deadline) -> str:
-        domain, disk = self.domains.find(record), self._folder(record) / "disk.qcow2"
-        return boot.start(domain, record, disk, deadline)
+        domain = self.domains.find(record)
+        return boot.start(domain, record, self._disk(record, domain), deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
-        disk = self._folder(record) / "disk.qcow2"
-        boot.stop(self.domains.find(record), record, disk, deadline.within(STOP_GRACE))
+        domain = self.domains.find(record)
+        boot.stop(domain, record, self._disk(record, domain), deadline.within(STOP_GRACE))
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.domains.find(record), record, size, deadline)
@@ -277,12 +285,14 @@ class LibvirtProvider:
             # deleted.
             with self._registry():
                 self.domains.refuse_if_used(record)
+                self._branches.refuse_if_used(record)
                 self._remove(record)
         else:
             # Several controllers may delete one host at the same time: for its holder, for its
             # fleet, and for the reaper.
             with self.store.lock(f"{record.owner}.machine.{record.uuid}", Deadline(REGISTRY_WAIT)):
                 self._remove(record)
+            self._branches.prune(record.owner)
 
     def _remove(self, record: Record) -> None:
         domain = self.domains.find_existing(record)
@@ -290,7 +300,7 @@ class LibvirtProvider:
             power.off(domain, record.title)
         # Files first: a host whose deletion was interrupted still has its record.
         folder = self._folder(record)
-        processes.refuse_if_running(record.uuid, folder / "disk.qcow2", record.title)
+        processes.refuse_if_running(record.uuid, self.store.disk_of(record.uuid), record.title)
         if folder.exists():
             shutil.rmtree(folder)
         if domain is not None:
@@ -318,8 +328,13 @@ class LibvirtProvider:
                 tuple(unreadable),
                 tuple(self.domains.definitions()),
             )
-            return orphaned_files.sweep(
+            machine_files = orphaned_files.sweep(
                 self.store, self.images, domains, self.uri, owner, older_than, check=check
+            )
+            branch_files = self._branches.sweep(owner, older_than, check=check)
+            return SweepResult(
+                (*machine_files.removed, *branch_files.removed),
+                (*machine_files.skipped, *branch_files.skipped),
             )
 
     def facts(self, record: Record) -> MachineFacts:
@@ -345,6 +360,19 @@ class LibvirtProvider:
         return (
             self.store.templates if isinstance(record, TemplateRecord) else self.store.hosts
         ) / record.uuid
+
+    def _uris(self) -> list[str]:
+        """Return URIs that lead another process to the daemon of this connection."""
+        return self.session.uris() if self.session else [self.uri]
+
+    def _disk(self, record: Record, domain: Any) -> Path:
+        """Return the disk that a machine writes to."""
+        import libvirt
+
+        with translated("read the domain", record.title):
+            definition = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        files = disk_layers.sources(definition)
+        return files[0] if files else self._folder(record) / "disk.qcow2"
 
     def _record_session(self) -> None:
         if self.session:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...clock import Deadline
 from ..common.locks import held
 from ..common.os_errors import translate_os_error
+from . import processes
 
 
 class Store:
@@ -25,6 +26,9 @@ class Store:
         self.images = root / "images"
         self.templates = root / "templates"
         self.hosts = root / "hosts"
+        self.branches = root / "branches"
+        # Disks of hosts at the moment of a branch; other disks lie over them.
+        self.disk_layers = root / "disk-layers"
         self.locks = root / "locks"
 
     def prepare(self) -> None:
@@ -42,9 +46,13 @@ class Store:
         ]
 
     def disk_of(self, uuid: str) -> Path:
-        """Return the path of a machine's disk: a host's, or else a template's."""
-        folder = self.hosts if (self.hosts / uuid).exists() else self.templates
-        return folder / uuid / "disk.qcow2"
+        """Return the path of a machine's disk: a host's, or else a template's.
+
+        A host that was branched has several: the disk that a QEMU writes to is preferred.
+        """
+        folder = (self.hosts if (self.hosts / uuid).exists() else self.templates) / uuid
+        first_disk = folder / "disk.qcow2"
+        return next(filter(processes.is_written, sorted(folder.glob("disk-*.qcow2"))), first_disk)
 
     def lock(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         """Lock a name; the kernel releases it when the controller dies.

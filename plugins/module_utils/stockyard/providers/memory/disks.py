@@ -40,9 +40,13 @@ class Disks:
 
     def copy(self, source: Record, target: Record) -> None:
         """Create a disk with the content of another disk."""
+        self.copy_folder(self.path(source), target)
+
+    def copy_folder(self, source: Path, target: Record) -> None:
+        """Create a disk with the content of a directory."""
         with _translated(target):
             self._note(target)
-            shutil.copytree(self.path(source), self.path(target), symlinks=True)
+            shutil.copytree(source, self.path(target), symlinks=True)
 
     def remove(self, record: Record) -> None:
         """Delete a disk if it exists."""

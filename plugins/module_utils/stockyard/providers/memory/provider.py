@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
+from ...hypervisor.branch_store import BranchStore
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts, PoolFacts
 from ...hypervisor.guest_clock import NoGuestClock
@@ -39,6 +40,7 @@ from ..common import locks
 from ..common.locks import held
 from ..common.pool_files import FilePoolStore
 from ..common.stored_records import compare_and_set
+from .branches import MemoryBranches
 from .disks import Disks
 from .guest import AgentChannel, boot
 from .machines import (
@@ -71,6 +73,11 @@ class MemoryProvider(NoGuestClock):
         self.mirror = Mirror(self.state.folder)
         self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
         self.volumes = MemoryVolumes(self.state, uri)
+        self._branches = MemoryBranches(self.state, self.disks)
+
+    @property
+    def branches(self) -> BranchStore:
+        return self._branches
 
     def close(self) -> None:
         self.state.close()
@@ -223,6 +230,7 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             if isinstance(record, TemplateRecord):
                 check_unused(machines, record)
+                self._branches.refuse_if_used(record)
             try:
                 find(machines, record)
             except NotFound:
@@ -230,6 +238,7 @@ class MemoryProvider(NoGuestClock):
             # The disk is deleted first, so that a machine that is half deleted still has a record.
             self.disks.remove(record)
             del machines[record.domain]
+        self._branches.prune(record.owner)
 
     def keep_log(self, record: Record) -> str:
         return ""
@@ -254,6 +263,8 @@ class MemoryProvider(NoGuestClock):
             unreadable = any(
                 isinstance(record, UnreadableObject) for record, _machine in list_machines(machines)
             )
+            if not check:
+                self._branches.prune_locked(owner, machines)
             result = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
             lock_files = locks.free(self.state.folder / "locks", owner, remove=not check)
             lock_files += self.state.unfinished_files(remove=not check)

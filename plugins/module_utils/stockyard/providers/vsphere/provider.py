@@ -12,6 +12,7 @@ from uuid import UUID
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, PoolQuotaExceeded, StockyardError, Unsupported
 from ...guest.client import Guest
+from ...hypervisor.branch_store import BranchStore
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import NoGuestClock
@@ -87,6 +88,10 @@ class VsphereProvider(NoGuestClock):
             session, self.tasks, lookup, self.register, self.machines, self.reading, self.guard
         )
         self._seen: dict[str, Machine] = {}
+
+    @property
+    def branches(self) -> BranchStore | None:
+        return None
 
     def close(self) -> None:
         # Losing these edits is harmless, and no reason to hide an error or to wait for a vCenter

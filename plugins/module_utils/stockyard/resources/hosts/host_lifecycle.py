@@ -11,6 +11,7 @@ from dataclasses import replace
 from ...clock import Deadline
 from ...errors import Conflict, StockyardError, Unsupported
 from ...guest.client import Guest
+from ...model.branch import BranchRecord
 from ...model.host import MODES, Host, HostRecord, HostSpec
 from ...model.observation import Template
 from ...model.template import TemplateRecord
@@ -20,9 +21,9 @@ from ..context import Context
 from ..failures import host_work
 from ..undo import undo
 from ..volumes import attachment, declared
-from . import egress, trust
+from . import branches, egress, trust
 from .docker_api import wait_for_docker
-from .identity import check, identify, renew_certificate, unit_failures
+from .identity import check, discard, identify, renew_certificate, unit_failures
 from .reservation import HostRequest, reserve
 from .sizing import plug_in, refresh_limits, resize
 
@@ -42,26 +43,65 @@ def create_host(
     """
     record = reserve(ctx, request, template.record)
     try:
-        return _bring_up(ctx, record, template.record, deadline)
+        return _bring_up(
+            ctx, record, deadline, lambda: _fork(ctx, record, template.record, deadline)
+        )
     except BaseException as error:
         undo(ctx, record, error)
         attachment.release(ctx, record, attachment.held_by(ctx, record))
         raise
 
 
-def _bring_up(
-    ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline
+@host_work
+def create_child(
+    ctx: Context,
+    request: HostRequest,
+    template: TemplateRecord,
+    branch: BranchRecord,
+    deadline: Deadline,
 ) -> HostRecord:
+    """Create a host from a branch and wait until Docker answers in it.
+
+    If any step fails, the incomplete host is deleted before the error is raised.
+
+    :param template: the template that the parent was forked from.
+    """
+    record = reserve(ctx, request, template, branch.uuid)
+
+    def fork() -> tuple[str, str]:
+        branches.store(ctx, record.title).fork(record, branch, deadline)
+        return "instant", ""
+
+    try:
+        return _bring_up(ctx, record, deadline, fork)
+    except BaseException as error:
+        undo(ctx, record, error)
+        raise
+
+
+def _bring_up(
+    ctx: Context,
+    record: HostRecord,
+    deadline: Deadline,
+    start_machine: Callable[[], tuple[str, str]],
+) -> HostRecord:
+    """Start a reserved host and make it ready.
+
+    :param start_machine: starts its machine; returns the fork mode and the reason for it.
+    """
     start = ctx.clock.monotonic()
 
     def report(stage: str) -> None:
         ctx.progress(f"{record.title}: {stage} ({ctx.clock.monotonic() - start:.2f} s)")
 
-    mode, reason = _fork(ctx, record, template, deadline)
+    mode, reason = start_machine()
     report(f"started as {mode} fork")
     with ctx.guest(record, deadline) as guest:
         # Before the identity, because with the identity the host opens its ports and Docker may
         # start.
+        if record.branch:
+            discard(record, guest)
+            report("identity of the parent discarded")
         if declared.attach_declared(ctx, record, guest):
             report("volumes attached")
         identity = identify(ctx, record, guest)
@@ -69,7 +109,7 @@ def _bring_up(
         ctx.provider.set_link(record, True)
         if _wait_until_reachable(ctx, record, deadline, guest):
             report("Docker answers")
-        guest.settle()
+        guest.settle(restart_agent=bool(record.branch))
     if plug_in(ctx, record, deadline):
         refresh_limits(ctx, record, record.size, deadline)
         report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")

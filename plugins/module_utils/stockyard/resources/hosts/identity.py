@@ -62,6 +62,11 @@ def identify(ctx: Context, record: HostRecord, guest: Guest) -> Identity:
     return admission.added_to(Identity(machine_id, identity.ssh_host_key, "", 0.0))
 
 
+def discard(record: HostRecord, guest: Guest) -> None:
+    """Discard the identity of the parent in a fork of a branch, before :func:`identify`."""
+    guest.discard_identity(_entropy(), record.ssh_user)
+
+
 def renew_certificate(
     ctx: Context, record: HostRecord, identity: Identity, guest: Guest
 ) -> Identity:
@@ -122,10 +127,14 @@ def _sign(ctx: Context, record: HostRecord, csr: str) -> _Admission:
     )
 
 
+def _entropy() -> str:
+    return base64.b64encode(os.urandom(ENTROPY_BYTES)).decode()
+
+
 def _request(ctx: Context, record: HostRecord, machine_id: str) -> IdentityRequest:
     network = ctx.provider.guest_network(record)
     return IdentityRequest(
-        entropy=base64.b64encode(os.urandom(ENTROPY_BYTES)).decode(),
+        entropy=_entropy(),
         time=ctx.clock.now(),
         uuid=record.uuid,
         hostname=record.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import AddressTaken
 from ...hypervisor.capabilities import FIRST_MAC, MACS, Capabilities
@@ -41,10 +41,15 @@ def request_like(record: HostRecord) -> HostRequest:
     return HostRequest(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
 
 
-def reserve(ctx: Context, request: HostRequest, template: TemplateRecord) -> HostRecord:
-    """Put the host on record under an unused address."""
+def reserve(
+    ctx: Context, request: HostRequest, template: TemplateRecord, branch: str = ""
+) -> HostRecord:
+    """Put the host on record under an unused address.
+
+    :param branch: the uuid of the branch that it is forked from; empty for a fork of a template.
+    """
     for attempt in range(ADDRESS_TRIES):
-        record = _draft(ctx, request, template)
+        record = replace(_draft(ctx, request, template), branch=branch)
         try:
             ctx.provider.create_host(record, template)
             return record

@@ -25,6 +25,9 @@ class Domain:
     :param type: ``kvm`` or ``qemu``.
     :param record: JSON text of the record in the metadata.
     :param arguments: extra arguments of QEMU's command line.
+    :param namespace: XML namespace of the record.
+    :param added_vcpus: processors that are plugged in at the start. Devices get a queue for each
+        of the other processors, so the difference matters for a stream.
     """
 
     type: str
@@ -41,6 +44,8 @@ class Domain:
     cpu_mode: str
     devices: tuple[Device, ...]
     arguments: tuple[str, ...]
+    namespace: str = RECORD_NS
+    added_vcpus: int = 0
 
     def xml(self) -> Element:
         """Return ``<domain>``."""
@@ -49,9 +54,10 @@ class Domain:
             element("name", text=self.name),
             element("uuid", text=self.uuid),
             element("genid"),
-            element("metadata", record_element(self.record)),
+            element("metadata", record_element(self.record, self.namespace)),
             element("memory", text=str(self.memory_mib), unit="MiB"),
-            element("vcpu", text=str(self.max_vcpus), current=self.vcpus),
+            element("vcpu", text=str(self.max_vcpus), current=self.vcpus + self.added_vcpus),
+            *([self._processors()] if self.added_vcpus else []),
             self._os(),
             element("features", element("acpi"), element("apic")),
             element("cpu", mode=self.cpu_mode),
@@ -64,6 +70,22 @@ class Domain:
             ),
             _unused(),
             type=self.type,
+        )
+
+    def _processors(self) -> Element:
+        enabled = self.vcpus + self.added_vcpus
+        return element(
+            "vcpus",
+            *(
+                element(
+                    "vcpu",
+                    id=number,
+                    enabled="yes" if number < enabled else "no",
+                    hotpluggable="no" if number < self.vcpus else "yes",
+                    order=number + 1 if number < enabled else None,
+                )
+                for number in range(self.max_vcpus)
+            ),
         )
 
     def _os(self) -> Element:
@@ -99,6 +121,6 @@ def _unused() -> Element:
     )
 
 
-def record_element(record: str) -> Element:
+def record_element(record: str, namespace: str = RECORD_NS) -> Element:
     """Return the element of a record in a domain's metadata."""
-    return element(f"{{{RECORD_NS}}}record", text=record)
+    return element(f"{{{namespace}}}record", text=record)

@@ -16,11 +16,14 @@ from ....errors import InvalidInput
 Element = ElementTree.Element
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 RECORD_NS = "https://stockyard.dev/xmlns/record/1"
+# The records of branches have a namespace of their own: no observation of hosts contains them.
+BRANCH_NS = "https://stockyard.dev/xmlns/branch/1"
 # XML 1.0, production 2: no other characters can be written.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 ElementTree.register_namespace("qemu", QEMU_NS)
 ElementTree.register_namespace("stockyard", RECORD_NS)
+ElementTree.register_namespace("branch", BRANCH_NS)
 
 
 def element(tag: str, *children: Element, text: str = "", **attributes: object) -> Element:

@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Branches: the frozen state of a host that continues to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import InvalidInput
+from . import naming
+from .template import Hardware
+
+# ``released``: it is deleted together with the last host that was forked from it.
+BRANCH_PHASES = ("creating", "frozen", "released")
+
+
+@dataclass(frozen=True)
+class BranchSpec:
+    """A declaration of hosts that are branched from a running host.
+
+    :param parent: the name of the running host.
+    :param names: the names of the children. Existing hosts are left as they are.
+    :param ttl: seconds after which the children are deleted; never if 0.
+    :param labels: the labels of the children.
+    """
+
+    parent: str
+    names: tuple[str, ...]
+    tenant: str = "default"
+    ttl: float = 0.0
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        naming.name("tenant", self.tenant)
+        for value in (self.parent, *self.names):
+            naming.name("host", value)
+        if not self.names:
+            raise InvalidInput("names: no child is named.", remedy="name at least one child")
+        if len({self.parent, *self.names}) <= len(self.names):
+            raise InvalidInput("names: a host is named twice.", remedy="name each host once")
+        if self.ttl:
+            naming.seconds("ttl", self.ttl, 60, 10 * 366 * 86400)
+        naming.labels(self.labels)
+
+
+@dataclass(frozen=True)
+class MemoryModule:
+    """Memory that was plugged into the parent while it ran.
+
+    :param number: its position among the modules of the machine.
+    :param size_mib: its size in MiB.
+    :param address: its guest-physical address.
+    :param slot: its slot in the machine.
+    """
+
+    number: int
+    size_mib: int
+    address: int
+    slot: int
+
+    def __post_init__(self) -> None:
+        naming.whole("number", self.number, 0, 255)
+        naming.whole("size_mib", self.size_mib, 1, 1 << 22)
+        naming.whole("address", self.address, 0, 1 << 52)
+        naming.whole("slot", self.slot, 0, 255)
+
+
+@dataclass(frozen=True)
+class BranchRecord:
+    """The record of one branch on the hypervisor.
+
+    :param name: the name of the parent, for messages.
+    :param parent: the uuid of the parent. The parent can be deleted before the branch.
+    :param template: the template that the parent was forked from, directly or through other
+        branches: its disk is under the branch's.
+    :param generation: the generation of that template.
+    :param image: the image of that template.
+    :param hardware: the hardware of that template.
+    :param added_vcpus: the number of processors that were plugged in while the parent ran.
+    :param max_memory_mib: the memory that the machine can get, in MiB.
+    :param modules: the memory that was plugged in.
+    :param phase: ``creating``, ``frozen`` (it can be forked) or ``released``.
+    :param created: seconds since the epoch.
+    :param checksums: SHA-256 of its files, once frozen.
+    :param pause_ms: the time for which the parent was stopped, in milliseconds.
+    """
+
+    owner: str
+    tenant: str
+    name: str
+    uuid: str
+    parent: str
+    template: str
+    generation: str
+    image: str
+    hardware: Hardware
+    phase: str
+    created: float
+    mac: str
+    max_memory_mib: int = 0
+    added_vcpus: int = 0
+    modules: tuple[MemoryModule, ...] = ()
+    checksums: dict[str, str] | None = None
+    pause_ms: float = 0.0
+    version: int = 1
+
+    kind = "branch"
+
+    def __post_init__(self) -> None:
+        for attribute in ("owner", "tenant", "name", "template"):
+            naming.name(attribute, getattr(self, attribute))
+        naming.identifier(self.uuid)
+        naming.identifier(self.parent)
+        naming.digest("generation", self.generation)
+        naming.image(self.image)
+        naming.choice("phase", self.phase, BRANCH_PHASES)
+        for attribute in ("created", "pause_ms"):
+            naming.moment(attribute, getattr(self, attribute))
+        naming.mac(self.mac)
+        naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 30)
+        naming.whole("version", self.version, 0, naming.VERSION_MAX)
+        naming.whole("added_vcpus", self.added_vcpus, 0, 255)
+        for part, digest in (self.checksums or {}).items():
+            naming.line("checksums", part)
+            naming.line(f"checksum of {part}", digest)
+
+    @property
+    def domain(self) -> str:
+        """Return its name on the hypervisor."""
+        return f"{self.owner}.{self.tenant}.branch.{self.name}.{self.uuid[:8]}"
+
+    @property
+    def title(self) -> str:
+        """Return its name in messages."""
+        return f"branch {self.uuid[:8]} of host {self.name}"

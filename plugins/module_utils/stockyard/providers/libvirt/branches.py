@@ -1,0 +1,516 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Branches: the state of a running host, frozen while the host continues.
+
+The memory of the host is migrated into a *twin*: an equal machine that waits and whose RAM is in
+files. When the migration is complete, the host gets an overlay, so the content of its disk at that
+moment becomes a layer. The twin then writes the device state into a file and ends. RAM,
+state and layer can be forked like a template.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...clock import Deadline
+from ...errors import (
+    Busy,
+    HypervisorError,
+    InvalidInput,
+    NotFound,
+    OperationRefused,
+    OutOfSpace,
+    Unsupported,
+)
+from ...files import link, write_atomic
+from ...hypervisor.records import decode_branch
+from ...model import untrusted
+from ...model.branch import BranchRecord, MemoryModule
+from ...model.host import HostRecord
+from ...model.observation import OrphanedFile, SweepResult
+from ...model.template import TemplateRecord
+from ..common import ownership
+from ..common.branch_locks import BranchLocks
+from . import (
+    designer,
+    disk_layers,
+    disks,
+    fork,
+    frozen,
+    machine,
+    network,
+    power,
+    processes,
+)
+from .disk_layers import DiskLayers
+from .domains import Domains
+from .faults import translated
+from .grow import DIMM
+from .images import Images
+from .monitor import Monitor
+from .store import Store, make
+from .switchover_process import SwitchOverProcess
+from .xml.domain import Domain
+from .xml.element import BRANCH_NS, Element, parse, serialize
+
+DISK, STATE, RAM, NOTE = "disk.qcow2", "state", "ram", "owner.json"
+# The chain of a host's disk is shortened before it has more layers than this.
+LONGEST_CHAIN = 7
+POLL = 0.05
+
+
+class Branches:
+    """The branches of one libvirt connection and its storage.
+
+    :param uri: the URI of the hypervisor, as users name it.
+    :param uris: URIs that lead to the connection's daemon, for the process of a switch-over.
+    :param registry: the store's lock, under which records change.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        store: Store,
+        domains: Domains,
+        images: Images,
+        uris: Callable[[], list[str]],
+        registry: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.uri = uri
+        self.store = store
+        self.domains = domains
+        self.images = images
+        self.uris = uris
+        self.registry = registry
+        self.layers = DiskLayers(store.disk_layers)
+        self.locks = BranchLocks()
+
+    def all(self) -> list[BranchRecord]:
+        """Return the record of every branch, of any owner."""
+        folder = self.store.branches
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        records = (self._read(name) for name in names)
+        return [record for record in records if record is not None]
+
+    def find(self, branch_uuid: str) -> BranchRecord:
+        """Return the record of one branch.
+
+        :raises NotFound: if it does not exist.
+        """
+        record = self._read(branch_uuid)
+        if record is None:
+            raise NotFound(f"Branch {branch_uuid} does not exist.", remedy="branch the host again")
+        return record
+
+    def folder(self, record: BranchRecord) -> Path:
+        """Return the directory of a branch."""
+        return self.store.branches / record.uuid
+
+    def create(
+        self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
+    ) -> BranchRecord:
+        """Branch a running host. The host continues, whatever happens.
+
+        :param template: the template of the host.
+        :raises StockyardError: if the host cannot be branched, with the reason. Nothing is left.
+        """
+        domain = self.domains.find(host)
+        definition = _definition(domain, host.title)
+        record = _draft(domain, definition, host, template, current_time)
+        if self.layers.depth(disk_layers.top(definition)) >= LONGEST_CHAIN:
+            self._shorten(domain, definition, host.title, deadline)
+            definition = _definition(domain, host.title)
+        self._remove_unused_disks(host.uuid)
+        check_space(record, self.store, host.title)
+        folder = self.folder(record)
+        make(folder, record.title)
+        write_atomic(folder / NOTE, json.dumps({"uri": self.uri, "owner": record.owner}))
+        # The lock is held until the release. If it is free, the controller died.
+        lock = self.locks.hold(folder)
+        try:
+            return self._create(record, domain, definition, host, lock, deadline)
+        except BaseException:
+            self._delete(record)
+            self.locks.drop(folder)
+            raise
+
+    def fork(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        """Create the machine of a reserved host from a branch and start it, its network link
+        down.
+
+        :raises OperationRefused: if the branch is incomplete.
+        :raises ImageError: if it is damaged.
+        """
+        if branch.phase == "creating":
+            raise OperationRefused(
+                f"The {branch.title} is not complete.",
+                name=branch.title,
+                remedy="branch the host again",
+            )
+        source = self.folder(branch)
+        frozen.verify_branch(source, branch, _parts(branch))
+        folder = self.store.hosts / host.uuid
+        make(folder, host.title)
+        ownership.write(folder / NOTE, self.uri, host)
+        disks.overlay(folder / DISK, self.layers.path(branch.uuid), host.title, deadline)
+        image = self.images.path(branch.image)
+        definition = designer.child_domain(
+            host, branch, self._machine(branch), image, folder, source
+        )
+        fork.resume(self._start(definition, host.title), source / STATE, host.title, deadline)
+
+    def release(self, record: BranchRecord) -> None:
+        """Delete a branch, or mark it for deletion together with the last host that was forked
+        from it.
+        """
+        self.locks.drop(self.folder(record))
+        with self.registry():
+            current_record = self._read(record.uuid)
+            if current_record is not None:
+                self._write(replace(current_record, phase="released"))
+            self._prune(record.owner)
+
+    def prune(self, owner: str) -> None:
+        """Delete branches without hosts that are released or whose controller died, and layers that
+        no disk lies over.
+        """
+        if self.store.branches.is_dir():
+            with self.registry():
+                self._prune(owner)
+
+    def sweep(self, owner: str, older_than: float, *, check: bool) -> SweepResult:
+        """Find the directories of one owner that no branch refers to, and delete them unless only a
+        check is requested. Call it under the registry's lock.
+
+        Branches whose controller died are deleted at any age: the lock of a branch proves that.
+        """
+        removed: list[OrphanedFile] = []
+        skipped: list[OrphanedFile] = []
+        if not self.store.branches.is_dir():
+            return SweepResult((), ())
+        if not check:
+            self._prune(owner)
+        for path in sorted(self.store.branches.iterdir()):
+            if self._read(path.name) is not None:
+                continue
+            reason = self._why_not(path, owner) or ownership.too_young(path, older_than)
+            removable, retained = ownership.sorted_out(path, reason)
+            removed, skipped = removed + removable, skipped + retained
+        for orphan in () if check else removed:
+            shutil.rmtree(orphan.path)
+        return SweepResult(tuple(removed), tuple(skipped))
+
+    def _why_not(self, path: Path, owner: str) -> str:
+        """Return the reason to retain a directory without a record; empty if it can be deleted."""
+        if path.is_symlink() or not path.is_dir() or not ownership.is_name(path.name):
+            return "it is no directory of stockyard"
+        if not any(path.iterdir()):
+            return ""
+        try:
+            note = untrusted.mapping(untrusted.parse((path / NOTE).read_bytes()), "the note")
+        except (OSError, untrusted.MalformedData) as error:
+            return f"its owner cannot be read ({error})"
+        if (note.get("uri"), note.get("owner")) != (self.uri, owner):
+            return f"it belongs to owner {note.get('owner')!a} of {note.get('uri')!a}"
+        with self.locks.tried(path) as is_free:
+            return "" if is_free else "a controller works on it"
+
+    def refuse_if_used(self, template: TemplateRecord) -> None:
+        """Refuse to delete a template whose disk is under branches.
+
+        :raises OperationRefused: with the branches.
+        """
+        key = (template.owner, template.tenant, template.name, template.generation)
+        titles = [
+            record.title
+            for record in self.all()
+            if (record.owner, record.tenant, record.template, record.generation) == key
+        ]
+        if titles:
+            raise OperationRefused(
+                f"The disk of the template is under {', '.join(titles[:10])}.",
+                name=template.title,
+                remedy="delete these branches first",
+            )
+
+    def _create(
+        self,
+        record: BranchRecord,
+        domain: Any,
+        definition: Element,
+        host: HostRecord,
+        lock: int,
+        deadline: Deadline,
+    ) -> BranchRecord:
+        title, folder = record.title, self.folder(record)
+        process = SwitchOverProcess(self.uris(), domain, record.uuid, host.title, lock)
+        try:
+            image = self.images.path(record.image)
+            disk = disk_layers.top(definition)
+            parent_machine = machine.frozen(serialize(definition))
+            self._define(record, parent_machine)
+            disks.empty(folder / designer.SCRATCH, disk, title, deadline)
+            twin = self._start(designer.twin_domain(record, parent_machine, image, folder), title)
+            layer = self.layers.add(record.uuid, disk)
+            overlay = disk_layers.overlay(disk, layer, record.uuid, title, deadline)
+            result = process.run(disk_layers.snapshot(overlay), deadline)
+        finally:
+            process.close()
+        self._freeze(record, twin, layer, deadline)
+        record = replace(
+            record,
+            phase="frozen",
+            pause_ms=result.pause_ms,
+            checksums=frozen.seal_branch(folder, _parts(record)),
+        )
+        with self.registry():
+            self._define(record, parent_machine)
+        return record
+
+    def _shorten(self, domain: Any, definition: Element, title: str, deadline: Deadline) -> None:
+        """Read the layers under a running host's disk into the disk itself. The layers stay
+        unchanged.
+        """
+        base = next(
+            path
+            for path in disk_layers.chain(disk_layers.top(definition))
+            if path.parent != self.layers.folder
+        )
+        with translated("shorten the chain of the disk", title):
+            domain.blockRebase(disk_layers.TARGET, str(base), 0, 0)
+            while domain.blockJobInfo(disk_layers.TARGET, 0):
+                deadline.check("shortening the chain of the disk", name=title)
+                deadline.pause(POLL)
+
+    def _freeze(self, record: BranchRecord, twin: Any, layer: Path, deadline: Deadline) -> None:
+        """Write the device state of a twin, without the connection of its network card, and end
+        the twin.
+        """
+        folder = self.folder(record)
+        monitor = Monitor(twin, record.title)
+        # The parent has sent everything. The twin may still read it from the connection: its link
+        # would come up with the state of the network card.
+        monitor.migrated(deadline)
+        # The children come up with their links down, and with another kind of network if needed.
+        monitor.set_link(network.NIC, False)
+        monitor.command("netdev_del", id=network.NETDEV)
+        fork.freeze(twin, folder / STATE, record.title, deadline)
+        (folder / designer.SCRATCH).unlink(missing_ok=True)
+        link(layer, folder / DISK)
+
+    def _delete(self, record: BranchRecord) -> None:
+        """Delete a branch. Its layer stays as long as disks lie over it."""
+        try:
+            with translated("look up the domain", record.title):
+                twin = self.domains.connection.lookupByUUIDString(record.uuid)
+        except NotFound:
+            twin = None
+        if twin is not None:
+            power.off(twin, record.title)
+        folder = self.folder(record)
+        processes.refuse_if_running(record.uuid, folder / designer.SCRATCH, record.title)
+        self._remove_unused_disks(record.parent)
+        if folder.exists():
+            shutil.rmtree(folder)
+        if twin is not None:
+            self.domains.undefine(twin, record.title)
+
+    def _remove_unused_disks(self, host_uuid: str) -> None:
+        """Delete the disks in a host's directory that the host does not use: overlays that it was
+        never switched to, and second names of layers.
+        """
+        definitions = self._definitions(host_uuid)
+        used = {path for definition in definitions for path in disk_layers.sources(definition)}
+        if not used:
+            return
+        for path in (self.store.hosts / host_uuid).glob(f"disk*{disk_layers.SUFFIX}"):
+            if path not in used:
+                path.unlink()
+
+    def _definitions(self, machine_uuid: str) -> list[Element]:
+        """Return the running and the stored definition of a machine, if it exists."""
+        import libvirt
+
+        try:
+            with translated("read the domain", machine_uuid):
+                domain = self.domains.connection.lookupByUUIDString(machine_uuid)
+                texts = [domain.XMLDesc(0), domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
+        except NotFound:
+            return []
+        return [parse(text) for text in texts]
+
+    def _prune(self, owner: str) -> None:
+        machines, unreadable = self.domains.read_all()
+        if unreadable:
+            # An unreadable domain can be a host that was forked from any branch.
+            return
+        try:
+            records = self.all()
+        except InvalidInput:
+            return
+        hosts = [record for record, _state in machines if isinstance(record, HostRecord)]
+        used = {host.branch for host in hosts}
+        for record in records:
+            if record.owner == owner and record.uuid not in used:
+                with self.locks.tried(self.folder(record)) as is_free:
+                    if is_free:
+                        self._delete(record)
+        for path in self._unused_layers():
+            path.unlink()
+
+    def _unused_layers(self) -> list[Path]:
+        names = [path.name for path in self.store.branches.iterdir()]
+        own_disks = self.store.hosts.glob(f"*/*{disk_layers.SUFFIX}")
+        try:
+            return self.layers.unused(own_disks, names)
+        except HypervisorError:
+            # A disk that is being created cannot be read yet.
+            return []
+
+    def _read(self, branch_uuid: str) -> BranchRecord | None:
+        """Return the record of a branch; ``None`` if no domain has it."""
+        if not ownership.is_name(branch_uuid):
+            return None
+        try:
+            with translated("read the branch", branch_uuid):
+                domain = self.domains.connection.lookupByUUIDString(branch_uuid)
+        except NotFound:
+            return None
+        text = self.domains.metadata(domain, BRANCH_NS)
+        if text is None:
+            return None
+        record = decode_branch(text)
+        return record if record.uuid == branch_uuid else None
+
+    def _write(self, record: BranchRecord) -> None:
+        template_machine = self._machine(record)
+        self._define(replace(record, version=record.version + 1), template_machine)
+
+    def _machine(self, record: BranchRecord) -> machine.Machine:
+        with translated("read the branch", record.title):
+            domain = self.domains.connection.lookupByUUIDString(record.uuid)
+            return machine.frozen(domain.XMLDesc(0))
+
+    def _define(self, record: BranchRecord, parent_machine: machine.Machine) -> None:
+        image, folder = self.images.path(record.image), self.folder(record)
+        definition = designer.branch_domain(record, parent_machine, image, folder)
+        self.domains.define(serialize(definition.xml()), record.title)
+
+    def _start(self, definition: Domain, title: str) -> Any:
+        import libvirt
+
+        with translated("create the machine", title):
+            return self.domains.connection.createXML(
+                serialize(definition.xml()), libvirt.VIR_DOMAIN_START_PAUSED
+            )
+
+
+def check_space(record: BranchRecord, store: Store, title: str) -> None:
+    """Refuse a branch if the storage has no space for its memory.
+
+    :raises OutOfSpace: with the MiB that are needed and those that are free.
+    """
+    needed_mib = record.hardware.memory_mib + sum(module.size_mib for module in record.modules)
+    free_mib = shutil.disk_usage(store.root).free >> 20
+    if needed_mib > free_mib:
+        raise OutOfSpace(
+            "The storage has no space for the memory of a branch.",
+            name=title,
+            cause=f"{needed_mib} MiB are needed, {free_mib} MiB are free in {store.root}",
+            remedy="free space in the storage",
+        )
+
+
+def _draft(
+    domain: Any,
+    definition: Element,
+    host: HostRecord,
+    template: TemplateRecord,
+    current_time: float,
+) -> BranchRecord:
+    """Return the record of a branch of a machine as it runs now.
+
+    :raises StockyardError: if the machine cannot be branched.
+    """
+    monitor = Monitor(domain, host.title)
+    if not monitor.command("query-status")["running"]:
+        raise OperationRefused(
+            "The host is paused.", name=host.title, remedy="start the host, and run again"
+        )
+    if len(definition.findall("./devices/disk")) > 1:
+        raise Unsupported(
+            "A host with volumes cannot be branched.",
+            name=host.title,
+            remedy="detach its volumes, and run again",
+        )
+    backend = os.path.basename(
+        str(monitor.command("qom-get", path="/machine", property="memory-backend"))
+    )
+    if backend != designer.RAM:
+        raise Unsupported(
+            "The memory of the host has a layout that cannot be branched.",
+            name=host.title,
+            cause=f"QEMU's name of its memory is {backend}, not {designer.RAM}",
+            remedy="replace the host, and run again",
+        )
+    with translated("read the domain", host.title):
+        if domain.blockJobInfo(disk_layers.TARGET, 0):
+            raise Busy(
+                "A job works on the disk of the host.",
+                name=host.title,
+                remedy="wait until virsh blockjob shows no job, and run again",
+            )
+    return BranchRecord(
+        owner=host.owner,
+        tenant=host.tenant,
+        name=host.name,
+        uuid=str(uuid.uuid4()),
+        parent=host.uuid,
+        template=host.template,
+        generation=host.generation,
+        image=template.image,
+        hardware=template.hardware,
+        phase="creating",
+        created=current_time,
+        mac=host.mac,
+        max_memory_mib=host.max_size.memory_mib,
+        added_vcpus=machine.added_processors(definition),
+        modules=tuple(_modules(monitor)),
+    )
+
+
+def _modules(monitor: Monitor) -> Iterator[MemoryModule]:
+    """Return the memory modules of a running machine."""
+    for device in monitor.command("query-memory-devices") or []:
+        data = device.get("data", {})
+        name = str(data.get("id", ""))
+        if name.startswith(DIMM):
+            yield MemoryModule(
+                number=int(name.removeprefix(DIMM)),
+                size_mib=int(data["size"]) >> 20,
+                address=int(data["addr"]),
+                slot=int(data["slot"]),
+            )
+
+
+def _parts(record: BranchRecord) -> tuple[str, ...]:
+    """Return the names of the files of a branch."""
+    return (STATE, RAM, *(f"{RAM}-{module.number}" for module in record.modules), DISK)
+
+
+def _definition(domain: Any, title: str) -> Element:
+    with translated("read the domain", title):
+        if not domain.isActive():
+            raise OperationRefused(
+                "The host does not run.", name=title, remedy="start the host, and run again"
+            )
+        return parse(domain.XMLDesc(0))

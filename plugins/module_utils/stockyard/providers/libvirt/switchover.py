@@ -1,0 +1,278 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The switch-over of a branch: the moment at which the parent stands still.
+
+This file is the text of a process of its own (:mod:`.switchover_process`), which outlives its
+controller: it imports nothing of stockyard. It migrates the parent's memory into the twin while the
+parent runs. When only a few pages are left, QEMU stops the parent; the parent's disk gets a new
+overlay, the rest is migrated, and the parent continues.
+
+If the controller dies before the parent was stopped, the migration is cancelled. After that moment
+the switch-over is completed. In each case the parent runs, and without a controller the twin is
+ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import time
+from typing import Any
+
+LABEL = "branch"
+# Seconds between two queries while memory is copied; the last of these delays the parent.
+POLL = 0.004
+# A longer stop is accepted in steps if a busy guest writes faster than its memory is copied: after
+# these seconds, QEMU may stop the guest for these milliseconds.
+STOPS = ((0.0, 10), (4.0, 40), (8.0, 100), (15.0, 300), (25.0, 1000), (40.0, 3000))
+BANDWIDTH = 1 << 40
+# Seconds in which a stopped parent continues after a failed migration.
+RECOVERY = 10.0
+GONE = ("completed", "failed", "cancelled", "none")
+
+
+class SwitchOverError(Exception):
+    """The switch-over is undone."""
+
+
+class SwitchOver:
+    """One switch-over.
+
+    :param parent: the monitor of the running machine.
+    :param twin: the monitor of the machine that waits for its memory.
+    :param snapshot: creates the overlay of the parent's disk.
+    :param controller_lives: returns whether the controller lives.
+    :param seconds: the time until a parent that cannot be stopped is left alone.
+    """
+
+    def __init__(
+        self, parent: Any, twin: Any, snapshot: Any, controller_lives: Any, seconds: float
+    ) -> None:
+        self.parent = parent
+        self.twin = twin
+        self.snapshot = snapshot
+        self.controller_lives = controller_lives
+        self.seconds = seconds
+        self.times: dict[str, float] = {}
+
+    def run(self) -> dict[str, float]:
+        """Carry out the switch-over; return its times in milliseconds.
+
+        :raises SwitchOverError: if it was undone. The parent runs in each case.
+        """
+        begin = time.monotonic()
+        old_limits = self.parent("query-migrate-parameters")
+        _capabilities(self.parent, {"x-ignore-shared": False, "pause-before-switchover": True})
+        try:
+            self._connect()
+            self._wait_for_stop(begin)
+            stopped = time.monotonic()
+            self.times["copied"] = _milliseconds(begin, stopped)
+            self._switch(stopped)
+        finally:
+            recover(self.parent)
+            self.parent(
+                "migrate-set-parameters",
+                **{name: old_limits[name] for name in ("max-bandwidth", "downtime-limit")},
+            )
+            _capabilities(self.parent, {"pause-before-switchover": False})
+        return self.times
+
+    def _connect(self) -> None:
+        """Start the migration over a pair of sockets."""
+        sending, receiving = socket.socketpair()
+        with sending, receiving:
+            self.twin.pass_file(receiving.fileno(), LABEL)
+            self.twin("migrate-incoming", uri=f"fd:{LABEL}")
+            self.parent.pass_file(sending.fileno(), LABEL)
+            self.parent(
+                "migrate-set-parameters",
+                **{"max-bandwidth": BANDWIDTH, "downtime-limit": STOPS[0][1]},
+            )
+            self.parent("migrate", uri=f"fd:{LABEL}")
+
+    def _wait_for_stop(self, begin: float) -> None:
+        steps = list(STOPS[1:])
+        while True:
+            status = self.parent("query-migrate").get("status")
+            if status == "pre-switchover":
+                return
+            if status in GONE:
+                raise SwitchOverError(f"the migration {status}: {self._reason()}")
+            seconds = time.monotonic() - begin
+            if not self.controller_lives():
+                raise SwitchOverError("the controller died")
+            if seconds > self.seconds:
+                raise SwitchOverError(
+                    f"the guest wrote faster than its memory was copied, for {seconds:.0f} s"
+                )
+            if steps and seconds > steps[0][0]:
+                self.parent("migrate-set-parameters", **{"downtime-limit": steps.pop(0)[1]})
+            time.sleep(POLL)
+
+    def _switch(self, stopped: float) -> None:
+        """Replace the disk of the stopped parent, complete the migration, and continue."""
+        self.snapshot()
+        snapshotted = time.monotonic()
+        self.parent("migrate-continue", state="pre-switchover")
+        while (status := self.parent("query-migrate").get("status")) not in GONE:
+            if time.monotonic() - snapshotted > RECOVERY:
+                raise SwitchOverError(f"the migration did not end: {status}")
+            time.sleep(POLL / 4)
+        if status != "completed":
+            raise SwitchOverError(f"the migration {status}: {self._reason()}")
+        completed = time.monotonic()
+        _resume(self.parent, completed + RECOVERY)
+        resumed = time.monotonic()
+        self.times["snapshot"] = _milliseconds(stopped, snapshotted)
+        self.times["rest"] = _milliseconds(snapshotted, completed)
+        self.times["resume"] = _milliseconds(completed, resumed)
+        self.times["pause"] = _milliseconds(stopped, resumed)
+        self.times["downtime"] = float(self.parent("query-migrate").get("downtime", 0))
+
+    def _reason(self) -> str:
+        return str(self.parent("query-migrate").get("error-desc", "no reason is known"))
+
+
+def recover(parent: Any) -> None:
+    """Make sure that a parent runs: cancel a migration that is not complete."""
+    end = time.monotonic() + RECOVERY
+    while parent("query-migrate").get("status", "none") not in GONE:
+        parent("migrate_cancel")
+        if time.monotonic() > end:
+            break
+        time.sleep(POLL)
+    _resume(parent, end)
+
+
+def _resume(parent: Any, end: float) -> None:
+    """Continue a parent. QEMU refuses that until it has finished the migration, which is shortly
+    after it reports the migration as complete.
+    """
+    while not parent("query-status")["running"]:
+        try:
+            parent.resume()
+        except Exception:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL / 4)
+
+
+class Machine:
+    """The monitor of one domain.
+
+    :param domain: a ``libvirt.virDomain``.
+    """
+
+    def __init__(self, domain: Any) -> None:
+        self.domain = domain
+
+    def __call__(self, execute: str, **arguments: Any) -> Any:
+        """Run one command; return its result."""
+        import libvirt_qemu
+
+        command: dict[str, Any] = {"execute": execute}
+        if arguments:
+            command["arguments"] = arguments
+        reply = json.loads(libvirt_qemu.qemuMonitorCommand(self.domain, json.dumps(command), 0))
+        return _result(execute, reply)
+
+    def pass_file(self, descriptor: int, label: str) -> None:
+        """Pass an open file to QEMU under a name."""
+        import libvirt_qemu
+
+        command = {"execute": "getfd", "arguments": {"fdname": label}}
+        text, _files = libvirt_qemu.qemuMonitorCommandWithFiles(
+            self.domain, json.dumps(command), [descriptor], 0
+        )
+        _result("getfd", json.loads(text))
+
+    def resume(self) -> None:
+        """Continue a stopped machine."""
+        self.domain.resume()
+
+
+def _result(execute: str, reply: dict[str, Any]) -> Any:
+    if "error" in reply:
+        raise SwitchOverError(f"QEMU refused {execute}: {reply['error'].get('desc', '')}")
+    return reply.get("return")
+
+
+def _capabilities(machine: Any, states: dict[str, bool]) -> None:
+    machine(
+        "migrate-set-capabilities",
+        capabilities=[{"capability": name, "state": state} for name, state in states.items()],
+    )
+
+
+def _milliseconds(begin: float, end: float) -> float:
+    return round((end - begin) * 1000, 1)
+
+
+def _lives() -> bool:
+    """Return whether the controller lives: it holds the other end of the standard input."""
+    readable, _writable, _errors = select.select([0], [], [], 0)
+    return not readable or bool(os.read(0, 1))
+
+
+def _read_order() -> dict[str, Any]:
+    """Return the order that the controller sends in one line; empty if it gave up."""
+    text = b""
+    while not text.endswith(b"\n"):
+        data = os.read(0, 65536)
+        if not data:
+            return {}
+        text += data
+    order: dict[str, Any] = json.loads(text)
+    return order
+
+
+def _connect(uris: list[str]) -> Any:
+    import libvirt
+
+    for uri in uris[:-1]:
+        try:
+            return libvirt.open(uri)
+        except libvirt.libvirtError:
+            continue
+    return libvirt.open(uris[-1])
+
+
+def main() -> None:
+    """Wait for the order, carry it out, and write the result to the standard output."""
+    import libvirt
+    import libvirt_qemu  # noqa: F401  # loaded while the controller prepares the twin
+
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    order = _read_order()
+    if not order:
+        return
+    connection = _connect(order["uris"])
+    parent = connection.lookupByUUIDString(order["parent"])
+    twin = connection.lookupByUUIDString(order["twin"])
+    flags = (
+        libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+        | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
+        | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+        | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+    )
+
+    def snapshot() -> None:
+        parent.snapshotCreateXML(order["snapshot"], flags)
+
+    switch_over = SwitchOver(Machine(parent), Machine(twin), snapshot, _lives, order["seconds"])
+    try:
+        result: dict[str, Any] = {"times": switch_over.run()}
+    except (SwitchOverError, libvirt.libvirtError) as error:
+        result = {"error": str(error)}
+    if _lives():
+        os.write(1, json.dumps(result).encode() + b"\n")
+    else:
+        twin.destroy()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Branches of the memory hypervisor: one directory for each, with a copy of the parent's disk."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from ...clock import Deadline
+from ...errors import HypervisorError, OperationRefused, Unsupported
+from ...files import write_atomic
+from ...hypervisor.records import decode_branch, encode
+from ...model.branch import BranchRecord
+from ...model.host import HostRecord
+from ...model.template import TemplateRecord
+from ..common.branch_locks import BranchLocks
+from ..common.os_errors import translate_os_error
+from .disks import Disks
+from .machines import find, hosts_of
+from .state import Machines, StateFile
+
+RECORD, DISK = "branch.json", "disk"
+
+
+class MemoryBranches:
+    """The branches of one state file."""
+
+    def __init__(self, state: StateFile, disks: Disks) -> None:
+        self.state = state
+        self.disks = disks
+        self.folder = state.folder / "branches"
+        self.locks = BranchLocks()
+
+    def all(self) -> list[BranchRecord]:
+        records = (self._read(path) for path in sorted(self.folder.glob(f"*/{RECORD}")))
+        return list(records)
+
+    def create(
+        self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
+    ) -> BranchRecord:
+        with self.state.change() as machines:
+            machine, _record = find(machines, host)
+            if machine.state != "running":
+                raise OperationRefused(
+                    "The host does not run.",
+                    name=host.title,
+                    remedy="start the host, and run again",
+                )
+            if machine.volumes:
+                raise Unsupported(
+                    "A host with volumes cannot be branched.",
+                    name=host.title,
+                    remedy="detach its volumes, and run again",
+                )
+            record = _draft(host, template, current_time)
+            folder = self.folder / record.uuid
+            with translate_os_error("The branch cannot be created.", record.title):
+                folder.mkdir(parents=True, mode=0o700)
+                # The lock is held until the release. If it is free, the controller died.
+                self.locks.hold(folder)
+                shutil.copytree(self.disks.path(host), folder / DISK, symlinks=True)
+                self._write(record)
+        return record
+
+    def fork(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        with self.state.change() as machines:
+            machine, _record = find(machines, host)
+            self.disks.copy_folder(self.folder / branch.uuid / DISK, host)
+            machines[host.domain] = replace(machine, state="running", link=False)
+
+    def release(self, record: BranchRecord) -> None:
+        self.locks.drop(self.folder / record.uuid)
+        with self.state.change() as machines:
+            if (self.folder / record.uuid / RECORD).exists():
+                self._write(replace(record, phase="released"))
+            self.prune_locked(record.owner, machines)
+
+    def prune(self, owner: str) -> None:
+        if self.folder.is_dir():
+            with self.state.change() as machines:
+                self.prune_locked(owner, machines)
+
+    def refuse_if_used(self, template: TemplateRecord) -> None:
+        """Refuse to delete a template that branches come from.
+
+        :raises OperationRefused: with the branches.
+        """
+        key = (template.owner, template.tenant, template.name, template.generation)
+        titles = [
+            record.title
+            for record in self.all()
+            if (record.owner, record.tenant, record.template, record.generation) == key
+        ]
+        if titles:
+            raise OperationRefused(
+                f"The disk of the template is under {', '.join(titles[:10])}.",
+                name=template.title,
+                remedy="delete these branches first",
+            )
+
+    def prune_locked(self, owner: str, machines: Machines) -> None:
+        """Do the same as :meth:`prune`, under the lock of all changes."""
+        used = {host.branch for host in hosts_of(machines)}
+        for record in self.all():
+            if record.owner == owner and record.uuid not in used:
+                self._delete_if_free(self.folder / record.uuid)
+        # A controller that died before it wrote the record.
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if not (folder / RECORD).exists():
+                self._delete_if_free(folder)
+
+    def _delete_if_free(self, folder: Path) -> None:
+        with self.locks.tried(folder) as is_free:
+            if is_free:
+                shutil.rmtree(folder)
+
+    def _write(self, record: BranchRecord) -> None:
+        write_atomic(self.folder / record.uuid / RECORD, encode(record), durable=False)
+
+    def _read(self, path: Path) -> BranchRecord:
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise HypervisorError(
+                "The record of a branch cannot be read.", name=str(path), cause=str(error)
+            ) from error
+        return decode_branch(text)
+
+
+def _draft(host: HostRecord, template: TemplateRecord, current_time: float) -> BranchRecord:
+    return BranchRecord(
+        owner=host.owner,
+        tenant=host.tenant,
+        name=host.name,
+        uuid=str(uuid.uuid4()),
+        parent=host.uuid,
+        template=host.template,
+        generation=host.generation,
+        image=template.image,
+        hardware=template.hardware,
+        phase="frozen",
+        created=current_time,
+        mac=host.mac,
+        max_memory_mib=host.max_size.memory_mib,
+    )
