@@ -18,7 +18,7 @@ from stockyard.resources.context import Context
 from stockyard.resources.hosts.identity import discard, identify
 from tests.contract.conftest import Drafts, state_of
 
-# Software emulation under QEMU before version 9.0 can damage the memory of a child.
+# A branch of an emulated machine takes seconds, in which the machine is stopped.
 pytestmark = pytest.mark.parametrize(
     "bench",
     ["memory", "vsphere", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])],

@@ -57,6 +57,10 @@ class Qemu:
         os.fstat(descriptor)
         self.commands.append(("getfd", {"fdname": label}))
 
+    def suspend(self) -> None:
+        self.commands.append(("suspend", {}))
+        self.running = False
+
     def resume(self) -> None:
         if self.refusals:
             self.refusals -= 1
@@ -83,10 +87,15 @@ class Snapshot:
 
 
 def switch(
-    parent: Qemu, snapshot: Snapshot, *, lives: bool = True, seconds: float = 60.0
+    parent: Qemu,
+    snapshot: Snapshot,
+    *,
+    lives: bool = True,
+    seconds: float = 60.0,
+    stop_first: bool = False,
 ) -> tuple[Qemu, dict[str, float]]:
     twin = Qemu("none")
-    order = SwitchOver(parent, twin, snapshot, lambda: lives, seconds)
+    order = SwitchOver(parent, twin, snapshot, lambda: lives, seconds, stop_first=stop_first)
     return twin, order.run()
 
 
@@ -155,6 +164,24 @@ def test_a_migration_is_cancelled_before_the_stop(lives: bool, seconds: float, r
         switch(parent, snapshot, lives=lives, seconds=seconds)
     assert parent.running
     assert snapshot.taken == 0
+    assert "migrate_cancel" in parent.names()
+
+
+def test_an_emulated_parent_is_stopped_before_its_memory_is_copied() -> None:
+    parent = Qemu("setup", "active", "pre-switchover", "device", "completed")
+    snapshot = Snapshot(parent)
+    _twin, times = switch(parent, snapshot, stop_first=True)
+    names = parent.names()
+    assert names.index("suspend") < names.index("migrate")
+    assert (parent.running, snapshot.taken) == (True, 1)
+    assert times["pause"] >= times["copied"]
+
+
+def test_a_stopped_parent_continues_if_the_controller_dies_while_memory_is_copied() -> None:
+    parent = Qemu("active")
+    with pytest.raises(SwitchOverError, match="controller died"):
+        switch(parent, Snapshot(parent), lives=False, stop_first=True)
+    assert parent.running
     assert "migrate_cancel" in parent.names()
 
 

@@ -6,7 +6,8 @@
 This file is the text of a process of its own (:mod:`.switchover_process`), which outlives its
 controller: it imports nothing of stockyard. It migrates the parent's memory into the twin while the
 parent runs. When only a few pages are left, QEMU stops the parent; the parent's disk gets a new
-overlay, the rest is migrated, and the parent continues.
+overlay, the rest is migrated, and the parent continues. An emulated parent is stopped before its
+memory is migrated: QEMU can miss writes of emulated processors.
 
 If the controller dies before the parent was stopped, the migration is cancelled. After that moment
 the switch-over is completed. In each case the parent runs, and without a controller the twin is
@@ -46,16 +47,25 @@ class SwitchOver:
     :param snapshot: creates the overlay of the parent's disk.
     :param controller_lives: returns whether the controller lives.
     :param seconds: the time until a parent that cannot be stopped is left alone.
+    :param stop_first: whether the parent is stopped before its memory is migrated.
     """
 
     def __init__(
-        self, parent: Any, twin: Any, snapshot: Any, controller_lives: Any, seconds: float
+        self,
+        parent: Any,
+        twin: Any,
+        snapshot: Any,
+        controller_lives: Any,
+        seconds: float,
+        *,
+        stop_first: bool = False,
     ) -> None:
         self.parent = parent
         self.twin = twin
         self.snapshot = snapshot
         self.controller_lives = controller_lives
         self.seconds = seconds
+        self.stop_first = stop_first
         self.times: dict[str, float] = {}
 
     def run(self) -> dict[str, float]:
@@ -67,11 +77,13 @@ class SwitchOver:
         old_limits = self.parent("query-migrate-parameters")
         _capabilities(self.parent, {"x-ignore-shared": False, "pause-before-switchover": True})
         try:
+            if self.stop_first:
+                self.parent.suspend()
             self._connect()
             self._wait_for_stop(begin)
-            stopped = time.monotonic()
-            self.times["copied"] = _milliseconds(begin, stopped)
-            self._switch(stopped)
+            copied = time.monotonic()
+            self.times["copied"] = _milliseconds(begin, copied)
+            self._switch(begin if self.stop_first else copied, copied)
         finally:
             recover(self.parent)
             self.parent(
@@ -107,13 +119,15 @@ class SwitchOver:
                 raise SwitchOverError("the controller died")
             if seconds > self.seconds:
                 raise SwitchOverError(
-                    f"the guest wrote faster than its memory was copied, for {seconds:.0f} s"
+                    f"the memory was not copied within {seconds:.0f} s"
+                    if self.stop_first
+                    else f"the guest wrote faster than its memory was copied, for {seconds:.0f} s"
                 )
             if steps and seconds > steps[0][0]:
                 self.parent("migrate-set-parameters", **{"downtime-limit": steps.pop(0)[1]})
             time.sleep(POLL)
 
-    def _switch(self, stopped: float) -> None:
+    def _switch(self, stopped: float, copied: float) -> None:
         """Replace the disk of the stopped parent, complete the migration, and continue."""
         self.snapshot()
         snapshotted = time.monotonic()
@@ -127,7 +141,7 @@ class SwitchOver:
         completed = time.monotonic()
         _resume(self.parent, completed + RECOVERY)
         resumed = time.monotonic()
-        self.times["snapshot"] = _milliseconds(stopped, snapshotted)
+        self.times["snapshot"] = _milliseconds(copied, snapshotted)
         self.times["rest"] = _milliseconds(snapshotted, completed)
         self.times["resume"] = _milliseconds(completed, resumed)
         self.times["pause"] = _milliseconds(stopped, resumed)
@@ -189,6 +203,10 @@ class Machine:
             self.domain, json.dumps(command), [descriptor], 0
         )
         _result("getfd", json.loads(text))
+
+    def suspend(self) -> None:
+        """Stop a running machine."""
+        self.domain.suspend()
 
     def resume(self) -> None:
         """Continue a stopped machine."""
@@ -263,7 +281,14 @@ def main() -> None:
     def snapshot() -> None:
         parent.snapshotCreateXML(order["snapshot"], flags)
 
-    switch_over = SwitchOver(Machine(parent), Machine(twin), snapshot, _lives, order["seconds"])
+    switch_over = SwitchOver(
+        Machine(parent),
+        Machine(twin),
+        snapshot,
+        _lives,
+        order["seconds"],
+        stop_first=order["stop_first"],
+    )
     try:
         result: dict[str, Any] = {"times": switch_over.run()}
     except (SwitchOverError, libvirt.libvirtError) as error:

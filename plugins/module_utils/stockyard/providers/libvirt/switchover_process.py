@@ -65,10 +65,11 @@ class SwitchOverProcess:
             cwd="/",
         )
 
-    def run(self, snapshot: str, deadline: Deadline) -> Result:
+    def run(self, snapshot: str, deadline: Deadline, *, stop_first: bool) -> Result:
         """Carry out the switch-over.
 
         :param snapshot: libvirt's description of the snapshot that gives the parent a new overlay.
+        :param stop_first: whether the parent is stopped before its memory is migrated.
         :raises HypervisorError: if it was undone, with the reason. The parent runs.
         """
         order = {
@@ -77,6 +78,7 @@ class SwitchOverProcess:
             "twin": self.twin,
             "snapshot": snapshot,
             "seconds": deadline.left(),
+            "stop_first": stop_first,
         }
         # The input stays open: the process knows by it that the controller lives.
         process: Any = self._process

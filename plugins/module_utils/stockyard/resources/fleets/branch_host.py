@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts from a running host, with its memory, its disk and its containers.
 
-The parent is frozen into a branch while it continues. Each child is forked from the branch and gets
+The parent is frozen into a branch and continues. Each child is forked from the branch and gets
 its own identity before its network link comes up.
 
-No client offers this operation: QEMU before version 9.0 can miss writes of an emulated guest while
-it copies the memory, so a child can have damaged memory.
+No client offers this operation: without the stop of emulated parents, a child had damaged memory,
+and it was not tried for long yet whether the stop prevents that in each case.
 """
 
 from __future__ import annotations
