@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def seal_branch(folder: Path, parts: Sequence[str]) -> dict[str, str]:
 
 def problem(folder: Path, record: TemplateRecord) -> str:
     """Return the damage of a frozen template's files; empty if they are unchanged."""
-    return _damage(folder, record.checksums or {}, PARTS, checksum)
+    return _damage(folder, record.checksums or {}, PARTS)
 
 
 def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> N
 
     :raises ImageError: with the path of the file.
     """
-    damage = _damage(folder, record.checksums or {}, parts, sparse_checksum)
+    damage = _damage(folder, record.checksums or {}, parts, is_sparse=True)
     if damage:
         raise ImageError(
             f"The {record.title} is damaged.",
@@ -88,11 +88,12 @@ def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> N
 
 
 def _damage(
-    folder: Path,
-    checksums: dict[str, str],
-    parts: Sequence[str],
-    compute: Callable[[Path], str],
+    folder: Path, checksums: dict[str, str], parts: Sequence[str], *, is_sparse: bool = False
 ) -> str:
+    """Return the damage of frozen files; empty if they are unchanged.
+
+    :param is_sparse: whether the checksums are those of :func:`sparse_checksum`.
+    """
     for part in parts:
         path = folder / part
         if not path.exists():
@@ -100,7 +101,7 @@ def _damage(
         stamp = _stamp(path)
         if checksums.get(STAMP + part) in (None, stamp):
             continue
-        if checksums.get(part) != _checksum_at(compute, path, stamp):
+        if checksums.get(part) != _checksum_at(path, stamp, is_sparse):
             return f"its file {path} was changed after it was frozen (the checksum differs)"
     return ""
 
@@ -143,12 +144,12 @@ def checksum(path: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _checksum_at(compute: Callable[[Path], str], path: Path, stamp: str) -> str:
+def _checksum_at(path: Path, stamp: str, is_sparse: bool) -> str:
     """Return the checksum of a file; compute it once for each size and time of change.
 
     A template that was restored from a backup is observed as fast as others then.
     """
-    return compute(path)
+    return sparse_checksum(path) if is_sparse else checksum(path)
 
 
 def sparse_checksum(path: Path) -> str:
