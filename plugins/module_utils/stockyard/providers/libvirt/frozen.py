@@ -144,7 +144,7 @@ def checksum(path: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _checksum_at(path: Path, stamp: str, is_sparse: bool) -> str:
+def _checksum_at(path: Path, _key: str, is_sparse: bool) -> str:
     """Return the checksum of a file; compute it once for each size and time of change.
 
     A template that was restored from a backup is observed as fast as others then.
