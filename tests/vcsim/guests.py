@@ -141,7 +141,8 @@ class Guest:
             return {}
         try:
             while self.line.step():
-                pass
+                if self.line.agent.restart_due:
+                    self.line = self._started()
         except Frozen:
             pass
         # On the disk before anybody hears of it.
@@ -187,12 +188,7 @@ class Guests:
         while True:
             told = self._ask("GET", f"/guests?since={self._seen}&timeout={WAIT}")
             self._seen = told["seq"]
-            # In the order in which they came to be: a clone's source is there before it.
-            asked = list(
-                self._served(
-                    sorted(told["guests"], key=lambda g: int(g["machine"].rpartition("-")[2]))
-                )
-            )
+            asked = list(self._served(sorted(told["guests"], key=_order)))
             if asked:
                 self._ask("POST", "/guests", asked)
 
@@ -217,6 +213,13 @@ class Guests:
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         self._connection.request(method, path, json.dumps(body))
         return json.loads(self._connection.getresponse().read())
+
+
+def _order(told: dict[str, Any]) -> tuple[bool, int]:
+    """The order in which machines came to be, those that are gone last: a clone is made of its
+    source.
+    """
+    return told["gone"], int(told["machine"].rpartition("-")[2])
 
 
 def _end_with_parent() -> None:

@@ -18,6 +18,7 @@ from stockyard.guest.agent.guestinfo import (
     SPENT,
     Guestinfo,
     pack,
+    serve,
     unpack,
 )
 
@@ -41,6 +42,8 @@ class Values:
 
 class Echo:
     """An agent that says what it was asked, and what the values were meanwhile."""
+
+    restart_due = False
 
     def __init__(self, values: Values, padding: int = 0) -> None:
         self.values = values
@@ -102,6 +105,22 @@ def test_an_answer_that_is_too_long_is_an_error(values: Values) -> None:
     assert "over guestinfo's limit" in answer["error"]
 
 
+def test_the_server_ends_when_the_process_must_be_replaced_and_not_before_its_answer(
+    values: Values,
+) -> None:
+    agent = Echo(values)
+
+    def answer(line: bytes) -> dict[str, Any]:
+        agent.restart_due = wire.decode(line)["op"] == "settle"
+        values.set(REQUEST, pack({"op": "settle", "id": "a2"}))
+        return {"id": wire.decode(line)["id"], "ok": True}
+
+    agent.answer = answer  # type: ignore[method-assign]
+    values.set(REQUEST, pack({"op": "hello", "id": "a1"}))
+    serve(agent, values)
+    assert unpack(values.get(ANSWER)) == {"id": "a2", "ok": True}
+
+
 @given(st.text(max_size=200))
 def test_whatever_is_written_is_answered_and_nothing_breaks(text: str) -> None:
     values = Values()
@@ -113,6 +132,8 @@ def test_whatever_is_written_is_answered_and_nothing_breaks(text: str) -> None:
 
 class Careful:
     """The real agent's way with lines that are no messages."""
+
+    restart_due = False
 
     def answer(self, line: bytes) -> dict[str, Any]:
         try:

@@ -22,6 +22,8 @@ from tests.helpers.clocks import FakeClock
 class Vm:
     """A machine with a guest in it: what is written is answered at the next look."""
 
+    restart_due = False
+
     def __init__(self) -> None:
         self._moId = "vm-1"
         self.state = "success"

@@ -76,6 +76,8 @@ class Rpctool:
 class Answers(Protocol):
     """The agent as the channel sees it."""
 
+    restart_due: bool
+
     def answer(self, line: bytes) -> dict[str, Any]:
         """Return the answer to one line."""
 
@@ -146,9 +148,9 @@ def unwrap(value: str) -> bytes:
 
 
 def serve(agent: Answers, rpc: Rpc) -> None:
-    """Serve for ever. Errors of the tool are ignored."""
+    """Serve until the agent's process must be replaced. Errors of the tool are ignored."""
     server, last_request = Guestinfo(agent, rpc), time.monotonic()
-    while True:
+    while not agent.restart_due:
         answered = False
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             answered = server.step()

@@ -173,7 +173,12 @@ def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
         for line in complete:
             _send(handle, agent.answer(line))
             if agent.restart_due:
-                os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # no shell is wanted
+                _restart()
+
+
+def _restart() -> None:
+    """Replace this process by a new one, which has nothing of its memory."""
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # no shell is wanted
 
 
 def _send(handle: int, message: dict[str, Any]) -> None:
@@ -193,6 +198,7 @@ def main() -> None:
     agent.resume()
     if guestinfo.runs_on_vmware():
         guestinfo.serve(agent, guestinfo.Rpctool())
+        _restart()
     serve(agent, PORT)
 
 
