@@ -25,6 +25,7 @@ from .stockyard.planning.declaration import (
     Declaration,
     FleetTerm,
     PoolTerm,
+    SuspendedFleetTerm,
     TemplateTerm,
     VolumeTerm,
 )
@@ -34,6 +35,7 @@ from .stockyard.yard import Yard
 __all__ = [
     "DECLARATION",
     "FLEET",
+    "FLEET_STATES",
     "HOST",
     "HOST_STATES",
     "POOL",
@@ -89,6 +91,8 @@ TEMPLATE: Params = {
 
 DECLARATION: Params = {name: option(Declaration, name) for name in ("prune", "evacuate")}
 
+# The states of a declared fleet.
+FLEET_STATES = ["present", "suspended", "absent"]
 ITEM: Params = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -176,6 +180,11 @@ def declaration(params: Params) -> Declaration:
             for volume in volumes
             if volume["state"] == "present"
         ),
+        suspended_fleets=tuple(
+            SuspendedFleetTerm(fleet["name"], fleet["tenant"], float(fleet["timeout"]))
+            for fleet in fleets
+            if fleet["state"] == "suspended"
+        ),
         absent_volumes=tuple(
             (volume["tenant"], volume["name"]) for volume in volumes if volume["state"] == "absent"
         ),
@@ -201,10 +210,10 @@ def _items(declared: Params, kind: str, options: Params) -> list[Params]:
     items = declared.get(kind) or []
     if not isinstance(items, list):
         raise InvalidInput(f"declaration: {kind} is no list.", remedy=f"give {kind} as a list")
-    return [
-        checked({**options, **ITEM}, item, f"{kind} {number}")
-        for number, item in enumerate(items, 1)
-    ]
+    item_options = {**options, **ITEM}
+    if kind == "fleets":
+        item_options["state"] = {**ITEM["state"], "choices": FLEET_STATES}
+    return [checked(item_options, item, f"{kind} {number}") for number, item in enumerate(items, 1)]
 
 
 @named("host")

@@ -47,10 +47,13 @@ options:
     required: true
   state:
     description:
-      - V(present) converges the fleet.
+      - V(present) converges the fleet. Suspended hosts are resumed with their memory.
+      - V(suspended) saves the memory of the running hosts in the storage. They then use no RAM and
+        no CPU time, and keep their addresses, records and disks. Nothing else changes, regardless
+        of the other options. No host is created. Leased hosts keep running.
       - V(absent) deletes all hosts of the fleet.
     type: str
-    choices: [present, absent]
+    choices: [present, suspended, absent]
     default: present
   template:
     description:
@@ -150,7 +153,9 @@ hosts:
       type: dict
       sample: {stage: test}
     state:
-      description: "The state of the host's machine: V(running), V(paused), V(off) or V(crashed)."
+      description:
+        - "The state of the host's machine: V(running), V(paused), V(suspended) (off, with its
+          memory saved), V(off) or V(crashed)."
       type: str
       sample: running
     phase:
@@ -508,6 +513,7 @@ from ..module_utils._ansible import (
 )
 from ..module_utils._specs import (
     FLEET,
+    FLEET_STATES,
     fleet_spec,
 )
 from ..module_utils.stockyard.result import Result
@@ -516,14 +522,16 @@ from ..module_utils.stockyard.yard import Yard
 OPTIONS = {
     **FLEET,
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": FLEET_STATES, "default": "present"},
 }
 
 
 def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
-    """Converge or delete a fleet as the task declares."""
+    """Converge, suspend or delete a fleet as the task declares."""
     if params["state"] == "absent":
         return yard.fleets.delete(params["name"], params["tenant"], **mode)
+    if params["state"] == "suspended":
+        return yard.fleets.suspend(params["name"], params["tenant"], **mode)
     return yard.fleets.apply(fleet_spec(params), wait=params["wait"], **mode)
 
 

@@ -10,10 +10,10 @@ module: host
 short_description: Manage a single container host
 version_added: 0.1.0
 description:
-  - Creates, starts, restarts, replaces or deletes one host by its name. The host is forked from the
-    newest generation of a template.
-  - A member of a fleet can be restarted, replaced or deleted by its name. Its options are declared
-    with its fleet, and O(state=present) is an error for it.
+  - Creates, starts, restarts, replaces, suspends, resumes or deletes one host by its name. The host
+    is forked from the newest generation of a template.
+  - A member of a fleet can be restarted, replaced, suspended, resumed or deleted by its name. Its
+    options are declared with its fleet, and O(state=present) is an error for it.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -41,15 +41,27 @@ options:
     required: true
   state:
     description:
-      - V(present) converges the host. A missing host is created, a stopped host is started, and a
-        host that differs from the declaration is replaced.
+      - V(present) converges the host. A missing host is created, a stopped host is started, a
+        suspended host is resumed with its memory, and a host that differs from the declaration is
+        replaced.
       - V(absent) deletes the host.
       - V(restarted) shuts the host down and boots it. It keeps its identity, disk and endpoints.
       - V(replaced) deletes the host and forks a new one with the same name and a new identity.
       - V(restarted) and V(replaced) create a missing host if O(template) is set.
+      - V(suspended) saves the memory of the running host in the storage. It then uses no RAM and no
+        CPU time, and keeps its address, record, disk and lease. A host that is off stays off. The
+        host must exist; its other options have no effect.
+      - V(resumed) resumes a suspended host with its memory, and starts a host that is off. The host
+        must exist; its other options have no effect.
     type: str
-    choices: [present, absent, restarted, replaced]
+    choices: [present, absent, restarted, replaced, suspended, resumed]
     default: present
+  force:
+    description:
+      - Whether O(state=suspended) also suspends a host that is leased. Its holder can suspend it
+        with C(stockyard lease suspend).
+    type: bool
+    default: false
   template:
     description:
       - The template that the host is forked from, in the same tenant. It can be omitted if the host
@@ -78,6 +90,16 @@ EXAMPLES = r"""
   stockyard.container_hosts.host:
     name: builder
     state: restarted
+
+- name: Suspend a member of a fleet until it is needed
+  stockyard.container_hosts.host:
+    name: web-1
+    state: suspended
+
+- name: Resume it with its memory
+  stockyard.container_hosts.host:
+    name: web-1
+    state: resumed
 
 - name: Replace a member of a fleet
   stockyard.container_hosts.host:
@@ -124,7 +146,9 @@ host:
       type: dict
       sample: {stage: test}
     state:
-      description: "The state of the host's machine: V(running), V(paused), V(off) or V(crashed)."
+      description:
+        - "The state of the host's machine: V(running), V(paused), V(suspended) (off, with its
+          memory saved), V(off) or V(crashed)."
       type: str
       sample: running
     phase:
@@ -471,7 +495,7 @@ error:
     remedy:
       description: An instruction that corrects the problem. It can be empty.
       type: str
-      sample: change the fleet's declaration, or use restarted, replaced or absent
+      sample: declare a template to create the host
 """
 
 from typing import Any
@@ -492,17 +516,23 @@ OPTIONS = {
     **HOST,
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(HOST_STATES), "default": "present"},
+    "force": {"type": "bool", "default": False},
 }
 
 
 def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
-    """Converge, restart, replace or delete a host as the task declares."""
-    if params["state"] == "absent":
-        return yard.hosts.delete(params["name"], params["tenant"], **mode)
-    spec, wait = single_spec(params), params["wait"]
-    if params["state"] == "restarted":
+    """Change a host as the task declares."""
+    name, tenant, state, wait = (params[key] for key in ("name", "tenant", "state", "wait"))
+    if state == "absent":
+        return yard.hosts.delete(name, tenant, **mode)
+    if state == "suspended":
+        return yard.hosts.suspend(name, tenant, force=params["force"], **mode)
+    if state == "resumed":
+        return yard.hosts.resume(name, tenant, wait=wait, **mode)
+    spec = single_spec(params)
+    if state == "restarted":
         return yard.hosts.restart(spec, wait=wait, **mode)
-    if params["state"] == "replaced":
+    if state == "replaced":
         return yard.hosts.replace(spec, wait=wait, **mode)
     return yard.hosts.apply(spec, wait=wait, **mode)
 

@@ -14,6 +14,9 @@ description:
     and can delete objects that are no longer declared. One plan covers all objects. In check mode
     the plan also contains the hosts that are replaced because their template will have a new
     generation.
+  - V(suspended) saves the memory of all running hosts of an owner on a hypervisor, declared or
+    not, leased or not. They then use no RAM and no CPU time. V(present) resumes the hosts of
+    declared fleets with their memory.
   - V(absent) deletes all hosts of an owner on a hypervisor, members of fleets and single hosts,
     whether they are declared or not. Volumes stay and are listed in RV(retained), unless
     O(volumes=true).
@@ -37,10 +40,11 @@ options:
   state:
     description:
       - V(present) converges the yard to O(declaration).
+      - V(suspended) suspends all running hosts of the yard.
       - V(absent) deletes all hosts of the yard.
     type: str
     required: true
-    choices: [present, absent]
+    choices: [present, suspended, absent]
   declaration:
     description:
       - The objects of the yard. Required when O(state=present).
@@ -105,8 +109,9 @@ options:
     default: false
   timeout:
     description:
-      - Seconds that the whole run of the module can take when O(state=absent). With
-        O(state=present) the items of O(declaration) have their own C(timeout).
+      - Seconds that the whole run of the module can take when O(state=absent) or
+        O(state=suspended). With O(state=present) the items of O(declaration) have their own
+        C(timeout).
     type: int
     default: 600
 seealso:
@@ -221,7 +226,7 @@ from ..module_utils.stockyard.result import Result
 from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
-    "state": {"type": "str", "choices": ["present", "absent"], "required": True},
+    "state": {"type": "str", "choices": ["present", "suspended", "absent"], "required": True},
     "declaration": {"type": "dict"},
     **DECLARATION,
     "rebuild": {"type": "bool", "default": False},
@@ -235,7 +240,9 @@ OPTIONS = {
 
 
 def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
-    """Converge or delete a yard as the task declares."""
+    """Converge, suspend or delete a yard as the task declares."""
+    if params["state"] == "suspended":
+        return yard.suspend(**mode)
     if params["state"] == "absent":
         return yard.teardown(templates=params["templates"], volumes=params["volumes"], **mode)
     return yard.apply(

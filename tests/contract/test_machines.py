@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard.clock import Deadline
-from stockyard.errors import GuestError, StockyardError
+from stockyard.errors import GuestError, OperationRefused, StockyardError
 from stockyard.guest.agent.main import AGENT
 from stockyard.guest.client import Guest
 from stockyard.hypervisor.provider import Channel, Provider
@@ -187,10 +187,53 @@ def test_a_machine_that_is_paused_is_seen_and_goes_on(
 ) -> None:
     record, _answer = identified(context, drafts, deadline)
     bench.pause(record)
-    assert state_of(provider, record) == "paused"
+    # A machine of vCenter is not paused, but suspended.
+    assert state_of(provider, record) in ("paused", "suspended")
     provider.start(record, deadline)
     assert state_of(provider, record) == "running"
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
+
+
+def test_suspended_machine_is_observed_and_resumed(
+    context: Context, provider: Provider, second: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record, _answer = identified(context, drafts, deadline)
+    before = on_record(provider, record)
+    assert before
+    assert provider.capabilities.suspends
+    provider.check_suspend([record])
+    provider.suspend(record, deadline)
+    assert state_of(second, record) == "suspended"
+    assert on_record(second, record) == before
+    provider.suspend(record, deadline)
+    with pytest.raises(StockyardError):
+        ask(provider, record, Deadline(2), op="hello")
+    changed = second.claim(before, labels={"note": "kept"})
+    assert on_record(provider, record) == changed
+    second.check_start(changed)
+    assert second.start(changed, deadline) == ""
+    assert state_of(provider, record) == "running"
+    assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
+
+
+def test_suspended_machine_is_destroyed(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    provider.suspend(record, deadline)
+    provider.destroy(record)
+    assert on_record(provider, record) is None
+
+
+def test_machine_that_is_off_is_not_suspended(
+    bench: Bench, provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    bench.kill(record)
+    provider.check_suspend([record])
+    with pytest.raises(OperationRefused, match="only a running host"):
+        provider.suspend(record, deadline)
+    assert state_of(provider, record) != "suspended"
 
 
 def test_destroy_takes_a_running_machine_away(

@@ -47,7 +47,10 @@ ELSEWHERE = {
     r"(python3 -m venv|~/\.local/lib/stockyard/bin/pip|mkdir -p ~/\.local/bin|ln -sf) ": (
         "tests/integration/test_packaging.py"
     ),
-    r"cp examples/systemd/": "examples/systemd/stockyard-reap.timer",
+    r"cp examples/systemd/stockyard-reap": "examples/systemd/stockyard-reap.timer",
+    r"(cp examples/systemd/stockyard-suspend|mkdir -p ~/\.config/systemd/user)": (
+        "examples/systemd/stockyard-suspend.service"
+    ),
     r"(systemctl --user|loginctl) ": "examples/systemd/stockyard-reap.timer",
     r"rm -r ": "tests/integration/test_site.py",
     r"(export VMWARE|govc )": "docs/vsphere.md",

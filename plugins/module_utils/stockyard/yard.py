@@ -33,6 +33,7 @@ from .resources.operation import run
 from .resources.volumes import encryption
 from .resources.yard.reap_yard import YardReaping
 from .resources.yard.saved_plans import SavedConvergence
+from .resources.yard.suspend_yard import YardResume, YardSuspension
 from .resources.yard.teardown import YardDeletion
 from .result import Result
 from .views import inventory, report
@@ -148,7 +149,10 @@ class Yard:
         )
         # Each part of a declaration has its own timeout.
         plan = run(convergence, check=check, timeout=math.inf)
-        fleets = {(term.spec.tenant, term.spec.name) for term in declaration.fleets}
+        fleets = {
+            *((term.spec.tenant, term.spec.name) for term in declaration.fleets),
+            *((term.tenant, term.name) for term in declaration.suspended_fleets),
+        }
         hosts = [host for host in self.hosts.list() if (host.tenant, host.fleet) in fleets]
         return Result(plan, tuple(hosts))
 
@@ -172,6 +176,20 @@ class Yard:
             self.hosts.list(),
             () if volumes else tuple(f"volume {volume.name}" for volume in self.volumes.list()),
         )
+
+    def suspend(self, *, check: bool = False, timeout: float = TIMEOUT) -> Result[HostInfo]:
+        """Suspend every running host of the yard, declared or not, leased or not: its memory is
+        saved, and it uses no RAM and no CPU time.
+
+        :raises OutOfSpace: if the storage lacks the space for the memory of all hosts.
+        """
+        plan = run(YardSuspension(self.context), check=check, timeout=timeout)
+        return Result(plan, self.hosts.list())
+
+    def resume(self, *, check: bool = False, timeout: float = TIMEOUT) -> Result[HostInfo]:
+        """Resume every suspended host of the yard with its memory, and change nothing else."""
+        plan = run(YardResume(self.context), check=check, timeout=timeout)
+        return Result(plan, self.hosts.list())
 
     def reap(
         self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = TIMEOUT

@@ -54,6 +54,7 @@ CALLS: dict[str, Callable[[Guest], object]] = {
     "open": lambda guest: guest.open(),
     "refresh-limits": lambda guest: guest.refresh_limits(1024),
     "set-clock": lambda guest: guest.set_clock(1.0),
+    "reseed": lambda guest: guest.reseed("AA=="),
     "unit-failures": lambda guest: guest.unit_failures(),
     "docker-probe": lambda guest: guest.docker_probe(),
     "discard-identity": lambda guest: guest.discard_identity("AA==", "user"),

@@ -115,7 +115,7 @@ class Model:
         now = self.there.pop(key)
         if action.verb == "replace" and not half:
             self.there[key] = made
-        elif action.verb == "start":
+        elif action.verb in ("start", "resume"):
             self.there[key] = Host(now.record, "running")
         elif action.verb == "relabel":
             self.there[key] = replace(now, record=replace(now.record, labels=spec.labels))

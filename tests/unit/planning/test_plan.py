@@ -68,7 +68,7 @@ def test_a_single_host_converges_in_one_apply(spec: SingleSpec, there: Host | No
     for action in plan_host(spec, "present", NEW, there).actions:
         if action.verb in ("create", "replace"):
             now = host(fleet="", name=spec.name, generation=NEW, spec=spec.host, labels=spec.labels)
-        elif now and action.verb == "start":
+        elif now and action.verb in ("start", "resume"):
             now = Host(now.record, "running")
         elif now and action.verb == "relabel":
             now = replace(now, record=replace(now.record, labels=spec.labels))

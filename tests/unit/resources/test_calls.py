@@ -81,6 +81,10 @@ def fill(yard: Yard) -> None:
     yard.fleets.apply(FLEET)
 
 
+def suspend(yard: Yard) -> None:
+    yard.fleets.suspend("ci")
+
+
 def create_volume(yard: Yard) -> None:
     yard.volumes.apply(CACHE)
 
@@ -124,6 +128,9 @@ OPERATIONS = {
     "create a host": Case((build,), lambda y: y.hosts.apply(SingleSpec("web", "base")), 4, 0, 15),
     "replace a host": Case((fill,), lambda y: y.hosts.replace("ci-1"), 4, 1, 20),
     "restart a host": Case((fill,), lambda y: y.hosts.restart("ci-1"), 4, 1, 13),
+    "suspend a fleet": Case((fill,), lambda y: y.fleets.suspend("ci"), 2, 0, 10),
+    "resume a fleet": Case((fill, suspend), lambda y: y.fleets.resume("ci"), 2, 3, 30),
+    "suspend a host": Case((fill,), lambda y: y.hosts.suspend("ci-1"), 4, 0, 8),
     "create a volume": Case((), create_volume, 0, 2, 6),
     "change no volume": Case((create_volume,), create_volume, 0, 2, 4),
     "delete a volume": Case((create_volume,), lambda y: y.volumes.delete("cache"), 1, 1, 5),

@@ -31,6 +31,7 @@ from stockyard.resources.certificates import clients
 from stockyard.resources.context import Context
 from stockyard.resources.fleets.converge_fleet import FleetConvergence, FleetDeletion
 from stockyard.resources.fleets.single_host import SingleHostConvergence
+from stockyard.resources.fleets.suspend_fleet import FleetResume, FleetSuspension
 from stockyard.resources.leases.lease_lifecycle import HolderLease, LeaseResult
 from stockyard.resources.operation import Operation, run
 from stockyard.resources.pools.pool_lifecycle import PoolConvergence, PoolDeletion
@@ -43,6 +44,7 @@ from stockyard.resources.volumes.volume_lifecycle import (
 )
 from stockyard.resources.yard.converge_yard import YardConvergence
 from stockyard.resources.yard.reap_yard import ReapResult, YardReaping
+from stockyard.resources.yard.suspend_yard import YardResume, YardSuspension
 from stockyard.resources.yard.teardown import YardDeletion
 from tests.helpers.clocks import FakeClock
 from tests.helpers.counting_provider import CountingProvider
@@ -54,6 +56,7 @@ READS = {
     "channel",
     "check_host",
     "check_start",
+    "check_suspend",
     "resolve",
     "sweep",
     "versions",
@@ -76,6 +79,12 @@ OPERATIONS: dict[str, Callable[[Context], Operation[Plan | LeaseResult | ReapRes
     "host restart": lambda ctx: SingleHostConvergence(ctx, SingleSpec("ci-1"), "restarted"),
     "host replacement": lambda ctx: SingleHostConvergence(ctx, SingleSpec("ci-1"), "replaced"),
     "host deletion": lambda ctx: SingleHostConvergence(ctx, SingleSpec("ci-1"), "absent"),
+    "host suspension": lambda ctx: SingleHostConvergence(ctx, SingleSpec("ci-1"), "suspended"),
+    "host resume unchanged": lambda ctx: SingleHostConvergence(ctx, SingleSpec("ci-1"), "resumed"),
+    "fleet suspension": lambda ctx: FleetSuspension(ctx, "default", "ci"),
+    "fleet resume unchanged": lambda ctx: FleetResume(ctx, "default", "ci"),
+    "yard suspension": YardSuspension,
+    "yard resume unchanged": YardResume,
     "volume": lambda ctx: VolumeConvergence(ctx, VolumeSpec("data", size_gib=20)),
     "volume deletion": lambda ctx: VolumeDeletion(ctx, "default", "free"),
     "attachment": lambda ctx: VolumeAttachment(ctx, VolumeSpec("free"), "ci-2", "/free"),

@@ -55,6 +55,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     release.add_argument("--replace", action="store_true", help="create a replacement immediately")
     release.set_defaults(run=_release)
+    for verb, change in (("suspend", _suspend), ("resume", _resume)):
+        _naming(
+            lease.add_parser(verb, parents=[common], help=f"{verb} the host, and keep the lease")
+        ).set_defaults(run=change)
     _naming(
         lease.add_parser("env", parents=[common], help="print the environment again")
     ).set_defaults(run=_env)
@@ -139,6 +143,16 @@ def _renew(yard: Yard, options: argparse.Namespace) -> int:
 
 def _release(yard: Yard, options: argparse.Namespace) -> int:
     yard.leases.release(_id(options), replace=options.replace)
+    return 0
+
+
+def _suspend(yard: Yard, options: argparse.Namespace) -> int:
+    yard.leases.suspend(_id(options))
+    return 0
+
+
+def _resume(yard: Yard, options: argparse.Namespace) -> int:
+    yard.leases.resume(_id(options))
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import Busy, InvalidInput, LeaseExpired, StockyardError
 from ..yard import DEFAULT_OWNER, Yard
-from . import jenkins, lease, reap, say
+from . import host, jenkins, lease, reap, say
 
 FAILED, USAGE, OVER, BUSY = 1, 2, 3, 4
 Command = Callable[[Yard, argparse.Namespace], int]
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="stockyard", description="Container hosts as cattle.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     lease.add(commands, common)
+    host.add(commands, common)
     reap.add(commands, common)
     jenkins.add(commands)
     return top

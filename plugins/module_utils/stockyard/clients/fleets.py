@@ -14,6 +14,7 @@ from ..model.host_info import HostInfo
 from ..resources import guest_status
 from ..resources.context import Context
 from ..resources.fleets.converge_fleet import FleetConvergence, FleetDeletion
+from ..resources.fleets.suspend_fleet import FleetResume, FleetSuspension
 from ..resources.hosts import access, trust
 from ..resources.operation import run
 from ..resources.templates import freshness
@@ -77,6 +78,41 @@ class FleetsClient:
         :raises NotFound: if the fleet does not exist or has no hosts.
         """
         return lookup.last("fleet", name, self.list(tenant, name))
+
+    def suspend(
+        self,
+        name: str,
+        tenant: str = "default",
+        *,
+        force: bool = False,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+    ) -> Result[HostInfo]:
+        """Suspend the running hosts of a fleet: their memory is saved, and they use no RAM and no
+        CPU time. Leased hosts keep running.
+
+        :param force: suspend leased hosts too.
+        :raises OutOfSpace: if the storage lacks the space for their memory.
+        """
+        suspension = FleetSuspension(self._context, tenant, name, force)
+        plan = run(suspension, check=check, timeout=timeout)
+        return Result(plan, self._hosts.list(tenant, name))
+
+    def resume(
+        self,
+        name: str,
+        tenant: str = "default",
+        *,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+        wait: bool = True,
+    ) -> Result[HostInfo]:
+        """Resume the suspended hosts of a fleet with their memory, and change nothing else.
+
+        :param wait: whether to wait until Docker answers in the hosts.
+        """
+        resume = FleetResume(replace(self._context, wait=wait), tenant, name)
+        return Result(run(resume, check=check, timeout=timeout), self._hosts.list(tenant, name))
 
     def delete(
         self,

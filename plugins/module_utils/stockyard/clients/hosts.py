@@ -74,6 +74,45 @@ class HostsClient:
         """
         return self._converge(_named(host, tenant), "replaced", check, timeout, wait)
 
+    def suspend(
+        self,
+        name: str,
+        tenant: str = "default",
+        *,
+        force: bool = False,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+    ) -> Result[HostInfo]:
+        """Suspend a host, also if it is a member of a fleet: its memory is saved, and it uses no
+        RAM and no CPU time. Its address, record and lease stay.
+
+        :param force: suspend the host although it is leased. Its holder uses
+            ``yard.leases.suspend``.
+        :raises NotFound: if the host does not exist.
+        :raises OperationRefused: if the host is leased or incomplete.
+        :raises OutOfSpace: if the storage lacks the space for its memory.
+        """
+        return self._converge(
+            _named(name, tenant), "suspended", check, timeout, wait=True, force=force
+        )
+
+    def resume(
+        self,
+        name: str,
+        tenant: str = "default",
+        *,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+        wait: bool = True,
+    ) -> Result[HostInfo]:
+        """Resume a suspended host with its memory, also if it is a member of a fleet. A host that
+        is off is started.
+
+        :param wait: whether to wait until Docker answers in the host.
+        :raises NotFound: if the host does not exist.
+        """
+        return self._converge(_named(name, tenant), "resumed", check, timeout, wait)
+
     def delete(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
     ) -> Result[HostInfo]:
@@ -126,10 +165,16 @@ class HostsClient:
         return lookup.last("host", name, self.list(tenant, name=name))
 
     def _converge(
-        self, spec: SingleSpec, state: str, check: bool, timeout: float, wait: bool
+        self,
+        spec: SingleSpec,
+        state: str,
+        check: bool,
+        timeout: float,
+        wait: bool,
+        force: bool = False,
     ) -> Result[HostInfo]:
         context = replace(self._context, wait=wait)
-        convergence = SingleHostConvergence(context, spec, state)
+        convergence = SingleHostConvergence(context, spec, state, force)
         plan = run(convergence, check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, name=spec.name))
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import NotFound
+from ..model.fleet import SingleSpec
 from ..model.host import HostRecord
 from ..model.lease import LeaseSpec, seconds
 from ..model.lease_info import LeaseInfo
 from ..planning.plan import Plan
 from ..resources.context import Context
+from ..resources.fleets.single_host import SingleHostConvergence
 from ..resources.leases import lease_info, lease_lifecycle
 from ..resources.leases.lease_lifecycle import (
     HolderLease,
@@ -78,6 +80,14 @@ class HeldLease:
             self.id, self._duration if duration is None else duration
         ).object
 
+    def suspend(self) -> None:
+        """Suspend the host: it uses no RAM and no CPU time. The lease continues to its end."""
+        self._leases.suspend(self.id)
+
+    def resume(self) -> None:
+        """Resume the suspended host with its memory."""
+        self._leases.resume(self.id)
+
     def release(self) -> None:
         """Release the lease if it has not expired."""
         self._leases.release(self.id, replace=self._replace)
@@ -134,6 +144,27 @@ class LeasesClient:
         extension = LeaseExtension(self._context, lease, _seconds(duration))
         return self._run(extension, check, RELEASE_TIMEOUT)
 
+    def suspend(
+        self, lease: str, *, check: bool = False, timeout: float = RELEASE_TIMEOUT
+    ) -> Result[LeaseInfo]:
+        """Suspend the host of a lease, as its holder. The lease continues: when it expires, the
+        host is deleted.
+
+        :param lease: the number of the lease.
+        :raises LeaseExpired: if the lease has expired.
+        """
+        return self._change_power(lease, "suspended", check, timeout)
+
+    def resume(
+        self, lease: str, *, check: bool = False, timeout: float = RELEASE_TIMEOUT
+    ) -> Result[LeaseInfo]:
+        """Resume the suspended host of a lease with its memory.
+
+        :param lease: the number of the lease.
+        :raises LeaseExpired: if the lease has expired.
+        """
+        return self._change_power(lease, "resumed", check, timeout)
+
     def release(
         self,
         lease: str,
@@ -179,6 +210,15 @@ class LeasesClient:
         :raises NotFound: if no host of this yard has a lease with this number.
         """
         return lookup.last("lease", lease, self._numbered(lease))
+
+    def _change_power(
+        self, lease: str, state: str, check: bool, timeout: float
+    ) -> Result[LeaseInfo]:
+        observation = self._context.provider.observe(self._context.owner)
+        record = lease_lifecycle.current_record(self._context, lease, observation)[0]
+        spec = SingleSpec(record.name, tenant=record.tenant)
+        change = SingleHostConvergence(self._context, spec, state, force=True)
+        return Result(run(change, check=check, timeout=timeout), self._numbered(lease))
 
     def _run(
         self, operation: Operation[LeaseResult], check: bool, timeout: float

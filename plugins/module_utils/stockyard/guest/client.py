@@ -342,6 +342,13 @@ class Guest:
         """Set the clock of the guest."""
         self._request("set-clock", time=time)
 
+    def reseed(self, entropy: str) -> None:
+        """Reseed the generators of the guest.
+
+        :param entropy: random bytes in base64.
+        """
+        self._request("reseed", entropy=entropy)
+
     def volume_probe(self, serial: str) -> VolumeContent:
         """Return the kind of content on a volume."""
         reply = self._request("volume-probe", serial=serial)

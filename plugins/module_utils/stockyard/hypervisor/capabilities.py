@@ -31,6 +31,7 @@ class Capabilities:
         reaches its hosts from any shell; empty if it cannot.
     :param sets_clocks: whether it corrects the clocks of paused guests by itself, as VMware Tools
         do.
+    :param suspends: whether it can save the memory of running machines and resume it later.
     :param own_files: whether stockyard manages the files of its machines, so that files can be
         orphaned. vCenter removes them itself.
     """
@@ -48,3 +49,4 @@ class Capabilities:
     volumes: bool = False
     guest_agent: str = ""
     sets_clocks: bool = False
+    suspends: bool = False

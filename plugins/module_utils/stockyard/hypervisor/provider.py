@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -178,6 +178,24 @@ class Provider(Protocol):
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         """Shut a machine down, by force if the guest does not follow."""
+
+    def check_suspend(self, records: Sequence[HostRecord]) -> None:
+        """Refuse running hosts that :meth:`suspend` would refuse; nothing is changed.
+
+        :param records: the hosts that are suspended together.
+        :raises OutOfSpace: if the storage lacks the space for their memory.
+        :raises StockyardError: with another reason.
+        """
+
+    def suspend(self, record: HostRecord, deadline: Deadline) -> None:
+        """Save the memory of a running machine in the storage, and end the machine: it uses no RAM
+        and no CPU time until :meth:`start` resumes it. A machine that is suspended stays so.
+
+        If the memory cannot be saved, or not in time, the machine continues to run.
+
+        :raises OperationRefused: if the machine is off and has no saved memory.
+        :raises DeadlineExceeded: if the memory is not saved in time.
+        """
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         """Plug vCPUs and memory into a running machine, or take them out, until it has a size.

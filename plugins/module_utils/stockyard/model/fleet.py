@@ -184,7 +184,7 @@ def time_to_live(seconds: float) -> float:
     return seconds
 
 
-HOST_STATES = ("present", "absent", "restarted", "replaced")
+HOST_STATES = ("present", "absent", "restarted", "replaced", "suspended", "resumed")
 
 
 @dataclass(frozen=True)

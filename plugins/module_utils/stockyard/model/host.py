@@ -204,6 +204,7 @@ class HostRecord:
     :param resize_mode: the directions in which its size can change while it runs: ``both``, or only
         ``up``.
     :param branch: the uuid of the branch that it was forked from; empty for a fork of a template.
+    :param resuming: whether its resume from saved memory has begun and is not complete.
     """
 
     owner: str
@@ -232,6 +233,7 @@ class HostRecord:
     encrypted: bool = False
     resize_mode: str = BOTH
     branch: str = field(default="", metadata=SPARSE)
+    resuming: bool = field(default=False, metadata=SPARSE)
 
     kind = "host"
 
@@ -300,14 +302,16 @@ def host_domain(owner: str, tenant: str, name: str) -> str:
     return f"{owner}.{tenant}.{name}"
 
 
-RUN_STATES = ("running", "paused", "off", "crashed")
+SUSPENDED = "suspended"
+RUN_STATES = ("running", "paused", SUSPENDED, "off", "crashed")
 
 
 @dataclass(frozen=True)
 class Host:
     """A host as observed: its record and the state of its machine.
 
-    :param state: ``running``, ``paused``, ``off`` or ``crashed``.
+    :param state: ``running``, ``paused``, ``suspended`` (off, with its memory saved), ``off`` or
+        ``crashed``.
     """
 
     record: HostRecord
@@ -321,4 +325,9 @@ class Host:
     @property
     def serving(self) -> bool:
         """Return whether it is complete and running."""
-        return self.record.phase == "ready" and self.state == "running"
+        return self.record.phase == "ready" and self.state == "running" and not self.record.resuming
+
+    @property
+    def suspended(self) -> bool:
+        """Return whether it is complete and suspended, or in an unfinished resume."""
+        return self.record.phase == "ready" and (self.state == SUSPENDED or self.record.resuming)

@@ -77,7 +77,8 @@ class HostInfo(Info):
     :param template: the template that the host was forked from.
     :param generation: the generation of that template, as the first twelve digits of its digest.
     :param labels: the host's labels.
-    :param state: the state of the host's machine: ``running``, ``paused``, ``off`` or ``crashed``.
+    :param state: the state of the host's machine: ``running``, ``paused``, ``suspended`` (off, with
+        its memory saved), ``off`` or ``crashed``.
     :param phase: the phase of the host's record: ``creating``, ``ready``, ``draining`` or
         ``deleting``.
     :param ready: whether the host runs, has its identity and the right time, and waits for nothing.

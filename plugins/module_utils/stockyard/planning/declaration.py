@@ -41,6 +41,15 @@ class FleetTerm:
 
 
 @dataclass(frozen=True)
+class SuspendedFleetTerm:
+    """A fleet that is declared suspended, and the seconds that its suspension can take."""
+
+    name: str
+    tenant: str = "default"
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
 class PoolTerm:
     """A declared pool, whether its limits can be below its present use, and the seconds that the
     change can take.
@@ -80,6 +89,8 @@ class Declaration:
     :param absent_templates: tenant and name of templates that are declared absent;
         ``absent_fleets`` likewise.
     :param absent_pools: likewise.
+    :param suspended_fleets: fleets whose existing hosts are suspended and otherwise stay as they
+        are.
     :param volumes: in the order of their creation: copies after their sources. Volumes that are not
         declared stay, regardless of ``prune``.
     :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they
@@ -98,6 +109,7 @@ class Declaration:
     absent_pools: tuple[Key, ...] = ()
     volumes: tuple[VolumeTerm, ...] = ()
     absent_volumes: tuple[Key, ...] = ()
+    suspended_fleets: tuple[SuspendedFleetTerm, ...] = ()
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -122,6 +134,7 @@ class Declaration:
             "fleet",
             [
                 *((fleet_term.spec.tenant, fleet_term.spec.name) for fleet_term in self.fleets),
+                *((term.tenant, term.name) for term in self.suspended_fleets),
                 *self.absent_fleets,
             ],
         )
@@ -213,7 +226,8 @@ class Declaration:
         """Return the names of the empty lists that ``prune`` applies to: an empty list deletes
         nothing.
         """
-        lists = {"fleets": self.fleets, "templates": self.templates, "pools": self.pools}
+        fleets = (*self.fleets, *self.suspended_fleets)
+        lists = {"fleets": fleets, "templates": self.templates, "pools": self.pools}
         return tuple(name for name, terms in lists.items() if self.prune == "yes" and not terms)
 
     def fleets_to_go(self, hosts: Iterable[Host]) -> dict[Key, str]:
@@ -222,6 +236,7 @@ class Declaration:
             (host.record.tenant, host.record.fleet) for host in hosts if host.record.fleet
         }
         declared_keys = {(term.spec.tenant, term.spec.name) for term in self.fleets}
+        declared_keys |= {(term.tenant, term.name) for term in self.suspended_fleets}
         return self._to_go(existing_keys, declared_keys, self.absent_fleets)
 
     def templates_to_go(self, templates: Iterable[Template]) -> dict[Key, str]:

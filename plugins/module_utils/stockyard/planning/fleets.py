@@ -172,10 +172,12 @@ def _dismissed(
         {host.record.name: f"the fleet must have {partition.size}" for host in surplus_hosts}
     )
     partition.outdated = {host.record.name for host in outdated_hosts}
-    partition.discard += [host for host in [*outdated_hosts, *surplus_hosts] if not host.serving]
+    # A suspended host is resumed before it is replaced, so that it serves until then.
+    partition.discard += [host for host in outdated_hosts if not (host.serving or host.suspended)]
+    partition.discard += [host for host in surplus_hosts if not host.serving]
     partition.discard.sort(key=ordinal)
     outgoing_hosts = sorted(
-        (host for host in outdated_hosts if host.serving),
+        (host for host in outdated_hosts if host.serving or host.suspended),
         key=lambda host: (host.record.name not in unhealthy, ordinal(host)),
     )
     swap_candidates = [
@@ -209,10 +211,12 @@ def _why(spec: FleetSpec, host: Host, desired: dict[str, Any], unhealthy: Mappin
 
 
 def _first(spec: FleetSpec, partition: HostPartition, trust: Trust | None) -> list[Action]:
-    """Return the actions that interrupt no user: delete the discarded hosts, and correct the kept
-    hosts in place.
+    """Return the actions that interrupt no user: delete the discarded hosts, resume hosts that are
+    replaced later, and correct the kept hosts in place.
     """
     actions = [_goes(discarded_host, partition) for discarded_host in partition.discard]
+    outgoing_hosts = [*partition.roll_out, *partition.replace_in_place]
+    actions += [plan.plan_resume(host) for host in outgoing_hosts if host.suspended]
     for host in sorted(partition.keep, key=ordinal):
         actions += plan.in_place_actions(host, spec.labels, trust, spec.host)
     return actions

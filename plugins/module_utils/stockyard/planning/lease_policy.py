@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..model.fleet import FleetSpec
-from ..model.host import Host, HostRecord
+from ..model.host import SUSPENDED, Host, HostRecord
 from ..model.lease import LeaseSpec
 
 
@@ -88,7 +88,8 @@ def why_not(host: Host, authority: str, current_time: float) -> str:
     """
     record = host.record
     if not host.serving:
-        return f"it is {record.phase if record.phase != 'ready' else host.state}"
+        state = SUSPENDED if host.suspended else host.state
+        return f"it is {record.phase if record.phase != 'ready' else state}"
     if record.lease is not None:
         return (
             f"it is leased by {record.lease.holder}"

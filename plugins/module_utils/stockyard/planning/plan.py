@@ -12,23 +12,25 @@ from typing import Any
 from ..escaping import one_line
 from ..model import codec
 from ..model.fleet import SingleSpec
-from ..model.host import Host, HostSpec
+from ..model.host import SUSPENDED, Host, HostSpec
 from ..model.observation import Template
 from . import resize
 from .trust import Trust, identity_values
 
 UNKNOWN_GENERATION = "known after the template is built"
+DECLARED_SUSPENDED = "it is declared suspended"
 
 
 @dataclass(frozen=True)
 class Action:
     """One change of one object.
 
-    :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``,
-        ``renew``, ``relabel``, ``unlock``, ``synchronize`` or ``delete``; for a volume ``create``,
-        ``grow``, ``attach``, ``detach`` or ``delete``; for a client certificate ``issue`` or
-        ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file ``remove``; for a
-        node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
+    :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``,
+        ``suspend``, ``resume``, ``resize``, ``renew``, ``relabel``, ``unlock``, ``synchronize`` or
+        ``delete``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or ``delete``; for a
+        client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``;
+        for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or
+        ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or
         ``node``.
     :param reason: the reason, in words.
@@ -114,7 +116,9 @@ def in_place_actions(
     """
     record, name = host.record, host.record.name
     actions = []
-    if host.state != "running":
+    if host.suspended:
+        actions.append(plan_resume(host))
+    elif host.state != "running":
         actions.append(
             Action(
                 "start",
@@ -139,6 +143,33 @@ def in_place_actions(
             )
         )
     return actions
+
+
+def plan_resume(host: Host) -> Action:
+    """Return the action that resumes a suspended host."""
+    reason = "its resume was interrupted" if host.record.resuming else "it is suspended"
+    before, after = {"state": SUSPENDED}, {"state": "running"}
+    return Action("resume", "host", host.record.name, reason, before, after)
+
+
+def plan_suspension(hosts: Iterable[Host], reason: str) -> Plan:
+    """Return the plan that suspends the complete hosts which run. All other hosts stay as they are:
+    a host that is off uses no memory either.
+    """
+    return Plan(
+        tuple(
+            Action(
+                "suspend",
+                "host",
+                host.record.name,
+                reason,
+                {"state": host.state},
+                {"state": SUSPENDED},
+            )
+            for host in hosts
+            if host.record.phase == "ready" and host.state in ("running", "paused")
+        )
+    )
 
 
 def _resizing(host: Host, spec: HostSpec) -> list[Action]:
@@ -223,6 +254,17 @@ def plan_host(
     return Plan(tuple(host_actions(host, spec.host, desired, spec.labels, trust)))
 
 
+def plan_power(host: Host, state: str) -> Plan:
+    """Return the plan that suspends or resumes one host, and changes nothing else.
+
+    :param state: ``suspended`` or ``resumed``.
+    """
+    if state == SUSPENDED:
+        return plan_suspension([host], DECLARED_SUSPENDED)
+    actions = in_place_actions(host, host.record.labels)
+    return Plan(tuple(action for action in actions if action.verb in ("start", "resume")))
+
+
 def unlocking(todo: Plan, lock_reasons: Mapping[str, str]) -> Plan:
     """Return a plan that also unlocks the hosts which wait for the keys of their volumes and which
     it leaves running.
@@ -232,7 +274,8 @@ def unlocking(todo: Plan, lock_reasons: Mapping[str, str]) -> Plan:
     busy = {
         action.name
         for action in todo.actions
-        if action.kind == "host" and action.verb in ("delete", "replace", "restart", "start")
+        if action.kind == "host"
+        and action.verb in ("delete", "replace", "restart", "start", "suspend", "resume")
     }
     before, after = {"state": "locked"}, {"state": "running"}
     unlocks = [
@@ -249,7 +292,7 @@ def synchronizing(todo: Plan, clock_reasons: Mapping[str, str]) -> Plan:
 
     :param clock_reasons: the reason for each host, by name.
     """
-    verbs = ("delete", "replace", "restart", "start", "renew", "unlock")
+    verbs = ("delete", "replace", "restart", "start", "suspend", "resume", "renew", "unlock")
     busy = {
         action.name for action in todo.actions if action.kind == "host" and action.verb in verbs
     }

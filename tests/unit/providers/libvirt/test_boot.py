@@ -51,6 +51,9 @@ class Domain:
     def __init__(self, *failures: str, saved: bool = False) -> None:
         self.failures, self.saved, self.active, self.resumed = list(failures), saved, False, False
 
+    def state(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_RUNNING if self.active else libvirt.VIR_DOMAIN_SHUTOFF, 0]
+
     def isActive(self) -> bool:  # noqa: N802  # libvirt's name
         return self.active
 

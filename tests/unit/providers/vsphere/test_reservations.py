@@ -101,7 +101,7 @@ def test_of_an_extra_config_only_ours_is_kept() -> None:
     [
         ("poweredOn", "connected", "running"),
         ("poweredOff", "connected", "off"),
-        ("suspended", "connected", "paused"),
+        ("suspended", "connected", "suspended"),
         ("poweredOn", "orphaned", "crashed"),
         ("poweredOn", "disconnected", "running"),
     ],

@@ -163,6 +163,11 @@ class Identity:
         self.effects.set_clock(float(request["time"]))
         return {}
 
+    def reseed(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Reseed the generators of a host that was suspended: its saved memory was on a disk."""
+        self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
+        return {}
+
     def settle(self) -> dict[str, Any]:
         """Finish the steps that can wait until Docker answers, but must precede the phase ready."""
         self.effects.prioritize(False)

@@ -92,6 +92,7 @@ class Agent:
             "renew-certificate": self.identity.renew_certificate,
             "settle": self._settle,
             "set-clock": self.identity.set_clock,
+            "reseed": self.identity.reseed,
             "volume-probe": self.volumes.probe,
             "volume-create": self.volumes.create,
             "volume-mount": self.volumes.mount,

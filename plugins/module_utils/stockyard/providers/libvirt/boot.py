@@ -17,7 +17,7 @@ from ...clock import Deadline
 from ...errors import GuestBroken, HypervisorError, StockyardError
 from ...model.host import HostRecord
 from ...model.observation import Record
-from . import disks, network, power, processes
+from . import disks, network, power, processes, suspend
 from .faults import translated
 from .monitor import Monitor
 
@@ -53,6 +53,7 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
     :raises GuestBroken: if the disk is proven to be unusable.
     """
     title, warning = record.title, ""
+    suspend.wait_for_save(domain, title, deadline)
     with translated("read the domain", title):
         is_active = domain.isActive()
     if not is_active:

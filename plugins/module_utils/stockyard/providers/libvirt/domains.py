@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import NotFound, OperationRefused
 from ...hypervisor.records import decode, encode
-from ...model.host import HostRecord
+from ...model.host import SUSPENDED, HostRecord
 from ...model.observation import R, Record, UnreadableObject
 from ...model.template import TemplateRecord
 from ..common.stored_records import compare_and_set, read_record, refuse_unreadable
@@ -49,8 +49,19 @@ class Domains:
             if isinstance(record, UnreadableObject):
                 unreadable.append(record)
             else:
-                machines.append((record, STATES.get(values.get("state.state"), "off")))
+                state = STATES.get(values.get("state.state"), "off")
+                if state == "off" and record.kind == "host" and self._has_saved_memory(domain):
+                    state = SUSPENDED
+                machines.append((record, state))
         return machines, unreadable
+
+    def _has_saved_memory(self, domain: Any) -> bool:
+        """Return whether libvirt has the memory of a machine that is off."""
+        try:
+            with translated("read the domain", domain.name()):
+                return bool(domain.hasManagedSaveImage())
+        except NotFound:
+            return False
 
     def metadata(self, domain: Any, namespace: str = RECORD_NS) -> str | None:
         """Return the record's text; ``None`` if the domain has no record or does not exist."""

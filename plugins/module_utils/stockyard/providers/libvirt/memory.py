@@ -26,19 +26,30 @@ def guest_ram(pid: int, size_kib: int) -> MemoryUse | None:
     :param size_kib: nominal RAM. For a fork it is the mapping of its template's file; for other
         machines the mapping of that size with the most resident memory.
     """
-    try:
-        text = (PROC / str(pid) / "smaps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    ram = _ram(pid, size_kib)
+    if ram is None:
         return None
-    candidates = [mapping for mapping in _mappings(text) if mapping.sizes.get("Size") == size_kib]
-    if not candidates:
-        return None
-    ram = max(
-        candidates, key=lambda mapping: (mapping.path.endswith("/ram"), mapping.sizes["Rss"])
-    ).sizes
-    private_kib = ram["Anonymous"]
-    shared_mib = round((ram["Rss"] - private_kib) / 1024, 1)
+    private_kib = ram.sizes["Anonymous"]
+    shared_mib = round((ram.sizes["Rss"] - private_kib) / 1024, 1)
     return MemoryUse(round(private_kib / 1024, 1), shared_mib, oom_score(pid))
+
+
+def saved_mib(pid: int, size_kib: int) -> int | None:
+    """Return the MiB of guest RAM that a save writes at most; ``None`` if they cannot be read.
+
+    Pages of the template's file that the guest has not read are saved too; zeroes are not.
+
+    :param size_kib: nominal RAM.
+    """
+    ram = _ram(pid, size_kib)
+    if ram is None:
+        return None
+    try:
+        shared_kib = Path(ram.path).stat().st_blocks // 2 if ram.path.startswith("/") else 0
+    except OSError:
+        shared_kib = size_kib
+    private_kib = ram.sizes["Anonymous"] if ram.path.startswith("/") else ram.sizes["Rss"]
+    return min(size_kib, private_kib + shared_kib) // 1024 + 1
 
 
 def oom_score(pid: int) -> int:
@@ -55,6 +66,20 @@ def oom_score(pid: int) -> int:
 class _Mapping:
     path: str
     sizes: dict[str, int]
+
+
+def _ram(pid: int, size_kib: int) -> _Mapping | None:
+    """Return the mapping of a guest's RAM; ``None`` if it cannot be read."""
+    try:
+        text = (PROC / str(pid) / "smaps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    candidates = [mapping for mapping in _mappings(text) if mapping.sizes.get("Size") == size_kib]
+    return max(
+        candidates,
+        key=lambda mapping: (mapping.path.endswith("/ram"), mapping.sizes["Rss"]),
+        default=None,
+    )
 
 
 def _mappings(text: str) -> list[_Mapping]:

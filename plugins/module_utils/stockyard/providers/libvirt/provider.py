@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from . import (
     pools,
     power,
     processes,
+    suspend,
     template_ssh,
 )
 from .admission import Admission
@@ -81,6 +83,7 @@ class LibvirtProvider:
             resizes=True,
             volumes=True,
             guest_agent=connection.getURI(),
+            suspends=True,
         )
         self.connection = connection
         self.session = session
@@ -257,6 +260,12 @@ class LibvirtProvider:
     def stop(self, record: Record, deadline: Deadline) -> None:
         domain = self.domains.find(record)
         boot.stop(domain, record, self._disk(record, domain), deadline.within(STOP_GRACE))
+
+    def check_suspend(self, records: Sequence[HostRecord]) -> None:
+        suspend.check(self.domains, records, suspend.saves_folder(self.session))
+
+    def suspend(self, record: HostRecord, deadline: Deadline) -> None:
+        suspend.suspend(self.domains.find(record), record, deadline)
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.domains.find(record), record, size, deadline)

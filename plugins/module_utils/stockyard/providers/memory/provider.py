@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...clock import Deadline
-from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
+from ...errors import (
+    Conflict,
+    HypervisorError,
+    InvalidInput,
+    NotFound,
+    OperationRefused,
+    Unsupported,
+)
 from ...hypervisor.branch_store import BranchStore
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts, PoolFacts
@@ -21,7 +28,7 @@ from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.records import encode
 from ...model import codec
-from ...model.host import MODES, Host, HostRecord, HostSpec
+from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
 from ...model.image import BuildOptions
 from ...model.network import USER_NETWORK, GuestNetwork, bound
 from ...model.observation import (
@@ -66,7 +73,7 @@ class MemoryProvider(NoGuestClock):
         self.uri = uri
         self.site = f"memory {path.resolve()}"
         self.capabilities = Capabilities(
-            modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True
+            modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True, suspends=True
         )
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
@@ -189,13 +196,29 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             machine, _record = find(machines, record)
             if machine.state != "running":
-                if machine.state != "paused":
+                if machine.state not in ("paused", SUSPENDED):
                     boot(self.disks.make(record), lambda: self.volumes.in_machine(machine.volumes))
                 machines[record.domain] = replace(machine, state="running", link=False)
         return ""
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self._set(record, state="off", link=False)
+
+    def check_suspend(self, records: Sequence[HostRecord]) -> None:
+        return
+
+    def suspend(self, record: HostRecord, deadline: Deadline) -> None:
+        with self.state.change() as machines:
+            machine, _record = find(machines, record)
+            if machine.state == SUSPENDED:
+                return
+            if machine.state not in ("running", "paused"):
+                raise OperationRefused(
+                    f"the host is {machine.state}, and only a running host can be suspended.",
+                    name=record.title,
+                    remedy="start the host",
+                )
+            machines[record.domain] = replace(machine, state=SUSPENDED, link=False)
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         if not self._running(record):

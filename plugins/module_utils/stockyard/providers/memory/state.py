@@ -29,7 +29,7 @@ class Machine:
     """Recorded state of a machine.
 
     :param record: its record as text, which may be unreadable.
-    :param state: ``running``, ``paused``, ``off`` or ``crashed``.
+    :param state: ``running``, ``paused``, ``suspended``, ``off`` or ``crashed``.
     :param link: whether its network link is up.
     :param backing: uuid of the template that the machine's disk is an overlay of; empty for an
         independent disk.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound, StockyardError
+from ...errors import Conflict, NotFound, OperationRefused, StockyardError
 from ...model.observation import R, Record, UnreadableObject
 from ..common.stored_records import compare_and_set, refuse_unreadable
 from . import api, specs
@@ -151,6 +151,19 @@ class Machines:
                     return
                 grace.pause(POLL)
         self._off(machine, record, deadline)
+
+    def suspend(self, record: Record, deadline: Deadline) -> None:
+        """Suspend a running machine: vCenter writes its memory to its datastore."""
+        machine = self.get(record)
+        if machine.power == "suspended":
+            return
+        if machine.power != "poweredOn":
+            raise OperationRefused(
+                f"the host is {machine.state}, and only a running host can be suspended.",
+                name=record.title,
+                remedy="start the host",
+            )
+        self.tasks.run("suspend the machine", record.title, machine.ref.SuspendVM_Task, deadline)
 
     def remove(
         self, record: Record, deadline: Deadline, detach_volumes: Callable[[Machine], None]

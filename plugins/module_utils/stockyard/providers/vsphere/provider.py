@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
@@ -68,6 +69,7 @@ class VsphereProvider(NoGuestClock):
             resizes=True,
             shrinks=False,
             sets_clocks=True,
+            suspends=True,
         )
         self.session = session
         self.lookup = lookup
@@ -255,13 +257,23 @@ class VsphereProvider(NoGuestClock):
 
     def start(self, record: Record, deadline: Deadline) -> str:
         machine = self.machines.get(record)
-        if machine.power != "poweredOn":
+        if machine.power == "suspended":
+            # vCenter changes no hardware of a suspended machine.
+            fork.power_on(self.tasks, record, machine.ref, deadline)
+            self.machines.connect(machine, record, False, deadline)
+        elif machine.power != "poweredOn":
             self.machines.connect(machine, record, False, deadline)
             fork.power_on(self.tasks, record, machine.ref, deadline)
         return ""
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self.machines.stop(record, deadline)
+
+    def check_suspend(self, records: Sequence[HostRecord]) -> None:
+        return
+
+    def suspend(self, record: HostRecord, deadline: Deadline) -> None:
+        self.machines.suspend(record, deadline)
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.session, self.tasks, self.machines.ref(record), record, size, deadline)

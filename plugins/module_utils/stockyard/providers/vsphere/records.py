@@ -27,7 +27,7 @@ RECORD = f"{OURS}record"
 # All of a machine's extraConfig: some hundred entries on a vCenter.
 OPTIONS = "config.extraConfig"
 FORMAT = "1 "
-STATES = {"poweredOn": "running", "poweredOff": "off", "suspended": "paused"}
+STATES = {"poweredOn": "running", "poweredOff": "off", "suspended": "suspended"}
 # vCenter knows the machine, but the machine is unusable.
 BROKEN = ("orphaned", "inaccessible", "invalid")
 

@@ -33,6 +33,7 @@ class Rollout:
     :param template: the template that new hosts are forked from; ``None`` if no host is created.
     :param retained: hosts that were leased before the rollout could delete them: their names are in
         use.
+    :param resumed: the records of suspended hosts that were resumed before they are replaced.
     """
 
     ctx: Context
@@ -40,6 +41,7 @@ class Rollout:
     template: Template | None
     deadline: Deadline
     retained: set[str] = field(default_factory=set)
+    resumed: dict[str, HostRecord] = field(default_factory=dict)
 
     def apply(self, todo: Plan, hosts: Iterable[Host]) -> None:
         """Carry out a plan, up to the first wave that fails.
@@ -94,6 +96,8 @@ class Rollout:
             for action in actions:
                 if record and action.verb in host_lifecycle.IN_PLACE:
                     record = self._update_in_place(ctx, record, action.verb)
+                    if action.verb == "resume":
+                        self.resumed[record.name] = record
                 else:
                     if host and action.verb == "replace" and not self._farewell(host)():
                         return
@@ -112,13 +116,18 @@ class Rollout:
                 ctx, record, verb, self.spec.labels, self.spec.host, self.deadline
             )
         except GuestBroken as error:
-            if verb != "start" or record.lease or self.template is None or self.deadline.passed():
+            if (
+                verb not in ("start", "resume")
+                or record.lease
+                or self.template is None
+                or self.deadline.passed()
+            ):
                 raise
             ctx.progress(f"{record.title}: replacing the host, because its guest is lost: {error}")
             host_lifecycle.destroy(ctx, record)
             return self._make(ctx, record.name)
         except StockyardError as error:
-            if verb == "start":
+            if verb in ("start", "resume"):
                 error.name = error.name or record.title
                 error.remedy = "; ".join(part for part in (error.remedy, KEPT) if part)
             raise
@@ -137,7 +146,12 @@ class Rollout:
         """
 
         def drain_and_delete() -> None:
-            host_lifecycle.destroy(self.ctx, drain(self.ctx, host, self.spec.update, self.deadline))
+            record, update = self.resumed.get(host.record.name), self.spec.update
+            if host.suspended and not record and (update.hook or update.patience):
+                # Its work ends before the host, as on a running host.
+                record = host_lifecycle.resume(self.ctx, host.record, self.deadline)
+            present_host = Host(record, "running") if record else host
+            host_lifecycle.destroy(self.ctx, drain(self.ctx, present_host, update, self.deadline))
 
         def delete() -> bool:
             deleted = host_lifecycle.delete_unless_leased(self.ctx, host.record, drain_and_delete)

@@ -12,26 +12,33 @@ from dataclasses import dataclass
 from ...clock import Deadline
 from ...errors import Conflict, NotFound, OperationRefused
 from ...model.fleet import HOST_STATES, SingleSpec
-from ...model.host import Host, HostSpec
+from ...model.host import SUSPENDED, Host, HostSpec
 from ...model.naming import choice
 from ...model.observation import Observation
-from ...planning.plan import Plan, plan_host
+from ...planning.lease_policy import is_held
+from ...planning.plan import Plan, plan_host, plan_power
 from .. import guest_status
 from ..hosts import host_lifecycle, trust
 from ..hosts.reservation import HostRequest, request_like
 from ..templates import build_template
 from .convergence import LOCK_WAIT, HostConvergence, with_guest_steps
 
+# The states that suspend or resume an existing host, and change nothing else.
+POWER_STATES = (SUSPENDED, "resumed")
+
 
 @dataclass(frozen=True)
 class SingleHostConvergence(HostConvergence):
     """The convergence of one host to a state.
 
-    :param state: ``present``, ``absent``, ``restarted`` or ``replaced``.
+    :param state: ``present``, ``absent``, ``restarted``, ``replaced``, ``suspended`` or
+        ``resumed``.
+    :param force: suspend the host although it is leased.
     """
 
     spec: SingleSpec
     state: str
+    force: bool = False
     kind = "host"
 
     def __post_init__(self) -> None:
@@ -39,8 +46,8 @@ class SingleHostConvergence(HostConvergence):
 
     @property
     def keeps_hosts(self) -> bool:
-        """Return whether the host exists afterwards."""
-        return self.state != "absent"
+        """Return whether the host runs afterwards."""
+        return self.state not in ("absent", SUSPENDED)
 
     @contextmanager
     def observed(self, deadline: Deadline) -> Iterator[Observation]:
@@ -85,6 +92,12 @@ class SingleHostConvergence(HostConvergence):
         ctx, spec, state = self.ctx, self.spec, self.state
         host = self._host(observation)
         self._check_state(host)
+        if host and state in POWER_STATES:
+            self._check_complete(host)
+            todo = plan_power(host, state)
+            if todo and state == SUSPENDED:
+                host_lifecycle.check_suspensions(ctx, [host.record])
+            return todo
         if not self.keeps_hosts:
             return plan_host(spec, state, generation, host)
         current_trust = trust.current(ctx, spec.tenant, observation.hosts)
@@ -134,17 +147,39 @@ class SingleHostConvergence(HostConvergence):
                 name=f"host {spec.name}",
                 remedy="declare a template to create the host",
             )
+        if host is None and state in POWER_STATES:
+            raise NotFound("the host does not exist.", name=f"host {spec.name}")
         if host is not None and host.record.fleet and state == "present":
             raise OperationRefused(
                 f"the host belongs to fleet {host.record.fleet}.",
                 name=host.record.title,
-                remedy="change the fleet's declaration, or use restarted, replaced or absent",
+                remedy="change the fleet's declaration, or use restarted, replaced, suspended, "
+                "resumed or absent",
             )
         if state != "absent" and not (host or spec.template):
             raise NotFound(
                 "the host does not exist.",
                 name=f"host {spec.name}",
                 remedy="declare a template to create the host",
+            )
+
+    def _check_complete(self, host: Host) -> None:
+        """Refuse to suspend or resume an incomplete host, and to suspend a leased one without
+        ``force``.
+        """
+        record = host.record
+        if record.phase != "ready":
+            raise OperationRefused(
+                f"the host is {record.phase}, and only a complete host can be {self.state}.",
+                name=record.title,
+                remedy="converge the host first",
+            )
+        held = record.lease is not None and is_held(record, self.ctx.clock.now())
+        if record.lease and held and self.state == SUSPENDED and not self.force:
+            raise OperationRefused(
+                f"the host is leased by {record.lease.holder}.",
+                name=record.title,
+                remedy="let the holder suspend it, or set force",
             )
 
     def _host(self, observation: Observation) -> Host | None:

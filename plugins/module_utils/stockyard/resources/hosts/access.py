@@ -19,6 +19,8 @@ from ...model.versions import MissingUpdate
 from ...model.volume import DOCKER_ROOT
 from ..context import Context
 
+UNFINISHED_RESUME = "its resume was interrupted; the next convergence completes it"
+
 
 def sync_known_hosts(ctx: Context, tenant: str) -> Observation:
     """Pin the SSH host keys of a tenant's hosts, as currently on record; renew the client
@@ -62,7 +64,7 @@ def describe_host(
         state=host.state,
         phase=record.phase,
         ready=host.serving and not (waits or clock),
-        waits=waits,
+        waits=UNFINISHED_RESUME if record.resuming and host.state == "running" else waits,
         drift=(*drift, clock) if clock else tuple(drift),
         missing_updates=None if updates is None else updates[record.uuid],
         created=record.created,

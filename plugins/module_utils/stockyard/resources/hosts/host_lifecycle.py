@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from ...clock import Deadline
 from ...errors import Conflict, StockyardError, Unsupported
 from ...guest.client import Guest
 from ...model.branch import BranchRecord
-from ...model.host import MODES, Host, HostRecord, HostSpec
+from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
 from ...model.observation import Template
 from ...model.template import TemplateRecord
 from ...planning.plan import Plan
@@ -23,14 +23,24 @@ from ..undo import undo
 from ..volumes import attachment, declared
 from . import branches, egress, trust
 from .docker_api import wait_for_docker
-from .identity import check, discard, identify, renew_certificate, unit_failures
+from .identity import check, discard, identify, refresh, renew_certificate, unit_failures
 from .reservation import HostRequest, reserve
 from .sizing import plug_in, refresh_limits, resize
 
 # Seconds for a guest to report its failed units.
 ASKING = 20.0
 # The actions on hosts that remain; the verbs of :func:`update_in_place`.
-IN_PLACE = ("start", "restart", "resize", "renew", "relabel", "unlock", "synchronize")
+IN_PLACE = (
+    "start",
+    "restart",
+    "suspend",
+    "resume",
+    "resize",
+    "renew",
+    "relabel",
+    "unlock",
+    "synchronize",
+)
 
 
 @host_work
@@ -173,16 +183,33 @@ def _failures(ctx: Context, record: HostRecord, deadline: Deadline, guest: Guest
 
 
 def check_starts(ctx: Context, todo: Plan, hosts: Iterable[Host]) -> None:
-    """Check, for check mode, whether the hosts that a plan starts can be started.
+    """Check, for check mode, whether the hosts that a plan starts or resumes can be started.
 
-    :raises StockyardError: the error that the start of the first failing host would raise.
+    :raises StockyardError: the error that the action on the first failing host would raise.
     """
-    names = {
-        action.name for action in todo.actions if action.kind == "host" and action.verb == "start"
-    }
+    verbs = {action.name: action.verb for action in todo.actions if action.kind == "host"}
     for host in hosts:
-        if host.record.name in names and host.state != "paused":
+        verb = verbs.get(host.record.name)
+        if (verb == "start" and host.state != "paused") or (
+            verb == "resume" and host.state == SUSPENDED
+        ):
             ctx.provider.check_start(host.record)
+
+
+def check_suspensions(ctx: Context, records: Sequence[HostRecord]) -> None:
+    """Check whether hosts can be suspended together.
+
+    :raises StockyardError: with the reason. Nothing is changed.
+    """
+    if not records:
+        return
+    if not ctx.provider.capabilities.suspends:
+        raise Unsupported(
+            "the hypervisor cannot suspend hosts.",
+            name=records[0].title,
+            remedy="delete the host, or let it run",
+        )
+    ctx.provider.check_suspend(records)
 
 
 @host_work
@@ -192,6 +219,35 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     Before its network link comes up, the host gets the authorities to trust and a certificate that
     is due.
     """
+    return _power_on(ctx, record, deadline, "booted")
+
+
+@host_work
+def resume(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Resume a suspended host with its memory, and wait until Docker answers.
+
+    The clock and the random generators of the guest are set before its network link comes up. The
+    record shows an unfinished resume, so the next run completes it.
+    """
+    if not record.resuming:
+        record = ctx.provider.claim(record, resuming=True)
+    record = _power_on(ctx, record, deadline, "resumed")
+    return ctx.provider.claim(record, resuming=False)
+
+
+@host_work
+def suspend(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Suspend a running host: its memory is saved, and it uses no RAM and no CPU time."""
+    start_time = ctx.clock.monotonic()
+    ctx.provider.suspend(record, deadline)
+    if record.resuming:
+        record = ctx.provider.claim(record, resuming=False)
+    egress.forget(ctx, record)
+    ctx.progress(f"{record.title}: suspended ({ctx.clock.monotonic() - start_time:.1f} s)")
+    return record
+
+
+def _power_on(ctx: Context, record: HostRecord, deadline: Deadline, outcome: str) -> HostRecord:
     start_time = ctx.clock.monotonic()
     attachment.check_keys(ctx, record)
     if warning := ctx.provider.start(record, deadline):
@@ -204,7 +260,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     answers = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
     ctx.progress(
-        f"{record.title}: booted{', Docker answers' * answers} "
+        f"{record.title}: {outcome}{', Docker answers' * answers} "
         f"({ctx.clock.monotonic() - start_time:.1f} s)"
     )
     return record
@@ -226,8 +282,10 @@ def _renewed(
     is due.
     """
     with ctx.guest(record, deadline) as guest:
-        status = check(ctx, record, guest)
         # Before any request whose result contains a date.
+        if record.resuming:
+            refresh(ctx, guest)
+        status = check(ctx, record, guest)
         guest_status.correct(ctx, record, status, guest)
         if booted:
             attachment.resume(ctx, record, guest)
@@ -257,9 +315,14 @@ def update_in_place(  # the arguments of all verbs
     if verb == "synchronize":
         guest_status.synchronize(ctx, record, deadline)
         return record
-    return {"start": start, "restart": restart, "renew": renew, "unlock": unlock}[verb](
-        ctx, record, deadline
-    )
+    return {
+        "start": start,
+        "restart": restart,
+        "suspend": suspend,
+        "resume": resume,
+        "renew": renew,
+        "unlock": unlock,
+    }[verb](ctx, record, deadline)
 
 
 def unlock(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:

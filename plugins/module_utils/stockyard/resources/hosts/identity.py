@@ -17,10 +17,11 @@ from ...model.host import HostRecord, Identity
 from ...model.naming import shown
 from ...model.network import GuestNetwork
 from ..context import Context
-from ..guest_status import Status, read_status
+from ..guest_status import CLOCK, Status, read_status
 from . import egress
 
 ENTROPY_BYTES = 64
+RESEEDING = "new entropy after a suspension"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,18 @@ def identify(ctx: Context, record: HostRecord, guest: Guest) -> Identity:
 def discard(record: HostRecord, guest: Guest) -> None:
     """Discard the identity of the parent in a fork of a branch, before :func:`identify`."""
     guest.discard_identity(_entropy(), record.ssh_user)
+
+
+def refresh(ctx: Context, guest: Guest) -> None:
+    """Set the clock of a resumed guest, and reseed its generators: their state was on a disk.
+
+    The agents of earlier templates do only a part of this, and the kernel of such a guest reseeds
+    itself later.
+    """
+    if guest.supports(RESEEDING):
+        guest.reseed(_entropy())
+    if guest.supports(CLOCK) and not ctx.provider.capabilities.sets_clocks:
+        guest.set_clock(ctx.clock.now())
 
 
 def renew_certificate(

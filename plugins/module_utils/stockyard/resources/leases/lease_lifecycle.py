@@ -125,7 +125,7 @@ class LeaseExtension:
         return LeaseResult(todo, renew(self.ctx, self.lease, self.duration, observation))
 
     def _plan_from(self, observation: Observation) -> LeaseResult:
-        record, current_lease = _current_record(self.ctx, self.lease, observation)
+        record, current_lease = current_record(self.ctx, self.lease, observation)
         until = self.ctx.clock.now() + self.duration
         return LeaseResult(Plan((_extending(current_lease, until),)), record)
 
@@ -226,13 +226,23 @@ def renew(
     def attempt(record: HostRecord, current_lease: Lease) -> HostRecord:
         if record.phase != "ready":
             raise lease_numbers.ended(lease, current_lease)
-        guest_status.synchronize(ctx, record, ctx.deadline(guest_status.PATIENCE))
+        _synchronize(ctx, record)
         until = max(current_lease.until, ctx.clock.now() + duration)
         return _certified(
             ctx, record, replace(current_lease, until=until), _authority(ctx, record.tenant)
         )
 
     return _on_living(ctx, lease, observation or ctx.provider.observe(ctx.owner), attempt)
+
+
+def _synchronize(ctx: Context, record: HostRecord) -> None:
+    """Set the clock of a host; that of a suspended one is set when it is resumed."""
+    try:
+        guest_status.synchronize(ctx, record, ctx.deadline(guest_status.PATIENCE))
+    except StockyardError:
+        host = ctx.provider.observe(ctx.owner).host(record.tenant, record.name)
+        if host is None or not host.suspended:
+            raise
 
 
 def _claim_host(
@@ -298,7 +308,7 @@ def _on_living(
     :raises LeaseExpired: if the lease has ended.
     """
     for attempt_number in range(TRIES):
-        record, current_lease = _current_record(ctx, lease, observation)
+        record, current_lease = current_record(ctx, lease, observation)
         try:
             return attempt(record, current_lease)
         except NotFound as error:
@@ -310,7 +320,11 @@ def _on_living(
     raise AssertionError("unreachable")
 
 
-def _current_record(ctx: Context, lease: str, observation: Observation) -> tuple[HostRecord, Lease]:
+def current_record(ctx: Context, lease: str, observation: Observation) -> tuple[HostRecord, Lease]:
+    """Return the host of a lease, and the lease.
+
+    :raises LeaseExpired: if the lease has ended.
+    """
     record = lease_numbers.find_record(lease, observation)
     if record is None:
         lease_numbers.check(ctx, lease)

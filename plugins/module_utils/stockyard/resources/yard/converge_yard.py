@@ -29,6 +29,7 @@ from ...planning.declaration import (
 from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, delete_action, plan_deletion
 from ..context import Context
 from ..fleets.converge_fleet import FleetConvergence, FleetDeletion, hosts_to_delete
+from ..fleets.suspend_fleet import FleetSuspension
 from ..pools.pool_lifecycle import PoolConvergence
 from ..templates.build_template import TemplateConvergence, TemplateDeletion
 from ..volumes.volume_lifecycle import VolumeConvergence, VolumeDeletion
@@ -105,15 +106,22 @@ class YardConvergence:
             work.attempt(self._template(term).apply, term.timeout)
         for volume in declaration.volumes:
             work.attempt(VolumeConvergence(ctx, volume.spec).apply, volume.timeout)
-        for fleet in declaration.working:
-            context = replace(ctx, wait=fleet.wait)
-            work.attempt(FleetConvergence(context, fleet.spec).apply, fleet.timeout)
+        self._apply_fleets(work)
         for pool in declared_pools.late(declaration, observation):
             work.attempt(PoolConvergence(ctx, pool.spec, pool.force).apply, pool.timeout)
         if not work.errors:
             # A fleet that another run created since the observation remains.
             self._clear(work, declaration.fleets_to_go(observation.hosts))
         return work.plan()
+
+    def _apply_fleets(self, work: _Work) -> None:
+        """Converge the declared fleets. Hosts are suspended first: others get their memory."""
+        for suspended in self.declaration.suspended_fleets:
+            suspension = FleetSuspension(self.ctx, suspended.tenant, suspended.name)
+            work.attempt(suspension.apply, suspended.timeout)
+        for fleet in self.declaration.working:
+            context = replace(self.ctx, wait=fleet.wait)
+            work.attempt(FleetConvergence(context, fleet.spec).apply, fleet.timeout)
 
     @cached_property
     def _templates(self) -> dict[Key, TemplateConvergence]:
@@ -133,6 +141,9 @@ class YardConvergence:
         actions: list[Action] = []
         remaining_hosts = {host.record.uuid: host for host in observation.hosts}
         ctx = declared_volumes.ahead(self.ctx, self.declaration)
+        for suspended in self.declaration.suspended_fleets:
+            suspension = FleetSuspension(ctx, suspended.tenant, suspended.name)
+            actions += suspension.plan_from(observation).actions
         for fleet in self.declaration.working:
             convergence = FleetConvergence(replace(ctx, wait=fleet.wait), fleet.spec)
             template_plan = template_plans.get((fleet.spec.tenant, fleet.spec.template), Plan())

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The suspension of all hosts of a fleet, and their resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from ...clock import Deadline
+from ...model.host import Host
+from ...model.observation import Observation
+from ...planning import lease_policy
+from ...planning.plan import DECLARED_SUSPENDED, Plan, plan_resume, plan_suspension
+from ..hosts import host_lifecycle
+from ..operation import LockedOperation
+from .rollout import run_all
+
+
+@dataclass(frozen=True)
+class FleetSuspension(LockedOperation):
+    """The suspension of the running hosts of a fleet. Nothing is created, replaced or deleted.
+
+    :param leased: whether leased hosts are suspended too.
+    """
+
+    tenant: str
+    name: str
+    leased: bool = False
+    reason: str = DECLARED_SUSPENDED
+
+    @property
+    def lock(self) -> str:
+        """Return the lock of the fleet."""
+        return self.ctx.lock_name("fleet", self.tenant, self.name)
+
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation.
+
+        :raises StockyardError: if the hosts cannot be suspended together.
+        """
+        current_time = self.ctx.clock.now()
+        hosts = [
+            host
+            for host in observation.members(self.tenant, self.name)
+            if self.leased or not lease_policy.is_held(host.record, current_time)
+        ]
+        todo = plan_suspension(hosts, self.reason)
+        chosen_hosts = _chosen(todo, hosts)
+        host_lifecycle.check_suspensions(self.ctx, [host.record for host in chosen_hosts])
+        return todo
+
+    def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
+        """Suspend the hosts."""
+        hosts = _chosen(todo, observation.members(self.tenant, self.name))
+        suspend = partial(host_lifecycle.suspend, self.ctx, deadline=deadline)
+        run_all(self.ctx, [partial(suspend, host.record) for host in hosts])
+        return todo
+
+
+@dataclass(frozen=True)
+class FleetResume(LockedOperation):
+    """The resume of the suspended hosts of a fleet, leased or not."""
+
+    tenant: str
+    name: str
+
+    @property
+    def lock(self) -> str:
+        """Return the lock of the fleet."""
+        return self.ctx.lock_name("fleet", self.tenant, self.name)
+
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation.
+
+        :raises StockyardError: if a host cannot be started.
+        """
+        hosts = observation.members(self.tenant, self.name)
+        todo = Plan(tuple(plan_resume(host) for host in hosts if host.suspended))
+        host_lifecycle.check_starts(self.ctx, todo, hosts)
+        return todo
+
+    def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
+        """Resume the hosts."""
+        hosts = _chosen(todo, observation.members(self.tenant, self.name))
+        resume = partial(host_lifecycle.resume, self.ctx, deadline=deadline)
+        run_all(self.ctx, [partial(resume, host.record) for host in hosts])
+        return todo
+
+
+def _chosen(todo: Plan, hosts: list[Host]) -> list[Host]:
+    """Return the hosts that a plan has actions for."""
+    names = {action.name for action in todo.actions}
+    return [host for host in hosts if host.record.name in names]
