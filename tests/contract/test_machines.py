@@ -213,6 +213,7 @@ def test_suspended_machine_is_observed_and_resumed(
     second.check_start(changed)
     assert second.start(changed, deadline) == ""
     assert state_of(provider, record) == "running"
+    assert on_record(provider, record) == changed
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
 
 

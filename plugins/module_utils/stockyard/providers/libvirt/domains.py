@@ -64,16 +64,16 @@ class Domains:
             return False
 
     def metadata(self, domain: Any, namespace: str = RECORD_NS) -> str | None:
-        """Return the record's text; ``None`` if the domain has no record or does not exist."""
+        """Return the record's text; ``None`` if the domain has no record or does not exist.
+
+        The stored definition is read: a domain that libvirt restored from saved memory runs with
+        the record of the time of the save.
+        """
         import libvirt
 
         with translated("read the domain's record", domain.name()):
             try:
-                xml = domain.metadata(
-                    libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                    namespace,
-                    libvirt.VIR_DOMAIN_AFFECT_CURRENT,
-                )
+                xml = _metadata(domain, namespace)
             except libvirt.libvirtError as error:
                 if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, NO_DOMAIN):
                     return None
@@ -229,3 +229,16 @@ class Domains:
         return read_record(
             domain.name(), text, decode, lambda record: record.uuid == domain.UUIDString()
         )
+
+
+def _metadata(domain: Any, namespace: str) -> str:
+    import libvirt
+
+    kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+    try:
+        return str(domain.metadata(kind, namespace, libvirt.VIR_DOMAIN_AFFECT_CONFIG))
+    except libvirt.libvirtError as error:
+        # A transient domain has no stored definition.
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+        return str(domain.metadata(kind, namespace, libvirt.VIR_DOMAIN_AFFECT_LIVE))
