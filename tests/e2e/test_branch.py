@@ -24,6 +24,7 @@ import libvirt_qemu
 import pytest
 
 from stockyard import (
+    BranchSpec,
     HostInfo,
     HostSpec,
     OperationRefused,
@@ -31,11 +32,9 @@ from stockyard import (
     TemplateInfo,
     Yard,
 )
-from stockyard.model.branch import BranchSpec
 from stockyard.providers.libvirt import disk_layers
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.providers.libvirt.xml.element import parse
-from tests.helpers.branching import branch
 
 from .conftest import OWNER, WORK, Docker, ssh
 
@@ -178,7 +177,7 @@ def branched(yard: Yard, parent: HostInfo, docker: Docker) -> Branched:
     pauses, follow = Pauses(parent.uuid), Follow(docker, parent)
     time.sleep(5)
     begin = time.monotonic()
-    result = branch(yard, BranchSpec(PARENT, CHILDREN))
+    result = yard.hosts.branch(BranchSpec(PARENT, CHILDREN))
     end = time.monotonic()
     assert [str(action) for action in result.plan.actions] == [
         f"create host {name}: branched from host {PARENT}" for name in CHILDREN
@@ -316,8 +315,8 @@ def test_generators_differ(yard: Yard, branched: Branched) -> None:
 
 
 def test_a_second_run_changes_nothing(yard: Yard, branched: Branched) -> None:
-    assert not branch(yard, BranchSpec(PARENT, CHILDREN)).changed
-    assert not branch(yard, BranchSpec(PARENT, CHILDREN), check=True).changed
+    assert not yard.hosts.branch(BranchSpec(PARENT, CHILDREN)).changed
+    assert not yard.hosts.branch(BranchSpec(PARENT, CHILDREN), check=True).changed
 
 
 def private_mib(yard: Yard, name: str) -> float:
@@ -387,7 +386,7 @@ def test_ten_branches_in_a_row_leave_a_short_chain(yard: Yard, trunk: HostInfo) 
     store = libvirt_of(yard).store
     for number in range(10):
         begin = time.monotonic()
-        assert branch(yard, BranchSpec(trunk.name, ("shoot",))).changed
+        assert yard.hosts.branch(BranchSpec(trunk.name, ("shoot",))).changed
         print(f"branch {number + 1}: {time.monotonic() - begin:.1f} s")
         yard.hosts.delete("shoot")
         chain = chain_of(yard, trunk)
@@ -401,13 +400,12 @@ def test_ten_branches_in_a_row_leave_a_short_chain(yard: Yard, trunk: HostInfo) 
 KILLED = """
 import sys
 from stockyard import Yard
-from stockyard.model.branch import BranchSpec
+
 from stockyard.resources.fleets.branch_host import HostBranching
 owner, store, pki, name = sys.argv[1:]
 with Yard("qemu:///session", owner=owner, storage=store, pki_dir=pki) as yard:
     print("begin", flush=True)
-    operation = HostBranching(yard.context, BranchSpec(name, ("shoot",)))
-    operation.apply(yard.context.deadline(900))
+    yard.hosts.branch(BranchSpec(name, ("shoot",)), timeout=900)
 """
 
 
@@ -416,7 +414,7 @@ def test_a_killed_controller_leaves_a_running_parent(yard: Yard, trunk: HostInfo
     provider = libvirt_of(yard)
     domain = provider.connection.lookupByUUIDString(trunk.uuid)
     begin = time.monotonic()
-    branch(yard, BranchSpec(trunk.name, ("shoot",)))
+    yard.hosts.branch(BranchSpec(trunk.name, ("shoot",)))
     length = time.monotonic() - begin
     yard.hosts.delete("shoot")
     command = [sys.executable, "-c", KILLED, OWNER]
@@ -439,7 +437,7 @@ def test_a_killed_controller_leaves_a_running_parent(yard: Yard, trunk: HostInfo
         time.sleep(RECOVERY)
         assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
         yard.reap(grace=0.0)
-        branch(yard, BranchSpec(trunk.name, ("shoot",)))
+        yard.hosts.branch(BranchSpec(trunk.name, ("shoot",)))
         yard.hosts.delete("shoot")
         assert not list(provider.store.branches.iterdir())
         assert {host.name for host in yard.hosts.list()} & {"shoot", trunk.name} == {trunk.name}
@@ -453,7 +451,7 @@ def test_a_booted_host_and_a_restored_host_can_be_branched(
     try:
         domain = libvirt_of(yard).connection.lookupByUUIDString(yard.hosts.get("stump").uuid)
         for number in (1, 2):
-            (child,) = branch(yard, BranchSpec("stump", (f"shoot-{number}",))).objects
+            (child,) = yard.hosts.branch(BranchSpec("stump", (f"shoot-{number}",))).objects
             assert docker(child, "ps", "--quiet").stdout == b""
             yard.hosts.delete(child.name)
             domain.managedSave()

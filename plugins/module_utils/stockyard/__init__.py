@@ -35,6 +35,7 @@ from .errors import (
     Unsupported,
 )
 from .model.access_info import DockerAccess, SshAccess
+from .model.branch import BranchSpec
 from .model.certificate_info import ClientCertificateInfo
 from .model.cloud_image import CloudImage
 from .model.fleet import FleetSpec, SingleSpec
@@ -67,6 +68,7 @@ from .yard import Yard
 __all__ = [
     "Action",
     "AddressTaken",
+    "BranchSpec",
     "BuildOptions",
     "Busy",
     "CertificatesClient",

@@ -57,6 +57,7 @@ CALLS: dict[str, Callable[[Guest], object]] = {
     "reseed": lambda guest: guest.reseed("AA=="),
     "unit-failures": lambda guest: guest.unit_failures(),
     "docker-probe": lambda guest: guest.docker_probe(),
+    "change-containers": lambda guest: guest.change_containers("pause"),
     "discard-identity": lambda guest: guest.discard_identity("AA==", "user"),
 }
 REPLIES: dict[str, dict[str, Any]] = {

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..model.branch import BranchSpec
 from ..model.fleet import SingleSpec
 from ..model.host import HostRecord
 from ..model.host_info import HostInfo
 from ..model.observation import Observation
 from ..resources import guest_status
 from ..resources.context import Context
+from ..resources.fleets.branch_host import HostBranching
 from ..resources.fleets.single_host import SingleHostConvergence
 from ..resources.hosts import access, trust
+from ..resources.leases.child_leases import lease_child
 from ..resources.operation import run
 from ..resources.templates import freshness
 from ..resources.volumes import encryption
@@ -118,6 +121,28 @@ class HostsClient:
     ) -> Result[HostInfo]:
         """Delete a host, also if it is a member of a fleet."""
         return self._converge(_named(name, tenant), "absent", check, timeout, wait=True)
+
+    def branch(
+        self,
+        spec: BranchSpec,
+        *,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+        wait: bool = True,
+    ) -> Result[HostInfo]:
+        """Branch a running host: create hosts with its memory, disk and containers, each with its
+        own identity. The host continues. Children that exist already stay as they are.
+
+        The objects of the result are the children.
+
+        :param wait: whether to wait until Docker answers in the children.
+        :raises OperationRefused: if the host cannot be branched now, with the reason.
+        :raises Unsupported: if the host cannot be branched at all, with the reason.
+        """
+        context = replace(self._context, wait=wait)
+        plan = run(HostBranching(context, spec, lease_child), check=check, timeout=timeout)
+        children = (host for host in self.list(spec.tenant) if host.name in spec.children)
+        return Result(plan, tuple(children))
 
     def list(
         self,

@@ -304,6 +304,13 @@ class Guest:
         self.require("branches")
         self._request("discard-identity", entropy=entropy, user=user)
 
+    def change_containers(self, action: str) -> None:
+        """Change all containers that run.
+
+        :param action: ``pause``, ``restart`` or ``stop``.
+        """
+        self._request("change-containers", action=action)
+
     def csr(self) -> CertificateRequest:
         """Return a certificate request for the key of the guest."""
         reply = self._request("csr")

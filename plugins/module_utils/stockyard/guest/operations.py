@@ -59,6 +59,7 @@ _TABLE = (
     Operation("unit-failures", "reports of failed units", 5),
     Operation("docker-probe", "checks of Docker", 5),
     Operation("discard-identity", "branches", 7),
+    Operation("change-containers", "branches", 7),
     Operation("reseed", "new entropy after a suspension", 7),
 )
 OPERATIONS = {operation.name: operation for operation in _TABLE}

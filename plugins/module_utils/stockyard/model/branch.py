@@ -9,39 +9,68 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 from . import naming
+from .fleet import time_to_live
 from .template import Hardware
 
+# The actions on the containers in a child.
+CONTAINER_ACTIONS = ("keep", "pause", "restart", "stop")
 # ``released``: it is deleted together with the last host that was forked from it.
 BRANCH_PHASES = ("creating", "frozen", "released")
 
 
 @dataclass(frozen=True)
 class BranchSpec:
-    """A declaration of hosts that are branched from a running host.
+    """A declaration of hosts that are branched from a running host, in the tenant of that host.
 
-    :param parent: the name of the running host.
-    :param names: the names of the children. Existing hosts are left as they are.
-    :param ttl: seconds after which the children are deleted; never if 0.
+    :param host: the name of the running host.
+    :param names: the names of the children.
+    :param count: the number of children, if they have no declared names. They are called
+        ``HOST-branch-1`` and so on, or ``FLEET-1`` and so on.
+    :param fleet: the fleet that the children belong to; single hosts if empty.
+    :param containers: the action on the containers in a child before its network link comes up:
+        ``keep``, ``pause``, ``restart`` or ``stop``.
     :param labels: the labels of the children.
+    :param ttl: seconds after which the children expire; never if 0.
+    :param lease: the number of the lease of the host. The children are leased to the same holder.
+    :param allow_hostile: whether a host with the profile ``hostile`` can be branched.
     """
 
-    parent: str
-    names: tuple[str, ...]
+    host: str
+    names: tuple[str, ...] = ()
+    count: int = 1
+    fleet: str = ""
     tenant: str = "default"
-    ttl: float = 0.0
+    containers: str = field(default="keep", metadata={"choices": CONTAINER_ACTIONS})
     labels: dict[str, str] = field(default_factory=dict)
+    ttl: float = 0.0
+    lease: str = ""
+    allow_hostile: bool = False
 
     def __post_init__(self) -> None:
         naming.name("tenant", self.tenant)
-        for value in (self.parent, *self.names):
+        if self.fleet:
+            naming.name("fleet", self.fleet, naming.FLEET_NAME_MAX)
+        naming.whole("count", self.count, 1, 1000)
+        for value in (self.host, *self.children):
             naming.name("host", value)
-        if not self.names:
-            raise InvalidInput("names: no child is named.", remedy="name at least one child")
-        if len({self.parent, *self.names}) <= len(self.names):
+        if self.names and self.count not in (1, len(self.names)):
+            raise InvalidInput(
+                f"count is {self.count}, and {len(self.names)} hosts are named.",
+                remedy="declare count or names",
+            )
+        if len({self.host, *self.children}) <= len(self.children):
             raise InvalidInput("names: a host is named twice.", remedy="name each host once")
-        if self.ttl:
-            naming.seconds("ttl", self.ttl, 60, 10 * 366 * 86400)
+        naming.check_choices(self)
+        time_to_live(self.ttl)
         naming.labels(self.labels)
+        if self.lease:
+            naming.identifier(self.lease)
+
+    @property
+    def children(self) -> tuple[str, ...]:
+        """Return the names of the children."""
+        prefix = self.fleet or f"{self.host}-branch"
+        return self.names or tuple(f"{prefix}-{number + 1}" for number in range(self.count))
 
 
 @dataclass(frozen=True)

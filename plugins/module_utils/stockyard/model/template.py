@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput, Unsupported
 from . import naming
+from .codec import SPARSE
 from .image import BuildOptions, ImageSpec
 from .provision import Provision
-from .security import SecuritySpec
+from .security import PROFILES, SecuritySpec
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 DOCKER_KINDS = ("running", "stopped")
@@ -200,6 +201,7 @@ class TemplateRecord:
     :param provision: the playbook or roles that ran in it before the freeze, in words; empty for
         none.
     :param encrypted: whether the volumes of its hosts are encrypted.
+    :param profile: the security profile of its hosts; empty if unknown.
     """
 
     owner: str
@@ -224,6 +226,7 @@ class TemplateRecord:
     provision: str = ""
     encrypted: bool = False
     options: str = ""
+    profile: str = field(default="", metadata=SPARSE)
 
     kind = "template"
 
@@ -253,6 +256,7 @@ class TemplateRecord:
         naming.whole("disk_gib", self.disk_gib, 0, 1 << 30)
         naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 30)
         naming.line("provision", self.provision, 8192)
+        naming.choice("profile", self.profile, ("", *PROFILES))
 
     @property
     def since(self) -> float:

@@ -1,19 +1,27 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks that dockerd in this guest answers."""
+"""Requests to dockerd in this guest."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
+from urllib.parse import quote
 
 # The socket for users, and dockerd's own socket if an HTTP reader serves the first one.
 SOCKET = "/run/docker.sock"
 OWN_SOCKET = "/run/stockyard-docker/docker.sock"
 PATIENCE = 10.0
 LONGEST_ANSWER = 1024
+# Seconds in which a container can end before it is killed, and for the whole request.
+GRACE = 3
+CHANGE = 60.0
+# Docker's requests for each action, and the statuses of success: 304 if nothing had to change.
+ACTIONS = {"pause": "pause", "restart": f"restart?t={GRACE}", "stop": f"stop?t={GRACE}"}
+DONE = (204, 304)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -49,9 +57,38 @@ def probe() -> dict[str, object]:
     """Ping dockerd directly, without the TLS front and the reader. Return whether it answers, and
     the error if not.
     """
-    path = OWN_SOCKET if os.path.exists(OWN_SOCKET) else SOCKET
     try:
-        ping(UnixConnection(path))
+        ping(UnixConnection(_socket()))
     except (OSError, http.client.HTTPException) as error:
         return {"answers": False, "cause": f"{type(error).__name__}: {error}"[:200]}
     return {"answers": True, "cause": ""}
+
+
+def change_containers(action: str) -> dict[str, object]:
+    """Pause, restart or stop all containers that run; return their number.
+
+    :raises OSError: if dockerd refuses one.
+    """
+    request = ACTIONS[action]
+    filters = quote(json.dumps({"status": ["running"]}))
+    containers = json.loads(_ask("GET", f"/containers/json?filters={filters}", (200,)))
+    for container in containers:
+        _ask("POST", f"/containers/{quote(container['Id'])}/{request}", DONE)
+    return {"changed": len(containers)}
+
+
+def _ask(method: str, path: str, statuses: tuple[int, ...]) -> bytes:
+    connection = UnixConnection(_socket(), CHANGE)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        body = response.read()
+        if response.status not in statuses:
+            raise OSError(f"{method} {path} answered {response.status}: {body[:200]!r}")
+        return body
+    finally:
+        connection.close()
+
+
+def _socket() -> str:
+    return OWN_SOCKET if os.path.exists(OWN_SOCKET) else SOCKET

@@ -102,6 +102,7 @@ class Agent:
                 "failures": units.failures((*units.DOCKER, *units.FRONT))
             },
             "docker-probe": lambda _payload: engine.probe(),
+            "change-containers": lambda payload: engine.change_containers(str(payload["action"])),
             "refresh-limits": lambda payload: dict(
                 limits.refresh_limits(self.identity.root, int(payload["memory_mib"]))
             ),

@@ -33,7 +33,7 @@ class BranchLocks:
         """
         descriptor = _try_lock(folder / FILE)
         if descriptor is None:
-            raise Busy("Another controller works on the branch.", name=str(folder))
+            raise Busy("another controller works on the branch.", name=str(folder))
         self._held[folder] = descriptor
         return descriptor
 

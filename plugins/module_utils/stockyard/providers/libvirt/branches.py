@@ -109,7 +109,7 @@ class Branches:
         """
         record = self._read(branch_uuid)
         if record is None:
-            raise NotFound(f"Branch {branch_uuid} does not exist.", remedy="branch the host again")
+            raise NotFound(f"branch {branch_uuid} does not exist.", remedy="branch the host again")
         return record
 
     def folder(self, record: BranchRecord) -> Path:
@@ -153,7 +153,7 @@ class Branches:
         """
         if branch.phase == "creating":
             raise OperationRefused(
-                f"The {branch.title} is not complete.",
+                f"the {branch.title} is not complete.",
                 name=branch.title,
                 remedy="branch the host again",
             )
@@ -238,7 +238,7 @@ class Branches:
         ]
         if titles:
             raise OperationRefused(
-                f"The disk of the template is under {', '.join(titles[:10])}.",
+                f"the disk of the template is under {', '.join(titles[:10])}.",
                 name=template.title,
                 remedy="delete these branches first",
             )
@@ -427,7 +427,7 @@ def check_space(record: BranchRecord, store: Store, title: str) -> None:
     free_mib = shutil.disk_usage(store.root).free >> 20
     if needed_mib > free_mib:
         raise OutOfSpace(
-            "The storage has no space for the memory of a branch.",
+            "the storage has no space for the memory of a branch.",
             name=title,
             cause=f"{needed_mib} MiB are needed, {free_mib} MiB are free in {store.root}",
             remedy="free space in the storage",
@@ -448,11 +448,11 @@ def _draft(
     monitor = Monitor(domain, host.title)
     if not monitor.command("query-status")["running"]:
         raise OperationRefused(
-            "The host is paused.", name=host.title, remedy="start the host, and run again"
+            "the host is paused.", name=host.title, remedy="start the host, and run again"
         )
     if len(definition.findall("./devices/disk")) > 1:
         raise Unsupported(
-            "A host with volumes cannot be branched.",
+            "a host with volumes cannot be branched.",
             name=host.title,
             remedy="detach its volumes, and run again",
         )
@@ -461,7 +461,7 @@ def _draft(
     )
     if backend != designer.RAM:
         raise Unsupported(
-            "The memory of the host has a layout that cannot be branched.",
+            "the memory of the host has a layout that cannot be branched.",
             name=host.title,
             cause=f"QEMU's name of its memory is {backend}, not {designer.RAM}",
             remedy="replace the host, and run again",
@@ -469,7 +469,7 @@ def _draft(
     with translated("read the domain", host.title):
         if domain.blockJobInfo(disk_layers.TARGET, 0):
             raise Busy(
-                "A job works on the disk of the host.",
+                "a job works on the disk of the host.",
                 name=host.title,
                 remedy="wait until virsh blockjob shows no job, and run again",
             )
@@ -515,6 +515,6 @@ def _definition(domain: Any, title: str) -> Element:
     with translated("read the domain", title):
         if not domain.isActive():
             raise OperationRefused(
-                "The host does not run.", name=title, remedy="start the host, and run again"
+                "the host does not run.", name=title, remedy="start the host, and run again"
             )
         return parse(domain.XMLDesc(0))

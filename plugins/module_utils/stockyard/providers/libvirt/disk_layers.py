@@ -81,7 +81,7 @@ def chain(disk: Path) -> Iterator[Path]:
         yield disk
         if not disk.exists():
             return
-    raise HypervisorError("The chain of disks is a circle.", name=str(disk))
+    raise HypervisorError("the chain of disks is a circle.", name=str(disk))
 
 
 def sources(definition: Element) -> list[Path]:
@@ -102,7 +102,7 @@ def top(definition: Element) -> Path:
     """
     files = sources(definition)
     if not files:
-        raise HypervisorError("The definition of the machine has no disk.")
+        raise HypervisorError("the definition of the machine has no disk.")
     return files[0]
 
 

@@ -80,7 +80,7 @@ def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> N
     damage = _damage(folder, record.checksums or {}, parts, is_sparse=True)
     if damage:
         raise ImageError(
-            f"The {record.title} is damaged.",
+            f"the {record.title} is damaged.",
             name=record.title,
             cause=damage,
             remedy="branch the host again",

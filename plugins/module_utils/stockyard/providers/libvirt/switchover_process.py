@@ -95,12 +95,12 @@ class SwitchOverProcess:
         if not answer:
             self._recover()
             raise HypervisorError(
-                "The process of the switch-over ended early.", name=self.name, cause=stderr
+                "the process of the switch-over ended early.", name=self.name, cause=stderr
             )
         reply = json.loads(answer)
         if "error" in reply:
             raise HypervisorError(
-                "The host could not be branched; it continues to run.",
+                "the host could not be branched; it continues to run.",
                 name=self.name,
                 cause=reply["error"],
                 remedy="run again when the host is less busy",
@@ -125,7 +125,7 @@ class SwitchOverProcess:
             self._process.wait()
             self._recover()
             raise DeadlineExceeded(
-                f"The process of the switch-over did not end within {ENDING:g} s.", name=self.name
+                f"the process of the switch-over did not end within {ENDING:g} s.", name=self.name
             ) from error
         return stderr.decode(errors="replace").strip()[-500:]
 

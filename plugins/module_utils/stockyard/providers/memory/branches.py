@@ -46,13 +46,13 @@ class MemoryBranches:
             machine, _record = find(machines, host)
             if machine.state != "running":
                 raise OperationRefused(
-                    "The host does not run.",
+                    "the host does not run.",
                     name=host.title,
                     remedy="start the host, and run again",
                 )
             if machine.volumes:
                 raise Unsupported(
-                    "A host with volumes cannot be branched.",
+                    "a host with volumes cannot be branched.",
                     name=host.title,
                     remedy="detach its volumes, and run again",
                 )
@@ -97,7 +97,7 @@ class MemoryBranches:
         ]
         if titles:
             raise OperationRefused(
-                f"The disk of the template is under {', '.join(titles[:10])}.",
+                f"the disk of the template is under {', '.join(titles[:10])}.",
                 name=template.title,
                 remedy="delete these branches first",
             )
@@ -126,7 +126,7 @@ class MemoryBranches:
             text = path.read_bytes()
         except OSError as error:
             raise HypervisorError(
-                "The record of a branch cannot be read.", name=str(path), cause=str(error)
+                "the record of a branch cannot be read.", name=str(path), cause=str(error)
             ) from error
         return decode_branch(text)
 

@@ -5,29 +5,27 @@
 
 The parent is frozen into a branch and continues. Each child is forked from the branch and gets
 its own identity before its network link comes up.
-
-No client offers this operation: without the stop of emulated parents, a child had damaged memory,
-and it was not tried for long yet whether the stop prevents that in each case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound
+from ...errors import Conflict, NotFound, OperationRefused
 from ...model import codec
 from ...model.branch import BranchSpec
-from ...model.host import Host
-from ...model.observation import Observation
-from ...model.template import TemplateRecord
+from ...model.host import Host, HostRecord, HostSpec
+from ...model.observation import Observation, Template
 from ...planning.plan import Action, Plan
 from ..context import Context
 from ..hosts import access, branches, host_lifecycle, trust
 from ..hosts.reservation import HostRequest
+from ..pools import pool_lifecycle
 from .convergence import LOCK_WAIT
+from .preflight import check_creatable
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,13 @@ class HostBranching:
     """The creation of the children of a host that do not exist yet, all from one branch.
 
     :param ctx: the yard.
+    :param lease_child: leases a reserved child to the holder of its leased parent; returns the
+        record of the child.
     """
 
     ctx: Context
     spec: BranchSpec
+    lease_child: Callable[[Context, HostRecord, HostRecord], HostRecord]
 
     def plan(self) -> Plan:
         """Return the actions that :meth:`apply` would take now. Changes nothing.
@@ -75,78 +76,135 @@ class HostBranching:
         :raises Conflict: if the parent became the member of another fleet in the meantime.
         """
         ctx = self.ctx
-        fleet = self._parent(ctx.provider.observe(ctx.owner)).record.fleet
+        fleet = self._parent_fleet(ctx.provider.observe(ctx.owner))
         with ExitStack() as stack:
             for lock in self._locks(fleet):
                 stack.enter_context(ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)))
             observation = ctx.provider.observe(ctx.owner)
-            parent = self._parent(observation).record
-            if parent.fleet not in (fleet, ""):
+            if self._parent_fleet(observation) not in (fleet, ""):
                 raise Conflict(
-                    "it became the member of another fleet.", name=parent.title, remedy="run again"
+                    "it became the member of another fleet.",
+                    name=f"host {self.spec.host}",
+                    remedy="run again",
                 )
             yield observation
 
-    def _locks(self, fleet: str) -> list[str]:
+    def _locks(self, parent_fleet: str) -> list[str]:
         """Return the names of all locks, in the order in which each controller takes them."""
         ctx, spec = self.ctx, self.spec
-        kind, name = ("fleet", fleet) if fleet else ("host", spec.parent)
-        locks = {ctx.lock_name("host", spec.tenant, child) for child in spec.names}
-        return sorted({ctx.lock_name(kind, spec.tenant, name), *locks})
+        keys = {("fleet", parent_fleet) if parent_fleet else ("host", spec.host)}
+        keys |= {("fleet", spec.fleet)} if spec.fleet else {("host", n) for n in spec.children}
+        return sorted(ctx.lock_name(kind, spec.tenant, name) for kind, name in keys)
 
     def _plan_from(self, observation: Observation) -> Plan:
-        spec, parent = self.spec, self._parent(observation)
-        existing = {host.record.name for host in observation.of_tenant(spec.tenant)}
-        actions = tuple(
-            Action(
-                "create",
-                "host",
-                name,
-                f"branched from host {spec.parent}",
-                {},
-                codec.to_dict(self._request(name, parent).spec),
-            )
-            for name in spec.names
-            if name not in existing
-        )
-        if actions:
-            branches.check(self.ctx, parent)
-            _template(observation, parent)
-        return Plan(actions)
+        """Return the plan for an observation: children that are complete stay as they are.
+
+        :raises StockyardError: if a child cannot be created, with the reason.
+        """
+        spec, ctx = self.spec, self.ctx
+        branches.store(ctx, f"host {spec.host}")
+        existing = {host.record.name: host.record for host in observation.of_tenant(spec.tenant)}
+        own_branches = branches.uuids(ctx, spec)
+        verbs: dict[str, str] = {}
+        for name in spec.children:
+            record = existing.get(name)
+            if record is None:
+                verbs[name] = "create"
+            elif record.branch not in own_branches or record.fleet != spec.fleet:
+                raise _unrelated(record, spec)
+            elif record.phase in ("creating", "deleting"):
+                verbs[name] = "replace"
+        if not verbs:
+            return Plan()
+        parent = self._parent(observation)
+        template = _template(observation, parent)
+        branches.check(ctx, parent, spec, template.record.profile)
+        child = _child_spec(parent)
+        todo = Plan(tuple(self._action(verb, name, child) for name, verb in verbs.items()))
+        self._check_room(todo, child, template, observation)
+        return todo
+
+    def _action(self, verb: str, name: str, child: HostSpec) -> Action:
+        reason = f"branched from host {self.spec.host}"
+        return Action(verb, "host", name, reason, {}, codec.to_dict(child))
+
+    def _check_room(
+        self, todo: Plan, child: HostSpec, template: Template, observation: Observation
+    ) -> None:
+        tenant, title = self.spec.tenant, f"host {self.spec.host}"
+        children = [
+            host for host in observation.of_tenant(tenant) if host.record.name in self.spec.children
+        ]
+        fitted = pool_lifecycle.admit_plan(observation, tenant, child, template, todo, children)
+        if fitted.rejected:
+            raise pool_lifecycle.refusal(title, fitted, "Nothing was changed.")
+        check_creatable(self.ctx, tenant, child, todo, observation, template)
 
     def _carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
         ctx, parent = self.ctx, self._parent(observation)
-        template = _template(observation, parent)
+        template = _template(observation, parent).record
+        for action in todo.actions:
+            incomplete_child = observation.host(self.spec.tenant, action.name)
+            if incomplete_child:
+                host_lifecycle.destroy(ctx, incomplete_child.record)
         # A branch whose controller died is deleted before another one needs its space.
         store = branches.store(ctx, parent.record.title)
         store.prune(ctx.owner)
-        branch = branches.freeze(ctx, parent, template, deadline)
+        branch = branches.freeze(ctx, parent.record, template, deadline)
         try:
             for action in todo.actions:
-                request = self._request(action.name, parent)
-                host_lifecycle.create_child(ctx, request, template, branch, deadline)
+                host_lifecycle.create_child(
+                    ctx,
+                    self._request(action.name, parent),
+                    template,
+                    host_lifecycle.Origin(branch, self.spec.containers, self._lease_of(parent)),
+                    deadline,
+                )
         finally:
             store.release(branch)
 
+    def _lease_of(self, parent: Host) -> Callable[[HostRecord], HostRecord]:
+        """Return the function that leases a child as its parent is leased, if it is leased."""
+        return lambda child: (
+            self.lease_child(self.ctx, parent.record, child) if parent.record.lease else child
+        )
+
     def _parent(self, observation: Observation) -> Host:
         spec = self.spec
-        parent = observation.host(spec.tenant, spec.parent)
+        parent = observation.host(spec.tenant, spec.host)
         if parent is None:
-            raise NotFound("the host does not exist.", name=f"host {spec.parent}")
+            raise NotFound("the host does not exist.", name=f"host {spec.host}")
         return parent
+
+    def _parent_fleet(self, observation: Observation) -> str:
+        parent = observation.host(self.spec.tenant, self.spec.host)
+        return parent.record.fleet if parent else ""
 
     def _request(self, name: str, parent: Host) -> HostRequest:
         spec = self.spec
-        # A published port belongs to one host: children publish theirs at their own addresses.
-        child = replace(parent.record.spec, bind="", fork_mode="instant")
-        return HostRequest(spec.tenant, "", name, child, dict(spec.labels), spec.ttl)
+        child = _child_spec(parent)
+        return HostRequest(spec.tenant, spec.fleet, name, child, dict(spec.labels), spec.ttl)
 
 
-def _template(observation: Observation, parent: Host) -> TemplateRecord:
+def _child_spec(parent: Host) -> HostSpec:
+    # A published port belongs to one host: children publish theirs at their own addresses.
+    return replace(parent.record.spec, bind="", fork_mode="instant")
+
+
+def _unrelated(record: HostRecord, spec: BranchSpec) -> OperationRefused:
+    return OperationRefused(
+        f"the host exists, and it is not a child of host {spec.host}"
+        f"{f' in fleet {spec.fleet}' * bool(spec.fleet)}.",
+        name=record.title,
+        remedy="choose another name, or delete that host",
+    )
+
+
+def _template(observation: Observation, parent: Host) -> Template:
     record = parent.record
     for template in observation.generations(record.tenant, record.template):
         if template.record.generation == record.generation:
-            return template.record
+            return template
     raise NotFound(
         "the template of the host does not exist.",
         name=record.title,

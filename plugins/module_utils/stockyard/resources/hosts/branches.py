@@ -8,9 +8,10 @@ from __future__ import annotations
 from ...clock import Deadline
 from ...errors import OperationRefused, Unsupported
 from ...hypervisor.branch_store import BranchStore
-from ...model.branch import BranchRecord
-from ...model.host import Host
+from ...model.branch import BranchRecord, BranchSpec
+from ...model.host import Host, HostRecord
 from ...model.template import TemplateRecord
+from .. import guest_status
 from ..context import Context
 
 
@@ -21,54 +22,88 @@ def store(ctx: Context, title: str) -> BranchStore:
     """
     if ctx.provider.branches is None:
         raise Unsupported(
-            "Hosts of this hypervisor cannot be branched.",
+            "hosts of this hypervisor cannot be branched.",
             name=title,
             remedy="use qemu:///session or qemu:///system",
         )
     return ctx.provider.branches
 
 
-def check(ctx: Context, parent: Host) -> None:
-    """Refuse a parent that cannot be branched, as far as its record shows.
+def uuids(ctx: Context, spec: BranchSpec) -> set[str]:
+    """Return the uuids of the branches of a host, by its name: the host can be deleted already."""
+    return {
+        record.uuid
+        for record in store(ctx, f"host {spec.host}").all()
+        if (record.owner, record.tenant, record.name) == (ctx.owner, spec.tenant, spec.host)
+    }
 
+
+def check(ctx: Context, parent: Host, spec: BranchSpec, profile: str) -> None:
+    """Refuse a parent that cannot be branched.
+
+    :param profile: its security profile.
     :raises StockyardError: with the reason.
     """
     record = parent.record
-    store(ctx, record.title)
     if not parent.serving:
         raise OperationRefused(
-            "Only a ready and running host can be branched.",
+            "only a ready and running host can be branched.",
             name=record.title,
             cause=f"its phase is {record.phase}, its machine is {parent.state}",
             remedy="start the host, and run again",
         )
-    if record.lease:
+    _check_lease(ctx, record, spec.lease)
+    if profile == "hostile" and not spec.allow_hostile:
         raise OperationRefused(
-            "A leased host cannot be branched: the children would contain the holder's data.",
+            "a host with the profile hostile is branched only if that is allowed explicitly.",
             name=record.title,
-            cause=f"its holder is {record.lease.holder}",
-            remedy="end the lease, or branch another host",
+            cause="the children contain its memory, and with it each program that runs there",
+            remedy="set allow_hostile, or branch another host",
         )
     if record.spec.volumes:
         raise Unsupported(
-            "A host with volumes cannot be branched.",
+            "a host with volumes cannot be branched.",
             name=record.title,
             remedy="detach its volumes, and run again",
+        )
+    with ctx.guest(record, ctx.deadline(guest_status.PATIENCE)) as guest:
+        guest.require("branches")
+
+
+def _check_lease(ctx: Context, record: HostRecord, number: str) -> None:
+    lease = record.lease
+    if lease is None and number:
+        raise OperationRefused(
+            "the host is not leased.", name=record.title, remedy="omit the number of the lease"
+        )
+    if lease is None:
+        return
+    if lease.ended(ctx.clock.now()):
+        raise OperationRefused(
+            "the lease of the host has expired, and the host will be deleted.",
+            name=record.title,
+            remedy="branch another host",
+        )
+    if lease.id != number:
+        raise OperationRefused(
+            "only the holder of a leased host can branch it.",
+            name=record.title,
+            cause=f"it is leased by {lease.holder}",
+            remedy="specify the number of this lease, or branch another host",
         )
 
 
 def freeze(
-    ctx: Context, parent: Host, template: TemplateRecord, deadline: Deadline
+    ctx: Context, parent: HostRecord, template: TemplateRecord, deadline: Deadline
 ) -> BranchRecord:
     """Freeze the state of a running host, which continues.
 
     :param template: the template of the host.
     """
-    check(ctx, parent)
-    start, title = ctx.clock.monotonic(), parent.record.title
-    branch = store(ctx, title).create(parent.record, template, ctx.clock.now(), deadline)
+    start = ctx.clock.monotonic()
+    branch = store(ctx, parent.title).create(parent, template, ctx.clock.now(), deadline)
     ctx.progress(
-        f"{title}: branched, stopped for {branch.pause_ms:.0f} ms "
+        f"{parent.title}: branched, stopped for {branch.pause_ms:.0f} ms "
         f"({ctx.clock.monotonic() - start:.2f} s)"
     )
     return branch

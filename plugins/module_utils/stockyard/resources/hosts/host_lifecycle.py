@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...clock import Deadline
 from ...errors import Conflict, StockyardError, Unsupported
@@ -62,12 +62,26 @@ def create_host(
         raise
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The origin of a child.
+
+    :param branch: the branch that it is forked from.
+    :param containers: the action on its containers.
+    :param lease: leases the reserved child if its parent is leased; returns its record.
+    """
+
+    branch: BranchRecord
+    containers: str
+    lease: Callable[[HostRecord], HostRecord]
+
+
 @host_work
 def create_child(
     ctx: Context,
     request: HostRequest,
     template: TemplateRecord,
-    branch: BranchRecord,
+    origin: Origin,
     deadline: Deadline,
 ) -> HostRecord:
     """Create a host from a branch and wait until Docker answers in it.
@@ -76,15 +90,19 @@ def create_child(
 
     :param template: the template that the parent was forked from.
     """
-    record = reserve(ctx, request, template, branch.uuid)
+    record = reserve(ctx, request, template, origin.branch.uuid)
 
     def fork() -> tuple[str, str]:
-        branches.store(ctx, record.title).fork(record, branch, deadline)
+        branches.store(ctx, record.title).fork(record, origin.branch, deadline)
         return "instant", ""
 
     try:
-        return _bring_up(ctx, record, deadline, fork)
+        # No other holder can lease the child: it contains the data of its parent's holder.
+        record = origin.lease(record)
+        return _bring_up(ctx, record, deadline, fork, origin)
     except BaseException as error:
+        if record.lease:
+            ctx.pki(record.tenant).forget_lease(record.lease.id)
         undo(ctx, record, error)
         raise
 
@@ -94,10 +112,12 @@ def _bring_up(
     record: HostRecord,
     deadline: Deadline,
     start_machine: Callable[[], tuple[str, str]],
+    origin: Origin | None = None,
 ) -> HostRecord:
     """Start a reserved host and make it ready.
 
     :param start_machine: starts its machine; returns the fork mode and the reason for it.
+    :param origin: the origin of a child; ``None`` for a fork of a template.
     """
     start = ctx.clock.monotonic()
 
@@ -109,9 +129,12 @@ def _bring_up(
     with ctx.guest(record, deadline) as guest:
         # Before the identity, because with the identity the host opens its ports and Docker may
         # start.
-        if record.branch:
+        if origin:
             discard(record, guest)
             report("identity of the parent discarded")
+            if origin.containers != "keep":
+                guest.change_containers(origin.containers)
+                report(f"action on containers: {origin.containers}")
         if declared.attach_declared(ctx, record, guest):
             report("volumes attached")
         identity = identify(ctx, record, guest)
@@ -119,7 +142,7 @@ def _bring_up(
         ctx.provider.set_link(record, True)
         if _wait_until_reachable(ctx, record, deadline, guest):
             report("Docker answers")
-        guest.settle(restart_agent=bool(record.branch))
+        guest.settle(restart_agent=origin is not None)
     if plug_in(ctx, record, deadline):
         refresh_limits(ctx, record, record.size, deadline)
         report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")

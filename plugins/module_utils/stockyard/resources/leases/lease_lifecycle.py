@@ -257,6 +257,11 @@ def _claim_host(
     )
 
 
+def grant(ctx: Context, record: HostRecord, lease: Lease) -> HostRecord:
+    """Put a lease on the record of a host, and issue its certificate; return the record."""
+    return _certified(ctx, record, lease, _authority(ctx, record.tenant))
+
+
 def _certified(ctx: Context, record: HostRecord, lease: Lease, authority: Authority) -> HostRecord:
     """Put a lease on record, with a certificate of its host's own CA; then issue the
     certificate.

@@ -361,6 +361,7 @@ def _draft(
         max_memory_mib=spec.max_memory_mib,
         provision=spec.provision.title if spec.provision else "",
         encrypted=spec.security.encrypted_data,
+        profile=spec.security.profile,
         options=options_digest(spec),
     )
 
