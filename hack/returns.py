@@ -30,6 +30,7 @@ SDK = "plugins.module_utils.stockyard"
 # The dataclass of each result that describes objects.
 CLASSES = {
     "audit.findings": "hostconfig.audit.Finding",
+    "branch.hosts": "model.host_info.HostInfo",
     "client_certificate.certificates": "model.certificate_info.ClientCertificateInfo",
     "fleet.hosts": "model.host_info.HostInfo",
     "fleet_info.fleets": "model.fleet_info.FleetInfo",

@@ -15,6 +15,7 @@ from ._provision import PROVISION, provision_spec
 from ._security import SECURITY, security_spec
 from ._volumes import VOLUME, volume_spec
 from .stockyard.errors import InvalidInput
+from .stockyard.model.branch import BranchSpec
 from .stockyard.model.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.model.host import HostSpec
 from .stockyard.model.image import BuildOptions, ImageSpec
@@ -33,6 +34,7 @@ from .stockyard.result import Result
 from .stockyard.yard import Yard
 
 __all__ = [
+    "BRANCH",
     "DECLARATION",
     "FLEET",
     "FLEET_STATES",
@@ -40,6 +42,7 @@ __all__ = [
     "HOST_STATES",
     "POOL",
     "TEMPLATE",
+    "branch_spec",
     "declaration",
     "fleet_spec",
     "pool_spec",
@@ -57,6 +60,12 @@ HOST: Params = {
     **options(HostSpec, authorized_keys={"no_log": False}),
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
+}
+
+BRANCH: Params = {
+    **options(BranchSpec, ttl=HOST["ttl"]),
+    "wait": HOST["wait"],
+    "timeout": HOST["timeout"],
 }
 
 FLEET: Params = {
@@ -220,6 +229,11 @@ def _items(declared: Params, kind: str, options: Params) -> list[Params]:
 def single_spec(params: Params) -> SingleSpec:
     """Return the single host that a task declares by its name."""
     return specification(SingleSpec, params, host=specification(HostSpec, params), ttl=_ttl(params))
+
+
+def branch_spec(params: Params) -> BranchSpec:
+    """Return the children of a host that a task declares."""
+    return specification(BranchSpec, params, ttl=_ttl(params))
 
 
 def reap(yard: Yard, params: Params, mode: Params) -> Result[Any]:

@@ -19,7 +19,7 @@ from ..model.lease import seconds
 from ..model.lease_info import LeaseInfo
 from ..resources.leases import lease_numbers
 from ..yard import Yard
-from . import run, say
+from . import labels, run, say
 
 TEXT = """\
 take prints a line that a POSIX shell takes the environment from:
@@ -84,13 +84,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 def _asking(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options that select the host."""
     parser.add_argument("--fleet", default="", help="the fleet to lease from")
-    parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a label that the host must have",
-    )
+    labels.add(parser, "a label that the host must have")
     parser.add_argument("--tenant", default="default")
     parser.add_argument(
         "--holder",
@@ -120,7 +114,7 @@ def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
         options.fleet,
         holder=options.holder or f"{getpass.getuser()}@{socket.gethostname()}",
         duration=options.duration,
-        labels=_labels(options.label),
+        labels=labels.parse(options.label),
         tenant=options.tenant,
         wait=seconds("wait", options.wait),
         replace=getattr(options, "replace", False),
@@ -186,17 +180,6 @@ def _exec(yard: Yard, options: argparse.Namespace) -> int:
 
 def _line(lease: LeaseInfo) -> str:
     return export_line({"STOCKYARD_LEASE": lease.id, **lease.docker.environment})
-
-
-def _labels(arguments: list[str]) -> dict[str, str]:
-    """Return labels from the arguments of ``--label``.
-
-    :raises InvalidInput: if a label has no value.
-    """
-    pairs = [text.partition("=") for text in arguments]
-    if not all(sign for _key, sign, _value in pairs):
-        raise InvalidInput("--label: a label has no value.", remedy="write the label as KEY=VALUE")
-    return {key: value for key, _sign, value in pairs}
 
 
 def _id(options: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,7 @@ from stockyard import (
     VolumeUse,
     Yard,
 )
-from stockyard.guest.agent import engine, main
-from stockyard.guest.agent.apply import Identity
+from stockyard.guest.agent import main
 from stockyard.model.branch import BranchRecord
 from stockyard.providers.memory.branches import MemoryBranches
 from stockyard.providers.memory.provider import MemoryProvider
@@ -283,23 +283,22 @@ def test_an_agent_that_is_too_old_is_refused_before_anything_changes(
 
 @pytest.mark.parametrize("action", ["keep", "pause", "restart", "stop"])
 def test_containers_are_changed_before_the_identity(
-    yard: Yard, trunk: HostInfo, monkeypatch: pytest.MonkeyPatch, action: str
+    yard: Yard, hypervisor: FaultyProvider, trunk: HostInfo, action: str
 ) -> None:
     calls: list[str] = []
-    identify = Identity.identify
 
-    def change(given: str) -> dict[str, object]:
-        calls.append(given)
-        return {"changed": 1}
+    def note(operation: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def unchanged(reply: dict[str, Any]) -> dict[str, Any]:
+            calls.append(operation)
+            return reply
 
-    def identity(agent: Identity, request: dict[str, Any]) -> dict[str, Any]:
-        calls.append("identity")
-        return identify(agent, request)
+        return unchanged
 
-    monkeypatch.setattr(engine, "change_containers", change)
-    monkeypatch.setattr(Identity, "identify", identity)
+    for operation in ("discard-identity", "change-containers", "identify"):
+        hypervisor.tamper(operation, note(operation))
     yard.hosts.branch(BranchSpec("trunk", ("twig",), containers=action))
-    assert calls == ["identity"] if action == "keep" else [action, "identity"]
+    change = [] if action == "keep" else ["change-containers"]
+    assert calls == ["discard-identity", *change, "identify"]
 
 
 def test_a_hypervisor_without_branches_says_so(

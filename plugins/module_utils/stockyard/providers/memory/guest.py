@@ -23,7 +23,7 @@ from ...model.untrusted import MalformedData
 from .volumes import FolderDisks
 
 ENGINE = "memory"
-UNHEARD = ("prepare", "warm-up", "unit-failures", "docker-probe")
+UNHEARD = ("prepare", "warm-up", "unit-failures", "docker-probe", "change-containers")
 # A guest's clock is right unless a test wrote a number into this file of its disk: the seconds that
 # the clock is ahead.
 AHEAD = "run/clock-ahead"

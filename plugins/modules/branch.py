@@ -1,0 +1,538 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module branch."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: branch
+short_description: Create container hosts from a running container host
+version_added: 0.1.0
+description:
+  - Branches a running host. The children have its memory, its disk and its running containers. Each
+    child has its own identity before its network link comes up. The host continues to run.
+  - The children belong to the tenant of the host, and have its declaration without O(labels),
+    C(ttl) and C(bind). They contain its data and its secrets, see the guide C(branch).
+  - Children that exist already stay as they are. All missing children are created from one branch.
+  - The host and its children can be deleted in any order, with M(stockyard.container_hosts.host)
+    or, in a fleet, with M(stockyard.container_hosts.fleet).
+author:
+  - stockyard contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - stockyard.container_hosts.attributes
+  - stockyard.container_hosts.connection
+  - stockyard.container_hosts.pki
+  - stockyard.container_hosts.progress
+  - stockyard.container_hosts.tenant
+  - stockyard.container_hosts.wait
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+    details: The names of the children decide. A host with such a name that is no child is an error.
+options:
+  host:
+    description: The name of the running host. It can be a member of a fleet.
+    type: str
+    required: true
+  names:
+    description: The names of the children.
+    type: list
+    elements: str
+    default: []
+  count:
+    description:
+      - The number of children, if O(names) is not set. They are called C(HOST-branch-1) and so on,
+        or, with O(fleet), C(FLEET-1) and so on.
+    type: int
+    default: 1
+  fleet:
+    description:
+      - The fleet that the children belong to. Leases can select them by it. By default they are
+        single hosts.
+      - Do not name a declared fleet. Its next run would replace or delete children that differ from
+        its declaration.
+    type: str
+    default: ""
+  containers:
+    description:
+      - The action on the running containers of a child, before its network link comes up.
+      - V(keep) lets them continue. A process in them continues with the random generator, the
+        connections and the secrets of its twin in the host.
+      - V(pause) pauses them until a user continues them, V(restart) restarts them, and V(stop)
+        stops them.
+    type: str
+    choices: [keep, pause, restart, stop]
+    default: keep
+  labels:
+    description: The labels of the children. The labels of the host are not copied.
+    type: dict
+    default: {}
+  ttl:
+    description:
+      - The time after which the children expire, as in V(90s), V(45m), V(2h) or V(1d). By default
+        they do not expire.
+    type: str
+    default: ""
+  lease:
+    description:
+      - The ID of the lease of the host. It is required if the host is leased. The children are then
+        leased to the same holder, until the same time.
+    type: str
+    default: ""
+  allow_hostile:
+    description:
+      - Whether a host with the security profile V(hostile) can be branched. All programs of its
+        users run in the children too.
+    type: bool
+    default: false
+seealso:
+  - module: stockyard.container_hosts.host
+  - module: stockyard.container_hosts.lease
+  - module: stockyard.container_hosts.reap
+"""
+
+EXAMPLES = r"""
+- name: Create four hosts for four attempts, with everything that runs in the prepared host
+  stockyard.container_hosts.branch:
+    host: prepared
+    fleet: attempts
+    count: 4
+    ttl: 2h
+  register: attempts
+
+- name: Print the containers of the first child
+  ansible.builtin.command:
+    argv: [docker, ps]
+  environment: "{{ attempts.hosts[0].docker.environment }}"
+  changed_when: false
+
+- name: Keep the state of a failed job for three people
+  stockyard.container_hosts.branch:
+    host: ci-7
+    names: [ci-7-ana, ci-7-ben, ci-7-cleo]
+    lease: "{{ leased.lease.id }}"
+    containers: pause
+"""
+
+RETURN = r"""
+hosts:
+  description: The children, sorted by name. In check mode only those that exist.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The host's name, which is also its hostname.
+      type: str
+      sample: web-1
+    uuid:
+      description: The UUID of the host on the hypervisor.
+      type: str
+      sample: 0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55
+    fleet:
+      description: The fleet that the host belongs to. Empty for a single host.
+      type: str
+      sample: web
+    tenant:
+      description: The tenant that the host belongs to.
+      type: str
+      sample: default
+    owner:
+      description: The owner of the yard.
+      type: str
+      sample: stockyard
+    template:
+      description: The template that the host was forked from.
+      type: str
+      sample: docker
+    generation:
+      description: The generation of that template, as the first twelve digits of its digest.
+      type: str
+      sample: 5f3c6a1d2b9e
+    labels:
+      description: The host's labels.
+      type: dict
+      sample: {stage: test}
+    state:
+      description: "The state of the host's machine: V(running), V(paused), V(off) or V(crashed)."
+      type: str
+      sample: running
+    phase:
+      description:
+        - "The phase of the host's record: V(creating), V(ready), V(draining) or V(deleting)."
+      type: str
+      sample: ready
+    ready:
+      description:
+        - Whether the host runs, has its identity and the right time, and waits for nothing.
+      type: bool
+      sample: true
+    waits:
+      description:
+        - The reason why the host runs but does not serve. Empty if it serves. A host with encrypted
+          volumes that was started without the controller waits for the keys of its volumes; the
+          next convergence of the host or its fleet sends the keys.
+      type: str
+      sample: ""
+    drift:
+      description:
+        - The reasons why the host's certificate must be renewed, or its clock must be set. Empty if
+          both are right. A reason is that the host trusts another CA than the tenant's, that less
+          than a third of the life of its certificate is left, that its list of revoked certificates
+          is out of date, or that its clock differs by more than 10 seconds. The next convergence of
+          the host or its fleet corrects these.
+      type: list
+      elements: str
+      sample: []
+    created:
+      description: The time of creation, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
+    expires:
+      description:
+        - The time at which the host expires, in seconds since the epoch. 0 if it does not expire.
+      type: float
+      sample: 0.0
+    lease:
+      description:
+        - The lease of the host, with its holder and its end. Null if the host is not leased.
+      type: dict
+      contains:
+        id:
+          description: The ID of the lease.
+          type: str
+          sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder:
+          description: The holder of the lease.
+          type: str
+          sample: job-17
+        taken:
+          description: The time at which the lease began, in seconds since the epoch.
+          type: float
+          sample: 1798758000.0
+        until:
+          description:
+            - The time at which the lease ends, in seconds since the epoch. From then on it cannot
+              be renewed, and the host is deleted.
+          type: float
+          sample: 1798761600.0
+        certificate:
+          description:
+            - The serial number of the client certificate of the lease, in hexadecimal digits.
+          type: str
+          sample: 3f8a11c09be2
+    mode:
+      description: "How the host was created: V(instant), V(linked) or V(full)."
+      type: str
+      sample: instant
+    mode_reason:
+      description:
+        - The reason for a mode other than the requested one. Empty if the modes are the same.
+      type: str
+      sample: ""
+    fork_mode:
+      description: The requested fork mode.
+      type: str
+      sample: instant
+    engine_identity:
+      description:
+        - "Whether the host shares the Docker engine ID of its template: V(shared) or V(unique)."
+      type: str
+      sample: shared
+    shared:
+      description:
+        - "The facts that all forks of one template share: some of V(boot_id), V(dmi_uuid), V(kaslr)
+          and V(docker_engine_id)."
+      type: list
+      elements: str
+      sample: [boot_id, dmi_uuid, kaslr, docker_engine_id]
+    address:
+      description: The address at which SSH, Docker and the published ports answer.
+      type: str
+      sample: 127.77.12.5
+    mac:
+      description: The MAC address of the host.
+      type: str
+      sample: 52:54:00:1f:7a:03
+    ports:
+      description: The published ports, without the ports of SSH and Docker.
+      type: list
+      elements: int
+      sample: [8080]
+    published:
+      description: The addresses and ports of the hypervisor at which the published ports answer.
+      type: list
+      elements: str
+      sample: [127.77.12.5:8080]
+    egress:
+      description: "The destinations that the host can reach: V(none), V(proxy) or V(open)."
+      type: str
+      sample: none
+    egress_proxy:
+      description: The proxy that the host can reach, as C(host:port). Empty if there is none.
+      type: str
+      sample: ""
+    network:
+      description:
+        - The libvirt network of the host, or on vSphere its port group. Empty for QEMU's user
+          network.
+      type: str
+      sample: ""
+    pool:
+      description: The pool that the host is in. Empty if it is in none.
+      type: str
+      sample: ci
+    size:
+      description: The nominal size of the host, which counts against the quota of its pool.
+      type: dict
+      contains:
+        vcpus:
+          description: The number of virtual CPUs.
+          type: int
+          sample: 1
+        memory_mib:
+          description: The memory, in MiB.
+          type: int
+          sample: 1024
+        disk_gib:
+          description: The virtual size of the machine's own disk, in GiB.
+          type: int
+          sample: 8
+    volumes:
+      description: The volumes that the host declares.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The name of the volume.
+          type: str
+          sample: web-1-docker
+        path:
+          description: The path in the host at which the volume is mounted.
+          type: str
+          sample: /var/lib/docker
+    encrypted:
+      description: Whether the host's volumes are encrypted.
+      type: bool
+      sample: false
+    identity:
+      description: The public facts of the host's identity. Null before the host has its identity.
+      type: dict
+      contains:
+        machine_id:
+          description: The machine ID of systemd.
+          type: str
+          sample: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
+        ssh_host_key:
+          description: The public SSH host key, as in V(known_hosts).
+          type: str
+          sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample0
+        certificate:
+          description: The serial number of the server certificate, in hexadecimal digits.
+          type: str
+          sample: 3f8a11c09be2
+        not_after:
+          description: The end of that certificate, in seconds since the epoch.
+          type: float
+          sample: 1798761600.0
+        authority:
+          description:
+            - The fingerprint of the CA that signed the certificate and that the host trusts.
+          type: str
+          sample: 5f1e0c7a94d2
+        revoked:
+          description:
+            - The client certificates that the host refuses, by serial number, each with its end in
+              seconds since the epoch.
+          type: dict
+          sample: {}
+        engine_id:
+          description: The Docker engine ID; empty if it was not read.
+          type: str
+          sample: ""
+    ssh_user:
+      description: The user for SSH logins.
+      type: str
+      sample: stockyard
+    ssh:
+      description: The connection parameters for SSH.
+      type: dict
+      contains:
+        host:
+          description: The address at which the host answers.
+          type: str
+          sample: 127.77.12.5
+        port:
+          description: The port at that address.
+          type: int
+          sample: 2222
+        user:
+          description: The user for the login.
+          type: str
+          sample: stockyard
+        known_hosts:
+          description: The file that contains the host's pinned key.
+          type: str
+          sample: /home/me/.config/stockyard/stockyard/default/known_hosts
+        private_key:
+          description:
+            - The file of the operator's private key; empty if the host's declaration names other
+              keys.
+          type: str
+          sample: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
+        command:
+          description: A command line for a POSIX shell that logs in and checks the pinned key.
+          type: str
+          sample: >-
+            ssh -p 2222 -o StrictHostKeyChecking=yes -o
+            UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o
+            IdentitiesOnly=yes -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 --
+            stockyard@127.77.12.5
+    docker:
+      description: The connection parameters for a Docker client.
+      type: dict
+      contains:
+        endpoint:
+          description: The URL of the Docker API.
+          type: str
+          sample: tcp://127.77.12.5:2376
+        environment:
+          description: The environment variables that a Docker client needs.
+          type: dict
+          sample:
+            DOCKER_HOST: tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/client
+            DOCKER_TLS_VERIFY: "1"
+        export:
+          description: A line for a POSIX shell that sets these variables.
+          type: str
+          sample: >-
+            export DOCKER_HOST=tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+        context:
+          description: A command line that creates a context for Docker's own client.
+          type: str
+          sample: docker context create web-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
+    storage:
+      description:
+        - The directory or datastore of the host's disk. With C(memory:///FILE) the directory of the
+          simulated hypervisor.
+      type: str
+      sample: /home/me/.local/share/stockyard
+    memory:
+      description:
+        - The memory of the hypervisor that the host uses now. Null if the host is off or if the
+          figures cannot be read.
+      returned: on libvirt
+      type: dict
+      contains:
+        private_mib:
+          description: The memory that belongs to this host alone, in MiB.
+          type: float
+          sample: 41.2
+        shared_mib:
+          description: The memory that belongs to the template, in MiB.
+          type: float
+          sample: 166.0
+        oom_score:
+          description:
+            - The score of the machine in the hypervisor's kernel. When memory runs out, the kernel
+              ends the machine with the highest score first.
+          type: int
+          sample: 671
+    console_log:
+      description:
+        - The file on the hypervisor with the output of the host's kernel and services on the
+          console.
+      returned: on libvirt
+      type: str
+      sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
+    esxi_host:
+      description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
+      returned: on vSphere
+      type: str
+      sample: esxi-3.example.org
+    cluster:
+      description: The cluster of the machine.
+      returned: on vSphere
+      type: str
+      sample: cluster1
+    folder:
+      description: The folder of the machine in vCenter.
+      returned: on vSphere
+      type: str
+      sample: Build/CI
+    resource_pool:
+      description: The resource pool of the hypervisor's URI. Empty for the cluster's own.
+      returned: on vSphere
+      type: str
+      sample: ""
+plan:
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
+  returned: success
+  type: list
+  elements: str
+  sample: ["create host attempts-1: branched from host prepared"]
+progress:
+  description: The stages that ended, in the order in which they were shown.
+  returned: always
+  type: list
+  elements: str
+  sample: ["host prepared: branched, stopped for 64 ms (3.91 s)"]
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: host ci-7
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: it is leased by job-17
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: specify the number of this lease, or branch another host
+"""
+
+from typing import Any
+
+from ..module_utils._ansible import (
+    mutating_module,
+    run_change,
+)
+from ..module_utils._specs import (
+    BRANCH,
+    branch_spec,
+)
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
+
+
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Branch a host as the task declares."""
+    return yard.hosts.branch(branch_spec(params), wait=params["wait"], **mode)
+
+
+def main() -> None:
+    """Run the module."""
+    module = mutating_module(BRANCH)
+    run_change(module, change, lambda hosts: {"hosts": hosts})
+
+
+if __name__ == "__main__":
+    main()
