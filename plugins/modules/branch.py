@@ -159,7 +159,9 @@ hosts:
       type: dict
       sample: {stage: test}
     state:
-      description: "The state of the host's machine: V(running), V(paused), V(off) or V(crashed)."
+      description:
+        - "The state of the host's machine: V(running), V(paused), V(suspended) (off, with its
+          memory saved), V(off) or V(crashed)."
       type: str
       sample: running
     phase:
