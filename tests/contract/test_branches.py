@@ -16,6 +16,7 @@ from stockyard.model.branch import BranchRecord
 from stockyard.model.host import HostRecord
 from stockyard.resources.context import Context
 from stockyard.resources.hosts.identity import discard, identify
+from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts, state_of
 
 # A branch of an emulated machine takes seconds, in which the machine is stopped.
@@ -28,8 +29,6 @@ pytestmark = pytest.mark.parametrize(
 
 @pytest.fixture
 def store(provider: Provider) -> BranchStore:
-    if provider.branches is None:
-        pytest.skip("hosts of this hypervisor cannot be branched")
     return provider.branches
 
 
@@ -94,6 +93,54 @@ def test_a_released_branch_is_deleted_with_its_last_host(
     assert own(store, parent) == []
 
 
+@pytest.mark.parametrize("first", ["parent", "elder child", "younger child"])
+def test_parent_and_children_are_deleted_in_any_order(
+    context: Context,
+    store: BranchStore,
+    drafts: Drafts,
+    parent: HostRecord,
+    deadline: Deadline,
+    first: str,
+) -> None:
+    branch = store.create(parent, drafts.template, 1.0, deadline)
+    hosts = {"parent": parent}
+    for name in ("elder child", "younger child"):
+        child = hosts[name] = child_of(store, drafts, branch, deadline)
+        with context.guest(child, deadline) as guest:
+            discard(child, guest)
+            identify(context, child, guest)
+    store.release(branch)
+    for name in sorted(hosts, key=lambda name: name != first):
+        assert own(store, parent)
+        context.provider.destroy(hosts.pop(name))
+        for record in hosts.values():
+            assert state_of(context.provider, record) == "running"
+            with context.guest(record, deadline) as guest:
+                assert guest.hello().uuid == record.uuid
+        if list(hosts) == ["parent"]:
+            break
+    assert own(store, parent) == []
+
+
+def test_a_child_can_be_branched(
+    context: Context, store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
+) -> None:
+    branch = store.create(parent, drafts.template, 1.0, deadline)
+    child = child_of(store, drafts, branch, deadline)
+    store.release(branch)
+    with context.guest(child, deadline) as guest:
+        discard(child, guest)
+        identify(context, child, guest)
+    second_branch = store.create(child, drafts.template, 2.0, deadline)
+    grandchild = child_of(store, drafts, second_branch, deadline)
+    store.release(second_branch)
+    context.provider.destroy(parent)
+    context.provider.destroy(child)
+    assert state_of(context.provider, grandchild) == "running"
+    with context.guest(grandchild, deadline) as guest:
+        assert guest.hello().uuid == child.uuid
+
+
 def test_a_branch_without_hosts_is_deleted_when_it_is_released(
     store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
 ) -> None:
@@ -112,6 +159,22 @@ def test_a_host_that_does_not_run_cannot_be_branched(
     with pytest.raises(StockyardError, match="does not run"):
         store.create(record, drafts.template, 1.0, deadline)
     assert own(store, record) == []
+
+
+@pytest.mark.parametrize("harm", ["kill", "pause"])
+def test_a_host_that_stopped_cannot_be_branched(
+    bench: Bench,
+    store: BranchStore,
+    drafts: Drafts,
+    parent: HostRecord,
+    deadline: Deadline,
+    harm: str,
+) -> None:
+    getattr(bench, harm)(parent)
+    with pytest.raises(StockyardError, match=r"does not run|is paused") as refusal:
+        store.create(parent, drafts.template, 1.0, deadline)
+    assert refusal.value.remedy
+    assert own(store, parent) == []
 
 
 def test_a_template_under_a_branch_cannot_be_deleted(

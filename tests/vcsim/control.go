@@ -57,7 +57,6 @@ func newControl(model *simulator.Model, instantClone bool) *control {
 	registry.Handler = c.handle
 	registry.AddHandler(c)
 	registry.AddHandler(c.guests)
-	simulator.OnInstantClone = c.guests.cloned
 	return c
 }
 

@@ -46,6 +46,7 @@ type guest struct {
 	Info    map[string]string `json:"info"`
 	Disks   map[string]string `json:"disks"`
 	seq     int64
+	ran     bool
 }
 
 func newGuests(model *simulator.Model) *guests {
@@ -89,6 +90,10 @@ func (g *guests) UpdateObject(_ *simulator.Context, item mo.Reference, changes [
 func (g *guests) take(vm *mo.VirtualMachine, again bool) {
 	disks := g.disks(vm)
 	g.note(vm.Self, func(known *guest) {
+		// A new machine gets its name first, and its options last.
+		if source, isClone := simulator.CloneSource(vm.Name); isClone {
+			known.Source = source.Value
+		}
 		if !again || known.Power != "" {
 			known.take(vm)
 			known.Disks = disks
@@ -130,11 +135,6 @@ func (g *guests) RemoveObject(_ *simulator.Context, item types.ManagedObjectRefe
 	}
 }
 
-// cloned takes note of a clone's source, before the clone runs.
-func (g *guests) cloned(source, clone types.ManagedObjectReference) {
-	g.note(clone, func(known *guest) { known.Source = source.Value })
-}
-
 func (g *guests) note(ref types.ManagedObjectReference, change func(*guest)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,11 +149,14 @@ func (g *guests) note(ref types.ManagedObjectReference, change func(*guest)) {
 	g.changed.Broadcast()
 }
 
-// take reads a machine. From off to on is a boot, unless it was suspended: then it goes on.
+// take reads a machine. From off to on is a boot, unless it was suspended, or is a clone that was never on: these go on.
 func (k *guest) take(vm *mo.VirtualMachine) {
 	power := string(vm.Runtime.PowerState)
-	if k.Power == string(types.VirtualMachinePowerStatePoweredOff) && power == string(types.VirtualMachinePowerStatePoweredOn) {
-		k.Boots++
+	if power == string(types.VirtualMachinePowerStatePoweredOn) {
+		if k.Power == string(types.VirtualMachinePowerStatePoweredOff) && (k.ran || k.Source == "") {
+			k.Boots++
+		}
+		k.ran = true
 	}
 	k.Power = power
 	k.Frozen = vm.Runtime.InstantCloneFrozen != nil && *vm.Runtime.InstantCloneFrozen

@@ -9,6 +9,7 @@ package simulator
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -27,8 +28,8 @@ var (
 	// IgnoreLocation lets a clone land beside its source, as VMware's guide says; the API's reference says otherwise.
 	IgnoreLocation = false
 
-	// OnInstantClone is told of each clone before it runs.
-	OnInstantClone = func(source, clone types.ManagedObjectReference) {}
+	// sources are the machines that clones in the making are made of, by the clones' names.
+	sources sync.Map
 
 	// macs counts the addresses that were given: the simulator's own are out of 4096, which clones use up.
 	macs atomic.Uint32
@@ -44,6 +45,15 @@ func (*PropertyFilter) Unlock() {}
 
 // TaskContext is the call that a task was made by.
 func TaskContext(t *Task) *Context { return t.ctx }
+
+// CloneSource returns the machine that a new machine of this name is a clone of, if it is one.
+func CloneSource(name string) (types.ManagedObjectReference, bool) {
+	source, ok := sources.Load(name)
+	if !ok {
+		return types.ManagedObjectReference{}, false
+	}
+	return source.(types.ManagedObjectReference), true
+}
 
 // instantClone is one clone in the making: where it goes, and what it is made of.
 type instantClone struct {
@@ -211,7 +221,8 @@ func replaceNic(devices object.VirtualDeviceList, old types.BaseVirtualDevice, e
 // child makes a delta disk of a copied one.
 func (c *instantClone) child(disk *types.VirtualDisk) types.BaseMethodFault {
 	parent, ok := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
-	if !ok {
+	if !ok || parent.DiskMode == string(types.VirtualDiskModeIndependent_persistent) {
+		// What no snapshot contains has no delta disk.
 		return &types.NotSupported{}
 	}
 	// The simulator has no file for the deltas under a running source: the first disk that was made is there.
@@ -247,6 +258,9 @@ func (c *instantClone) run(ctx *Context, task *Task) (result types.AnyType, faul
 	}
 	ctx.WithLock(c.folder, func() {
 		if fault = c.taken(ctx); fault == nil {
+			// Whoever hears of the new machine learns at once what it is made of.
+			sources.Store(c.name, c.source.Self)
+			defer sources.Delete(c.name)
 			result, fault = (&createVM{c.folder, ctx, c.request(), false}).Run(task)
 		}
 	})
@@ -255,7 +269,6 @@ func (c *instantClone) run(ctx *Context, task *Task) (result types.AnyType, faul
 	}
 	clone := ctx.Map.Get(result.(types.ManagedObjectReference)).(*VirtualMachine)
 	c.deepenSource(ctx)
-	OnInstantClone(c.source.Self, clone.Self)
 	ctx.WithLock(clone, func() { clone.resume(ctx, connected) })
 	ctx.postEvent(
 		&types.VmClonedEvent{VmCloneEvent: types.VmCloneEvent{VmEvent: clone.event(ctx)}, SourceVm: *c.source.event(ctx).Vm},

@@ -56,8 +56,8 @@ class Provider(Protocol):
     guest_clock: GuestClock | None
 
     @property
-    def branches(self) -> BranchStore | None:
-        """Return the store of its branches; ``None`` if hosts cannot be branched there."""
+    def branches(self) -> BranchStore:
+        """Return the store of its branches."""
 
     @property
     def pools(self) -> PoolStore:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 from . import naming
 from .fleet import time_to_live
-from .template import Hardware
+from .host import HostRecord
+from .template import Hardware, TemplateRecord
 
 # The actions on the containers in a child.
 CONTAINER_ACTIONS = ("keep", "pause", "restart", "stop")
@@ -163,3 +165,28 @@ class BranchRecord:
     def title(self) -> str:
         """Return its name in messages."""
         return f"branch {self.uuid[:8]} of host {self.name}"
+
+
+def branch_of(
+    parent: HostRecord, template: TemplateRecord, created: float, phase: str
+) -> BranchRecord:
+    """Return the record of a new branch of a host.
+
+    :param template: the template of the host.
+    :param created: seconds since the epoch.
+    """
+    return BranchRecord(
+        owner=parent.owner,
+        tenant=parent.tenant,
+        name=parent.name,
+        uuid=str(uuid.uuid4()),
+        parent=parent.uuid,
+        template=parent.template,
+        generation=parent.generation,
+        image=template.image,
+        hardware=template.hardware,
+        phase=phase,
+        created=created,
+        mac=parent.mac,
+        max_memory_mib=parent.max_size.memory_mib,
+    )

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -35,7 +34,7 @@ from ...errors import (
 from ...files import link, write_atomic
 from ...hypervisor.records import decode_branch
 from ...model import untrusted
-from ...model.branch import BranchRecord, MemoryModule
+from ...model.branch import BranchRecord, MemoryModule, branch_of
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult
 from ...model.template import TemplateRecord
@@ -473,20 +472,8 @@ def _draft(
                 name=host.title,
                 remedy="wait until virsh blockjob shows no job, and run again",
             )
-    return BranchRecord(
-        owner=host.owner,
-        tenant=host.tenant,
-        name=host.name,
-        uuid=str(uuid.uuid4()),
-        parent=host.uuid,
-        template=host.template,
-        generation=host.generation,
-        image=template.image,
-        hardware=template.hardware,
-        phase="creating",
-        created=current_time,
-        mac=host.mac,
-        max_memory_mib=host.max_size.memory_mib,
+    return replace(
+        branch_of(host, template, current_time, "creating"),
         added_vcpus=machine.added_processors(definition),
         modules=tuple(_modules(monitor)),
     )

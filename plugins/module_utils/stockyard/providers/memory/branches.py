@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ...clock import Deadline
 from ...errors import HypervisorError, OperationRefused, Unsupported
 from ...files import write_atomic
 from ...hypervisor.records import decode_branch, encode
-from ...model.branch import BranchRecord
+from ...model.branch import BranchRecord, branch_of
 from ...model.host import HostRecord
 from ...model.template import TemplateRecord
 from ..common.branch_locks import BranchLocks
@@ -56,7 +55,7 @@ class MemoryBranches:
                     name=host.title,
                     remedy="detach its volumes, and run again",
                 )
-            record = _draft(host, template, current_time)
+            record = branch_of(host, template, current_time, "frozen")
             folder = self.folder / record.uuid
             with translate_os_error("The branch cannot be created.", record.title):
                 folder.mkdir(parents=True, mode=0o700)
@@ -129,21 +128,3 @@ class MemoryBranches:
                 "the record of a branch cannot be read.", name=str(path), cause=str(error)
             ) from error
         return decode_branch(text)
-
-
-def _draft(host: HostRecord, template: TemplateRecord, current_time: float) -> BranchRecord:
-    return BranchRecord(
-        owner=host.owner,
-        tenant=host.tenant,
-        name=host.name,
-        uuid=str(uuid.uuid4()),
-        parent=host.uuid,
-        template=host.template,
-        generation=host.generation,
-        image=template.image,
-        hardware=template.hardware,
-        phase="frozen",
-        created=current_time,
-        mac=host.mac,
-        max_memory_mib=host.max_size.memory_mib,
-    )

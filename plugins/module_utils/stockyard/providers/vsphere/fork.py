@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import HypervisorError, NotFound, StockyardError, Unsupported
+from ...errors import HypervisorError, NotFound, OperationRefused, StockyardError, Unsupported
 from ...model.host import HostRecord
 from ...model.observation import Record
 from ...model.template import TemplateRecord
-from . import api, specs
+from . import api, disks, specs
 from .designer import Designer
 from .faults import LOST, fault_text, is_a
 from .inventory import DEVICES, PROPERTIES, device, devices_of, machine_of, properties
@@ -25,6 +25,8 @@ from .task import Tasks
 
 # A source that keeps running gets one delta disk for each of its clones; vSphere fails at 255.
 MOST_DELTAS = 200
+# The fault of a source that does not run.
+STOPPED = "InvalidPowerState"
 # The faults of a vCenter that has no instant clones, or none for this machine.
 NO_CLONE = ("MethodNotFound", "NotSupported", "NotImplemented")
 
@@ -59,20 +61,20 @@ class Forks:
         return Source(machine_of(ref, values), values.get("snapshot.currentSnapshot"))
 
     def instant(
-        self, host: HostRecord, template: TemplateRecord, source: Machine, deadline: Deadline
+        self, host: HostRecord, source: Machine, origin_uuid: str, deadline: Deadline
     ) -> Any:
-        """Fork a running template. :meth:`verify` checks the result.
+        """Create a running copy of a running machine. :meth:`verify` checks the result.
 
-        :param source: the template's machine, with its devices.
+        :param source: the machine of a template or of a parent, with its devices.
+        :param origin_uuid: the uuid of the template or branch: vCenter checks its first fork.
 
         :raises Unsupported: if an instant clone is impossible; a cold clone may work.
         """
-        self.check_forkable(template, source)
         spec = self.designer.instant(host, source.devices)
-        self._check(host, template, source, spec, deadline)
+        self._check(host, source, origin_uuid, spec, deadline)
         try:
             ref = self.tasks.run(
-                "fork the template",
+                "create an instant clone",
                 host.title,
                 lambda: source.ref.InstantClone_Task(spec),
                 deadline,
@@ -126,31 +128,47 @@ class Forks:
                 cause="runtime.instantCloneFrozen is false",
                 remedy="rebuild the template, or accept such a source with frozen=false in the URI",
             )
-        chain = specs.chain_length(machine.devices)
-        if not machine.frozen and chain >= MOST_DELTAS:
-            raise Unsupported(
-                f"the template's disk has {chain} delta disks, one for each fork.",
-                name=template.title,
-                cause="vSphere fails at 255",
-                remedy="rebuild the template, or freeze the template again",
+        if not machine.frozen:
+            _check_chain(machine, template, "rebuild the template, or freeze the template again")
+
+    def check_branchable(self, parent: HostRecord, machine: Machine) -> None:
+        """Check whether a host can be branched.
+
+        :param machine: the host's machine, with its devices.
+        :raises OperationRefused: if the host does not run.
+        :raises Unsupported: if the host has volumes, or a disk with too many delta disks.
+        """
+        if machine.power != "poweredOn":
+            raise OperationRefused(
+                "the host does not run.",
+                name=parent.title,
+                cause=f"vCenter reports {machine.power}",
+                remedy="start the host, and run again",
             )
+        if any(disks.is_volume(hardware) for hardware in machine.devices):
+            raise Unsupported(
+                "a host with volumes cannot be branched.",
+                name=parent.title,
+                remedy="detach its volumes, and run again",
+            )
+        _check_chain(machine, parent, "branch another host, or replace this one")
 
     def _check(
         self,
         host: HostRecord,
-        template: TemplateRecord,
         source: Machine,
+        origin_uuid: str,
         spec: Any,
         deadline: Deadline,
     ) -> None:
         """Let vCenter check that the fork would succeed.
 
-        One check for each template is enough, because its forks differ in names alone.
+        One check for each template or branch is enough, because its forks differ in names alone.
         """
         with self._checking:
-            if template.uuid not in self._checked:
+            if origin_uuid not in self._checked:
                 self._ask(host, source, spec, deadline)
-                self._checked.add(template.uuid)
+                self._checked.add(origin_uuid)
 
     def _ask(self, host: HostRecord, source: Machine, spec: Any, deadline: Deadline) -> None:
         checker = self.session.content.vmProvisioningChecker
@@ -174,7 +192,7 @@ class Forks:
                 name=host.title,
                 cause="; ".join(f"{fault_text(failure)}" for failure in faults)[:1000],
                 remedy="correct the cause",
-            )
+            ) from next((failure for failure in faults if is_a(failure, STOPPED)), None)
 
     def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
         """Check the location and identity of a fork, and return its network cards.
@@ -219,6 +237,21 @@ class Forks:
             self.tasks.run(
                 "write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline
             )
+
+
+def _check_chain(machine: Machine, record: Record, remedy: str) -> None:
+    """Check that a running machine can get one more delta disk, as each of its clones adds one.
+
+    :raises Unsupported: if it cannot.
+    """
+    chain = specs.chain_length(machine.devices)
+    if chain >= MOST_DELTAS:
+        raise Unsupported(
+            f"the disk has {chain} delta disks, one for each fork.",
+            name=record.title,
+            cause="vSphere fails at 255",
+            remedy=remedy,
+        )
 
 
 def was_perhaps_made(error: StockyardError) -> bool:

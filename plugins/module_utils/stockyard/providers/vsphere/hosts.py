@@ -6,20 +6,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import StockyardError
+from ...errors import OperationRefused, StockyardError
 from ...model.host import HostRecord
 from ...model.template import TemplateRecord
-from . import fork, templates
+from . import fork, reservations, templates
 from .faults import is_a
 from .inventory import DEVICES
+from .labels import Labels
+from .machine_cache import Reading
 from .machines import Machines
 from .records import Machine
 from .register import Register
-from .reservations import HOST
 
 # Seconds within which a fork appears if the answer to its request was lost.
 ADOPTION = 15.0
@@ -30,10 +32,19 @@ SHARED = 1.0
 class Hosts:
     """Creation of hosts' machines, and recovery after an interrupted creation."""
 
-    def __init__(self, forks: fork.Forks, machines: Machines, register: Register) -> None:
+    def __init__(
+        self,
+        forks: fork.Forks,
+        machines: Machines,
+        register: Register,
+        labels: Labels,
+        reading: Reading,
+    ) -> None:
         self.forks = forks
         self.machines = machines
         self.register = register
+        self.labels = labels
+        self.reading = reading
         self._hardware: dict[str, tuple[str, tuple[Any, ...]]] = {}
         self._looked: dict[str, tuple[float, Machine]] = {}
 
@@ -45,16 +56,7 @@ class Hosts:
         :raises Unsupported: if this mode is not possible.
         """
         if mode == "instant":
-            source = self._source(template)
-            try:
-                ref = self.forks.instant(host, template, source, deadline)
-            except StockyardError as error:
-                if is_a(error.__cause__, "InvalidPowerState"):
-                    # The power state changed after the last reading.
-                    self._looked.pop(template.uuid, None)
-                    self.forks.check_forkable(template, self._source(template))
-                ref = self._adopted(host, error, deadline)
-            self.machines.learn(host, ref, self.forks.verify(host, source, ref, deadline))
+            self._clone(host, template.uuid, lambda: self._source(template), deadline)
         else:
             origin, change = fork.origin(self.forks.lookup, template.image, template.title)
             cold_source = self.forks.source(origin, template.title)
@@ -62,9 +64,71 @@ class Hosts:
             ref = self.forks.cold(host, cold_source, mode, deadline)
             self.machines.learn(host, ref)
             fork.power_on(self.forks.tasks, host, ref, deadline)
+        self._finish(host)
+
+    def make_child(
+        self, host: HostRecord, parent: HostRecord, branch: str, deadline: Deadline
+    ) -> None:
+        """Create a host's machine from its running parent.
+
+        :param branch: the uuid of the branch.
+        :raises StockyardError: with the reason, if the parent can no longer be branched.
+        """
+        self._clone(host, branch, lambda: self.parent(parent), deadline)
+        self._finish(host)
+
+    def parent(self, parent: HostRecord) -> Machine:
+        """Return the machine of a host that can be branched, with its devices.
+
+        :raises StockyardError: with the reason, if the host cannot be branched.
+        """
+        machine = self.machines.find_existing(parent, DEVICES)
+        if machine is None:
+            raise OperationRefused(
+                "the host does not run.",
+                name=parent.title,
+                cause="it has no machine",
+                remedy="branch another host",
+            )
+        self.forks.check_branchable(parent, machine)
+        return machine
+
+    def _clone(
+        self,
+        host: HostRecord,
+        origin_uuid: str,
+        read_source: Callable[[], Machine],
+        deadline: Deadline,
+    ) -> None:
+        """Create an instant clone and check the result.
+
+        :param read_source: returns the machine to clone, or raises an error with the reason why it
+            cannot be cloned.
+        """
+        source = read_source()
+        try:
+            ref = self.forks.instant(host, source, origin_uuid, deadline)
+        except StockyardError as error:
+            if is_a(error.__cause__, fork.STOPPED):
+                # The power state changed after the last reading.
+                self._looked.pop(origin_uuid, None)
+                read_source()
+            ref = self._adopted(host, error, deadline)
+        self.machines.learn(host, ref, self.forks.verify(host, source, ref, deadline))
+
+    def _finish(self, host: HostRecord) -> None:
+        """Label a new machine, and delete the reservation of its host."""
+        self.labels.write(host, self.machines.ref(host))
+        self.reading.known.add(host)
+        # The machine shows that the host was created. The next write to the register also deletes
+        # its reservation.
+        self.register.later(self.reading.stamped(lambda values: reservations.delete(values, host)))
 
     def _source(self, template: TemplateRecord) -> Machine:
-        """Return a template's current machine with its hardware, constant after freezing."""
+        """Return a template's current machine with its hardware, constant after freezing.
+
+        :raises Unsupported: if the template cannot be forked.
+        """
         last_read = self._looked.get(template.uuid)
         if last_read and time.monotonic() - last_read[0] < SHARED:
             return last_read[1]
@@ -76,6 +140,7 @@ class Hosts:
         complete_machine = replace(machine, devices=hardware[1])
         if complete_machine.frozen and complete_machine.power == "poweredOn":
             self._looked[template.uuid] = time.monotonic(), complete_machine
+        self.forks.check_forkable(template, complete_machine)
         return complete_machine
 
     def _adopted(self, host: HostRecord, error: StockyardError, deadline: Deadline) -> Any:
@@ -88,7 +153,7 @@ class Hosts:
             raise error
         limit = deadline.within(ADOPTION if fork.was_lost(error) else 0.0)
         self.register.flush()
-        while HOST + host.domain in self.register.read().values:
+        while reservations.HOST + host.domain in self.register.read().values:
             machine = self.machines.find_existing(host)
             if machine is not None and machine.power == "poweredOn":
                 return machine.ref

@@ -13,7 +13,6 @@ from uuid import UUID
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, PoolQuotaExceeded, StockyardError, Unsupported
 from ...guest.client import Guest
-from ...hypervisor.branch_store import BranchStore
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import NoGuestClock
@@ -26,7 +25,8 @@ from ...model.observation import Observation, R, Record, SweepResult, Template, 
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import TemplateRecord
-from . import fork, grow, place, pools, reservations, templates, volume_records
+from . import branch_records, fork, grow, place, pools, reservations, templates, volume_records
+from .branches import VsphereBranches
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
@@ -80,8 +80,9 @@ class VsphereProvider(NoGuestClock):
         self.labels = Labels(session, self.place.attribute)
         self.forks = fork.Forks(session, self.tasks, lookup)
         self.machines = Machines(session, self.tasks, lookup, self.register)
-        self.hosts = Hosts(self.forks, self.machines, self.register)
         self.reading = Reading(session, lookup)
+        self.hosts = Hosts(self.forks, self.machines, self.register, self.labels, self.reading)
+        self.branches = VsphereBranches(self.hosts, self.register, self.reading, self.leases)
         self.guard = Guard(session, lookup, self.labels)
         self.pools = pools.Pools(
             session, self.tasks, lookup, self.register, self.reading.current, self.guard
@@ -90,10 +91,6 @@ class VsphereProvider(NoGuestClock):
             session, self.tasks, lookup, self.register, self.machines, self.reading, self.guard
         )
         self._seen: dict[str, Machine] = {}
-
-    @property
-    def branches(self) -> BranchStore | None:
-        return None
 
     def close(self) -> None:
         # Losing these edits is harmless, and no reason to hide an error or to wait for a vCenter
@@ -132,6 +129,7 @@ class VsphereProvider(NoGuestClock):
             unreadable=(
                 *(record for record, _machine in records if isinstance(record, UnreadableObject)),
                 *pools.read(values)[1],
+                *branch_records.read(values)[1],
             ),
             addresses=frozenset(
                 record.address for record, _machine in records if isinstance(record, HostRecord)
@@ -246,11 +244,6 @@ class VsphereProvider(NoGuestClock):
         self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
     ) -> None:
         self.hosts.make(host, template, mode, deadline)
-        self.labels.write(host, self.machines.ref(host))
-        self.reading.known.add(host)
-        # The machine shows that the host was created. The next write to the register also deletes
-        # its reservation.
-        self.register.later(self.reading.stamped(lambda values: reservations.delete(values, host)))
 
     def check_start(self, record: HostRecord) -> None:
         return
@@ -297,9 +290,8 @@ class VsphereProvider(NoGuestClock):
         if isinstance(record, TemplateRecord):
             if self.machines.find_existing(record) is None:
                 return
-            self.register.change(
-                lambda values: reservations.leave(values, record, self.reading.machines)
-            )
+            self.branches.prune(record.owner)
+            self.register.change(lambda values: self._leave(values, record))
             self._remove(record)
             self.register.change(lambda values: reservations.delete_template_mark(values, record))
         else:
@@ -309,6 +301,8 @@ class VsphereProvider(NoGuestClock):
                     self.reading.stamped(lambda values: reservations.delete(values, record))
                 )
         self.reading.known.remove(record)
+        if isinstance(record, HostRecord) and record.branch:
+            self.branches.prune(record.owner)
 
     def keep_log(self, record: Record) -> str:
         return ""
@@ -325,7 +319,11 @@ class VsphereProvider(NoGuestClock):
         return removed_names
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """Return an empty result: vCenter creates and deletes all files with their machines."""
+        """Delete branches whose controller died. The result is empty: vCenter creates and deletes
+        all files with their machines.
+        """
+        if not check:
+            self.branches.prune(owner)
         return SweepResult((), ())
 
     def facts(self, record: Record) -> MachineFacts:
@@ -338,6 +336,10 @@ class VsphereProvider(NoGuestClock):
             folder=self.place.folder,
             resource_pool=self.place.pool,
         )
+
+    def _leave(self, values: Values, template: TemplateRecord) -> None:
+        branch_records.refuse_if_used(values, template)
+        reservations.leave(values, template, self.reading.machines)
 
     def _remove(self, record: Record) -> None:
         deadline = Deadline(REMOVAL)

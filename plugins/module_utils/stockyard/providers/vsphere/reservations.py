@@ -27,6 +27,7 @@ HOST = "stockyard.host."
 LEAVING = "stockyard.leaving."
 POOL = "stockyard.pool."
 VOLUME = "stockyard.volume."
+BRANCH = "stockyard.branch."
 STAMP = "stockyard.stamp"
 Everything = list[tuple["Record | UnreadableObject", "Machine | None"]]
 
@@ -59,16 +60,19 @@ class MachineIndex:
     """All machines as of the last reading.
 
     :param stamp: the register's stamp at that reading; ``None`` if there was no reading.
+    :param has_unreadable: whether a machine has a record that cannot be read.
     """
 
     stamp: str | None = None
     names: set[str] = field(default_factory=set)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
     templates: set[str] = field(default_factory=set)
+    has_unreadable: bool = False
 
     def learn(self, stamp: str, machines: Iterable[Machine]) -> None:
         """Replace the index by a complete reading."""
         self.stamp, self.names, self.hosts, self.templates = stamp, set(), {}, set()
+        self.has_unreadable = False
         for machine in machines:
             self.names.add(machine.name)
             record = record_of(machine)
@@ -76,6 +80,8 @@ class MachineIndex:
                 self.hosts[record.uuid] = record
             elif isinstance(record, TemplateRecord):
                 self.templates.add(record.uuid)
+            elif record is not None:
+                self.has_unreadable = True
 
     def add(self, host: HostRecord) -> None:
         """Add a host that has a machine now."""
