@@ -11,7 +11,7 @@ from .conftest import Console
 
 def test_children_are_printed_with_their_endpoints(real: Yard, console: Console) -> None:
     code, output, errors = console("branch", "ci-1", "a", "b", "--ttl", "2h", "--label", "run=1")
-    assert (code, "stopped for" in errors) == (0, True)
+    assert (code, "branched" in errors) == (0, True)
     a, b = (real.hosts.get(name) for name in "ab")
     assert output == f"a  {a.docker.endpoint}\nb  {b.docker.endpoint}\n"
     assert (a.labels, round(a.expires - a.created)) == ({"run": "1"}, 7200)

@@ -35,7 +35,6 @@ from stockyard import (
 from stockyard.guest.agent import main
 from stockyard.model.branch import BranchRecord
 from stockyard.providers.memory.branches import MemoryBranches
-from stockyard.providers.memory.provider import MemoryProvider
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 
@@ -49,9 +48,7 @@ def trunk(yard: Yard) -> HostInfo:
 
 
 def branches(yard: Yard) -> list[BranchRecord]:
-    store = yard.context.provider.branches
-    assert store is not None
-    return store.all()
+    return yard.context.provider.branches.all()
 
 
 def test_each_child_is_a_ready_host_with_its_own_identity(yard: Yard, trunk: HostInfo) -> None:
@@ -299,14 +296,6 @@ def test_containers_are_changed_before_the_identity(
     yard.hosts.branch(BranchSpec("trunk", ("twig",), containers=action))
     change = [] if action == "keep" else ["change-containers"]
     assert calls == ["discard-identity", *change, "identify"]
-
-
-def test_a_hypervisor_without_branches_says_so(
-    yard: Yard, trunk: HostInfo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MemoryProvider, "branches", None)
-    with pytest.raises(Unsupported, match="hosts of this hypervisor cannot be branched"):
-        yard.hosts.branch(TWIGS)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,6 @@ class HostBranching:
         :raises StockyardError: if a child cannot be created, with the reason.
         """
         spec, ctx = self.spec, self.ctx
-        branches.store(ctx, f"host {spec.host}")
         existing = {host.record.name: host.record for host in observation.of_tenant(spec.tenant)}
         own_branches = branches.uuids(ctx, spec)
         verbs: dict[str, str] = {}
@@ -148,7 +147,7 @@ class HostBranching:
             if incomplete_child:
                 host_lifecycle.destroy(ctx, incomplete_child.record)
         # A branch whose controller died is deleted before another one needs its space.
-        store = branches.store(ctx, parent.record.title)
+        store = ctx.provider.branches
         store.prune(ctx.owner)
         branch = branches.freeze(ctx, parent.record, template, deadline)
         try:

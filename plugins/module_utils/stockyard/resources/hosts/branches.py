@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ...clock import Deadline
 from ...errors import OperationRefused, Unsupported
-from ...hypervisor.branch_store import BranchStore
 from ...model.branch import BranchRecord, BranchSpec
 from ...model.host import Host, HostRecord
 from ...model.template import TemplateRecord
@@ -15,25 +14,11 @@ from .. import guest_status
 from ..context import Context
 
 
-def store(ctx: Context, title: str) -> BranchStore:
-    """Return the store of the hypervisor's branches.
-
-    :raises Unsupported: if hosts of the hypervisor cannot be branched.
-    """
-    if ctx.provider.branches is None:
-        raise Unsupported(
-            "hosts of this hypervisor cannot be branched.",
-            name=title,
-            remedy="use qemu:///session or qemu:///system",
-        )
-    return ctx.provider.branches
-
-
 def uuids(ctx: Context, spec: BranchSpec) -> set[str]:
     """Return the uuids of the branches of a host, by its name: the host can be deleted already."""
     return {
         record.uuid
-        for record in store(ctx, f"host {spec.host}").all()
+        for record in ctx.provider.branches.all()
         if (record.owner, record.tenant, record.name) == (ctx.owner, spec.tenant, spec.host)
     }
 
@@ -101,9 +86,8 @@ def freeze(
     :param template: the template of the host.
     """
     start = ctx.clock.monotonic()
-    branch = store(ctx, parent.title).create(parent, template, ctx.clock.now(), deadline)
-    ctx.progress(
-        f"{parent.title}: branched, stopped for {branch.pause_ms:.0f} ms "
-        f"({ctx.clock.monotonic() - start:.2f} s)"
-    )
+    branch = ctx.provider.branches.create(parent, template, ctx.clock.now(), deadline)
+    # vCenter does not say how long it stops a machine.
+    pause = f", stopped for {branch.pause_ms:.0f} ms" if branch.pause_ms else ""
+    ctx.progress(f"{parent.title}: branched{pause} ({ctx.clock.monotonic() - start:.2f} s)")
     return branch

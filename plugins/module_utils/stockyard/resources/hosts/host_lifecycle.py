@@ -21,7 +21,7 @@ from ..context import Context
 from ..failures import host_work
 from ..undo import undo
 from ..volumes import attachment, declared
-from . import branches, egress, trust
+from . import egress, trust
 from .docker_api import wait_for_docker
 from .identity import check, discard, identify, refresh, renew_certificate, unit_failures
 from .reservation import HostRequest, reserve
@@ -93,7 +93,7 @@ def create_child(
     record = reserve(ctx, request, template, origin.branch.uuid)
 
     def fork() -> tuple[str, str]:
-        branches.store(ctx, record.title).fork(record, origin.branch, deadline)
+        ctx.provider.branches.fork(record, origin.branch, deadline)
         return "instant", ""
 
     try:
