@@ -30,6 +30,15 @@ options:
         additional host, hosts are replaced with one host missing.
     type: int
     default: 0
+  suspend_after:
+    description:
+      - The time without a running container and without a lease after which a host is suspended, as
+        in V(30m). At least one minute and at most ten years. By default hosts are not suspended.
+      - Every run of the fleet looks for such hosts. They use no RAM and no CPU time, and stay
+        suspended until a lease resumes one of them, which takes about a second, or until they are
+        resumed by name.
+    type: str
+    default: ""
   names:
     description: The names of the hosts, instead of their number. A replaced host keeps its name.
     type: list

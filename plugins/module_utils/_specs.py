@@ -76,6 +76,7 @@ FLEET: Params = {
         "host",
         template={"required": None},
         ttl=HOST["ttl"],
+        suspend_after=HOST["ttl"],
         count={"default": None},
         names={"default": None},
     ),
@@ -135,6 +136,7 @@ def fleet_spec(params: Params) -> FleetSpec:
         count=count if count is not None else 1 if names is None else len(names),
         host=specification(HostSpec, params),
         ttl=_ttl(params),
+        suspend_after=_ttl(params, "suspend_after"),
     )
 
 
@@ -243,5 +245,5 @@ def reap(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     )
 
 
-def _ttl(params: Params) -> float:
-    return seconds("ttl", params["ttl"]) if params["ttl"] else 0.0
+def _ttl(params: Params, name: str = "ttl") -> float:
+    return seconds(name, params[name]) if params[name] else 0.0

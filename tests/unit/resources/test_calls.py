@@ -127,7 +127,7 @@ OPERATIONS = {
     "delete a fleet": Case((fill,), lambda y: y.fleets.delete("ci"), 3, 3, 13),
     "create a host": Case((build,), lambda y: y.hosts.apply(SingleSpec("web", "base")), 4, 0, 15),
     "replace a host": Case((fill,), lambda y: y.hosts.replace("ci-1"), 4, 1, 20),
-    "restart a host": Case((fill,), lambda y: y.hosts.restart("ci-1"), 4, 1, 13),
+    "restart a host": Case((fill,), lambda y: y.hosts.restart("ci-1"), 4, 1, 14),
     "suspend a fleet": Case((fill,), lambda y: y.fleets.suspend("ci"), 2, 0, 10),
     "resume a fleet": Case((fill, suspend), lambda y: y.fleets.resume("ci"), 2, 3, 30),
     "suspend a host": Case((fill,), lambda y: y.hosts.suspend("ci-1"), 4, 0, 8),

@@ -37,6 +37,8 @@ class FleetSpec:
     :param placement: ``spread`` or ``pack``: the distribution of its hosts among the hypervisors.
     :param on_full: action if the pool has insufficient quota: ``refuse`` creates none of the
         missing hosts, ``fill`` as many as the quota allows. Both are errors.
+    :param suspend_after: seconds without a container and without a lease after which a host is
+        suspended; 0 for never. A lease resumes it.
     :param local_hypervisor: the hypervisor of this run, which manages its own share and no other.
     """
 
@@ -57,6 +59,7 @@ class FleetSpec:
     placement: str = field(default="spread", metadata={"choices": placements.PLACEMENTS})
     local_hypervisor: str = ""
     on_full: str = field(default="refuse", metadata={"choices": ON_FULL})
+    suspend_after: float = 0.0
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
@@ -158,6 +161,7 @@ class FleetSpec:
         naming.whole("min_ready", self.min_ready, 0, 10000)
         naming.whole("max", self.max, 0, 10000)
         time_to_live(self.ttl)
+        time_to_live(self.suspend_after, "suspend_after")
         if self.min_ready and (self.names or self.hypervisors):
             raise InvalidInput(
                 "min_ready requires count, and one hypervisor.",
@@ -172,13 +176,13 @@ class FleetSpec:
             )
 
 
-def time_to_live(seconds: float) -> float:
+def time_to_live(seconds: float, name: str = "ttl") -> float:
     """Check a time to live: none, or at least a minute, because the creation of a host
     takes time.
     """
     if seconds and not 60 <= seconds <= 3650 * 86400:
         raise InvalidInput(
-            f"ttl: {seconds:g} s is not between one minute and ten years.",
+            f"{name}: {seconds:g} s is not between one minute and ten years.",
             remedy="write a duration such as 8h",
         )
     return seconds

@@ -205,6 +205,8 @@ class HostRecord:
         ``up``.
     :param branch: the uuid of the branch that it was forked from; empty for a fork of a template.
     :param resuming: whether its resume from saved memory has begun and is not complete.
+    :param idle: whether it is suspended because it was idle: a lease resumes it.
+    :param awake_since: the time of its last start or resume; 0 if there was none.
     """
 
     owner: str
@@ -234,6 +236,8 @@ class HostRecord:
     resize_mode: str = BOTH
     branch: str = field(default="", metadata=SPARSE)
     resuming: bool = field(default=False, metadata=SPARSE)
+    idle: bool = field(default=False, metadata=SPARSE)
+    awake_since: float = field(default=0.0, metadata=SPARSE)
 
     kind = "host"
 
@@ -255,7 +259,7 @@ class HostRecord:
         naming.choice("mode", self.mode, ("", *MODES))
         naming.prose("mode_reason", self.mode_reason)
         naming.labels(self.labels)
-        for attribute in ("created", "expires"):
+        for attribute in ("created", "expires", "awake_since"):
             naming.moment(attribute, getattr(self, attribute))
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         naming.choice("resize_mode", self.resize_mode, (BOTH, UP))
@@ -331,3 +335,8 @@ class Host:
     def suspended(self) -> bool:
         """Return whether it is complete and suspended, or in an unfinished resume."""
         return self.record.phase == "ready" and (self.state == SUSPENDED or self.record.resuming)
+
+    @property
+    def asleep(self) -> bool:
+        """Return whether it is suspended because it was idle."""
+        return self.suspended and self.record.idle and not self.record.resuming

@@ -173,11 +173,13 @@ def _dismissed(
     )
     partition.outdated = {host.record.name for host in outdated_hosts}
     # A suspended host is resumed before it is replaced, so that it serves until then.
-    partition.discard += [host for host in outdated_hosts if not (host.serving or host.suspended)]
+    partition.discard += [
+        host for host in outdated_hosts if host.asleep or not (host.serving or host.suspended)
+    ]
     partition.discard += [host for host in surplus_hosts if not host.serving]
     partition.discard.sort(key=ordinal)
     outgoing_hosts = sorted(
-        (host for host in outdated_hosts if host.serving or host.suspended),
+        (host for host in outdated_hosts if host.serving or (host.suspended and not host.asleep)),
         key=lambda host: (host.record.name not in unhealthy, ordinal(host)),
     )
     swap_candidates = [
@@ -218,7 +220,10 @@ def _first(spec: FleetSpec, partition: HostPartition, trust: Trust | None) -> li
     outgoing_hosts = [*partition.roll_out, *partition.replace_in_place]
     actions += [plan.plan_resume(host) for host in outgoing_hosts if host.suspended]
     for host in sorted(partition.keep, key=ordinal):
-        actions += plan.in_place_actions(host, spec.labels, trust, spec.host)
+        stays_asleep = host.asleep and bool(spec.suspend_after) and not host.record.lease
+        actions += plan.in_place_actions(
+            host, spec.labels, trust, spec.host, stays_asleep=stays_asleep
+        )
     return actions
 
 

@@ -87,7 +87,7 @@ def why_not(host: Host, authority: str, current_time: float) -> str:
     :param authority: fingerprint of the CA that would sign the certificate.
     """
     record = host.record
-    if not host.serving:
+    if not (host.serving or host.asleep):
         state = SUSPENDED if host.suspended else host.state
         return f"it is {record.phase if record.phase != 'ready' else state}"
     if record.lease is not None:
@@ -123,9 +123,10 @@ def asked_for(spec: LeaseSpec, hosts: Iterable[Host]) -> list[Host]:
 
 
 def in_turn(candidates: Iterable[Host], lease: str) -> list[Host]:
-    """Return the hosts in the order in which a lease tries them: hosts of the newest generation
-    first, because they live longest; within a generation in a different order for each lease, so
-    that simultaneous requests do not all try the same host.
+    """Return the hosts in the order in which a lease tries them: running hosts before idle ones,
+    which must be resumed; hosts of the newest generation first, because they live longest; within
+    a generation in a different order for each lease, so that simultaneous requests do not all try
+    the same host.
     """
     hosts = list(candidates)
     creation_times: dict[str, float] = {}
@@ -135,7 +136,11 @@ def in_turn(candidates: Iterable[Host], lease: str) -> list[Host]:
         )
     return sorted(
         hosts,
-        key=lambda host: (-creation_times[host.record.generation], _drawn(host.record, lease)),
+        key=lambda host: (
+            host.record.idle,
+            -creation_times[host.record.generation],
+            _drawn(host.record, lease),
+        ),
     )
 
 

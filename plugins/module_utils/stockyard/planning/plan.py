@@ -108,16 +108,22 @@ def host_actions(
 
 
 def in_place_actions(
-    host: Host, labels: dict[str, str], trust: Trust | None = None, spec: HostSpec | None = None
+    host: Host,
+    labels: dict[str, str],
+    trust: Trust | None = None,
+    spec: HostSpec | None = None,
+    *,
+    stays_asleep: bool = False,
 ) -> list[Action]:
     """Return the actions for one host that is corrected in place.
 
     :param spec: the declaration of the host, if a resize is possible.
+    :param stays_asleep: whether it stays suspended until a lease resumes it.
     """
     record, name = host.record, host.record.name
     actions = []
     if host.suspended:
-        actions.append(plan_resume(host))
+        actions += [] if stays_asleep else [plan_resume(host)]
     elif host.state != "running":
         actions.append(
             Action(
@@ -129,6 +135,9 @@ def in_place_actions(
                 {"state": "running"},
             )
         )
+    if stays_asleep:
+        # Its guest is corrected when it is resumed.
+        spec = trust = None
     actions += _resizing(host, spec) if spec and not record.lease else []
     actions += plan_renewal(host, trust)
     if record.labels != labels:
@@ -302,6 +311,13 @@ def synchronizing(todo: Plan, clock_reasons: Mapping[str, str]) -> Plan:
         if name not in busy
     ]
     return Plan((*actions, *todo.actions))
+
+
+def suspending(todo: Plan, idle_hosts: Iterable[Host], reason: str) -> Plan:
+    """Return a plan that also suspends idle hosts, as far as it leaves them alone."""
+    busy = {action.name for action in todo.actions if action.kind == "host"}
+    hosts = [host for host in idle_hosts if host.record.name not in busy]
+    return Plan((*todo.actions, *plan_suspension(hosts, reason).actions))
 
 
 def plan_deletion(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...clock import Deadline
+from ...errors import StockyardError
 from ...model.fleet import FleetSpec
 from ...model.host import Host, host_domain
 from ...model.observation import Observation
 from ...planning import lease_policy
 from ...planning.declaration import ABSENT
 from ...planning.fleets import plan_fleet
-from ...planning.plan import Plan, plan_deletion
+from ...planning.plan import Plan, plan_deletion, suspending
 from .. import guest_status
-from ..hosts import access, health, host_lifecycle, trust
+from ..hosts import access, health, host_lifecycle, idleness, trust
 from ..operation import LockedOperation
 from ..pools import pool_lifecycle
 from ..templates import build_template
@@ -87,7 +88,20 @@ class FleetConvergence(HostConvergence):
                 observation.template(spec.tenant, spec.template),
             ),
         )
-        return with_guest_steps(todo, members, statuses)
+        todo = with_guest_steps(todo, members, statuses)
+        return self._with_suspensions(
+            todo, idleness.idle(ctx, spec.tenant, probed_hosts, spec.suspend_after)
+        )
+
+    def _with_suspensions(self, todo: Plan, idle_hosts: list[Host]) -> Plan:
+        """Return a plan that also suspends idle hosts, if that is possible."""
+        try:
+            host_lifecycle.check_suspensions(self.ctx, [host.record for host in idle_hosts])
+        except StockyardError as error:
+            self.ctx.progress(f"{self.title}: idle hosts are not suspended: {error}")
+            return todo
+        reason = f"it ran no container for {self.spec.suspend_after:g} s"
+        return suspending(todo, idle_hosts, reason)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
         """Carry out a plan, wave by wave."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ...clock import Deadline
-from ...errors import GuestBroken, StockyardError
+from ...errors import Conflict, GuestBroken, StockyardError
 from ...model.fleet import FleetSpec
 from ...model.host import Host, HostRecord
 from ...model.observation import Template
@@ -111,6 +111,8 @@ class Rollout:
         A failed start replaces the host only if its guest is proven to be lost: a used port or a
         lost connection is no fault of the host.
         """
+        if verb == "suspend":
+            return self._suspend_idle(ctx, record)
         try:
             return host_lifecycle.update_in_place(
                 ctx, record, verb, self.spec.labels, self.spec.host, self.deadline
@@ -131,6 +133,13 @@ class Rollout:
                 error.name = error.name or record.title
                 error.remedy = "; ".join(part for part in (error.remedy, KEPT) if part)
             raise
+
+    def _suspend_idle(self, ctx: Context, record: HostRecord) -> HostRecord:
+        try:
+            return host_lifecycle.suspend(ctx, record, self.deadline, idle=True)
+        except Conflict:
+            ctx.progress(f"{record.title}: not suspended, because its record changed")
+            return record
 
     def _make(self, ctx: Context, name: str) -> HostRecord:
         if self.template is None:

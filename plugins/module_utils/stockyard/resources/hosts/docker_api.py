@@ -108,6 +108,22 @@ def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
         raise ConnectionError(f"the list of containers is not valid: {error}") from error
 
 
+def was_used(
+    address: str, context: ssl.SSLContext, since: float, until: float, timeout: float
+) -> bool:
+    """Return whether a container runs in a host, or Docker did anything in a period: it reports
+    the last 256 events since it started.
+
+    :param since: seconds since the epoch.
+    :param until: the same; a later time than the guest's clock has would be waited for.
+    :raises OSError: if Docker does not answer.
+    """
+    if running(address, context, timeout):
+        return True
+    path = f"/events?since={since:.0f}&until={until:.0f}"
+    return bool(_get(address, path, context, timeout).strip())
+
+
 def _container_name(container: object) -> str:
     facts = untrusted.mapping(container, "a container")
     names = untrusted.items(facts.get("Names") or [], "Names")

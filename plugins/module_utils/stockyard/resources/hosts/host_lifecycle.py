@@ -242,7 +242,8 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     Before its network link comes up, the host gets the authorities to trust and a certificate that
     is due.
     """
-    return _power_on(ctx, record, deadline, "booted")
+    record = _power_on(ctx, record, deadline, "booted")
+    return ctx.provider.claim(record, awake_since=ctx.clock.now())
 
 
 @host_work
@@ -255,13 +256,22 @@ def resume(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     if not record.resuming:
         record = ctx.provider.claim(record, resuming=True)
     record = _power_on(ctx, record, deadline, "resumed")
-    return ctx.provider.claim(record, resuming=False)
+    current_time = ctx.clock.now()
+    return ctx.provider.claim(record, resuming=False, idle=False, awake_since=current_time)
 
 
 @host_work
-def suspend(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
-    """Suspend a running host: its memory is saved, and it uses no RAM and no CPU time."""
+def suspend(
+    ctx: Context, record: HostRecord, deadline: Deadline, *, idle: bool = False
+) -> HostRecord:
+    """Suspend a running host: its memory is saved, and it uses no RAM and no CPU time.
+
+    :param idle: whether the host was idle, so that a lease can resume it.
+    :raises Conflict: if a user leased the idle host since it was observed.
+    """
     start_time = ctx.clock.monotonic()
+    if idle or record.idle:
+        record = ctx.provider.claim(record, idle=idle)
     ctx.provider.suspend(record, deadline)
     if record.resuming:
         record = ctx.provider.claim(record, resuming=False)

@@ -34,6 +34,8 @@ from . import lease_numbers
 
 LOCK_WAIT = 5.0
 POLL = 0.5
+# Seconds for an idle host to resume.
+RESUME_PATIENCE = 60.0
 # The number of attempts if other controllers change the same host.
 TRIES = 10
 
@@ -199,13 +201,14 @@ def acquire(
         for host in lease_policy.in_turn(hosts, number):
             if not lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()):
                 try:
-                    # A guest that is behind in time refuses every certificate that is issued now.
-                    guest_status.synchronize(ctx, host.record, ctx.deadline(guest_status.PATIENCE))
+                    record = _awake(ctx, host)
+                except (Conflict, NotFound):
+                    continue
                 except StockyardError as error:
                     failures.append(str(error))
                     continue
                 with suppress(Conflict, NotFound):
-                    return _claim_host(ctx, spec, host.record, number, authority)
+                    return _claim_host(ctx, spec, record, number, authority)
         if deadline.passed():
             raise _none_free(ctx, spec, hosts, authority, failures)
         deadline.pause(POLL)
@@ -233,6 +236,16 @@ def renew(
         )
 
     return _on_living(ctx, lease, observation or ctx.provider.observe(ctx.owner), attempt)
+
+
+def _awake(ctx: Context, host: Host) -> HostRecord:
+    """Return the record of a free host, which runs and has the right time: a guest that is behind
+    in time refuses every certificate that is issued now.
+    """
+    if host.record.idle:
+        return host_lifecycle.resume(ctx, host.record, ctx.deadline(RESUME_PATIENCE))
+    guest_status.synchronize(ctx, host.record, ctx.deadline(guest_status.PATIENCE))
+    return host.record
 
 
 def _synchronize(ctx: Context, record: HostRecord) -> None:

@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts that no user needs: no lease, no running container, and no event of Docker for some
+time.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ...errors import StockyardError
+from ...model.host import Host, HostRecord
+from ..context import Context
+from ..guest_status import LIMIT
+from .docker_api import tls, was_used
+
+ATTEMPT = 5.0
+AT_ONCE = 16
+
+
+def idle(ctx: Context, tenant: str, hosts: Iterable[Host], duration: float) -> list[Host]:
+    """Return the running hosts that were not used for a duration. A host that does not
+    answer, or was created, started or resumed since then, counts as used.
+
+    :param duration: seconds; no host is idle if 0.
+    """
+    if not (
+        duration and ctx.provider.capabilities.suspends and ctx.provider.capabilities.endpoints
+    ):
+        return []
+    # The guest's clock can be a little behind.
+    until = ctx.clock.now() - LIMIT
+    since = until - duration
+    candidates = [
+        host
+        for host in hosts
+        if host.serving
+        and host.record.lease is None
+        and max(host.record.created, host.record.awake_since) <= since
+    ]
+    if not candidates:
+        return []
+    try:
+        context = tls(ctx.pki(tenant).client_directory)
+    except (OSError, StockyardError):
+        return []
+
+    def used(record: HostRecord) -> bool:
+        try:
+            return was_used(record.address, context, since, until, ATTEMPT)
+        except (OSError, http.client.HTTPException):
+            return True
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = list(pool.map(lambda host: used(host.record), candidates))
+    return [host for host, answer in zip(candidates, answers, strict=True) if not answer]
