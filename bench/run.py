@@ -17,8 +17,9 @@ scale     1 to 32 forks: time, processor time when idle, memory
 memory    the private RAM of an idle fork, compared with its cold-booted twin
 io        the first write on an overlay and on a volume, and the TLS front
 daytwo    a rolling rebuild, and leases
+suspend   the suspension and the resume of a host with a running container
 
-The last five need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+The last six need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
 """
 
@@ -34,7 +35,7 @@ from .book import Book
 from .options import Options
 
 WORK = Path(__file__).parents[1] / "build" / "bench"
-SUBJECTS = ("ansible", "growth", "vsphere", "start", "scale", "memory", "io", "daytwo")
+SUBJECTS = ("ansible", "growth", "vsphere", "start", "scale", "memory", "io", "daytwo", "suspend")
 
 
 def measure(subject: str, options: Options) -> Book:

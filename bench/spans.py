@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from stockyard.providers.libvirt import disks, fork, frozen
+from stockyard.providers.libvirt import boot, disks, fork, frozen
 from stockyard.providers.libvirt.channel import SocketChannel
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.resources.hosts import access, host_lifecycle, identity
@@ -29,6 +29,7 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (disks, "make", "make the overlay"),
     (LibvirtProvider, "_create_paused", "create the machine"),
     (fork, "resume", "take the state in, resume"),
+    (boot, "start", "load the saved memory"),
     (LibvirtProvider, "channel", "open the channel"),
     (SocketChannel, "request", "guest"),
     (identity, "_sign", "sign its certificate"),
