@@ -12,6 +12,7 @@ from ...clock import Deadline
 from ...model.host import Host
 from ...model.observation import Observation
 from ...planning import lease_policy
+from ...planning.fleets import ordinal
 from ...planning.plan import DECLARED_SUSPENDED, Plan, plan_resume, plan_suspension
 from ..hosts import host_lifecycle
 from ..operation import LockedOperation
@@ -43,7 +44,7 @@ class FleetSuspension(LockedOperation):
         current_time = self.ctx.clock.now()
         hosts = [
             host
-            for host in observation.members(self.tenant, self.name)
+            for host in _members(observation, self.tenant, self.name)
             if self.leased or not lease_policy.is_held(host.record, current_time)
         ]
         todo = plan_suspension(hosts, self.reason)
@@ -76,7 +77,7 @@ class FleetResume(LockedOperation):
 
         :raises StockyardError: if a host cannot be started.
         """
-        hosts = observation.members(self.tenant, self.name)
+        hosts = _members(observation, self.tenant, self.name)
         todo = Plan(tuple(plan_resume(host) for host in hosts if host.suspended))
         host_lifecycle.check_starts(self.ctx, todo, hosts)
         return todo
@@ -87,6 +88,10 @@ class FleetResume(LockedOperation):
         resume = partial(host_lifecycle.resume, self.ctx, deadline=deadline)
         run_all(self.ctx, [partial(resume, host.record) for host in hosts])
         return todo
+
+
+def _members(observation: Observation, tenant: str, fleet: str) -> list[Host]:
+    return sorted(observation.members(tenant, fleet), key=ordinal)
 
 
 def _chosen(todo: Plan, hosts: list[Host]) -> list[Host]:

@@ -52,7 +52,7 @@ class YardSuspension:
         return todo
 
     def _plan_from(self, observation: Observation) -> Plan:
-        todo = plan_suspension(observation.hosts, REASON)
+        todo = plan_suspension(_in_order(observation), REASON)
         records = [host.record for host in observation.hosts if plan_suspension([host], REASON)]
         host_lifecycle.check_suspensions(self.ctx, records)
         return todo
@@ -85,7 +85,11 @@ class YardResume:
 
 
 def _resume_plan(observation: Observation) -> Plan:
-    return Plan(tuple(plan_resume(host) for host in observation.hosts if host.suspended))
+    return Plan(tuple(plan_resume(host) for host in _in_order(observation) if host.suspended))
+
+
+def _in_order(observation: Observation) -> list[Host]:
+    return sorted(observation.hosts, key=lambda host: (host.record.tenant, host.record.name))
 
 
 def _run(
