@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from pyVmomi import vim
 
 from stockyard import (
+    BranchSpec,
     HypervisorError,
     ImageSpec,
     OperationRefused,
@@ -29,7 +31,9 @@ from stockyard.errors import NotFound, StockyardError
 from stockyard.model.branch import BranchRecord
 from stockyard.model.host import HostRecord
 from stockyard.model.template import TemplateRecord
+from stockyard.providers.vsphere import fork
 from stockyard.resources.hosts.reservation import HostRequest, reserve
+from tests.helpers.values import present
 from tests.vcsim.conftest import Start
 from tests.vcsim.simulator import SOURCE, Simulator, finished
 
@@ -145,6 +149,55 @@ def test_a_child_is_a_clone_of_the_running_parent_and_its_card_is_not_connected(
     yard.context.provider.branches.release(branch)
 
 
+def test_children_have_an_identity_of_their_own_and_no_key_of_their_parent(
+    yard: Yard, vcenter: Simulator
+) -> None:
+    children = yard.hosts.branch(BranchSpec(TRUNK, ("twig-1", "twig-2"))).objects
+    grandchildren = yard.hosts.branch(BranchSpec("twig-2", ("leaf",))).objects
+    hosts = [yard.hosts.get(TRUNK), *children, *grandchildren]
+    assert {(host.phase, host.state, host.mode) for host in hosts} == {
+        ("ready", "running", "instant")
+    }
+    for fact in ("uuid", "mac", "address"):
+        assert len({getattr(host, fact) for host in hosts}) == 4
+    for fact in ("machine_id", "ssh_host_key", "certificate"):
+        assert len({getattr(present(host.identity), fact) for host in hosts}) == 4
+    keys = {host.name: private_keys(vcenter, host.name) for host in hosts}
+    assert all(keys.values())
+    for one, other in itertools.combinations(keys, 2):
+        assert not keys[one] & keys[other]
+    assert all(card(vcenter, host.name).connectable.connected for host in hosts)
+    assert not yard.hosts.branch(BranchSpec(TRUNK, ("twig-1", "twig-2"))).changed
+
+
+def private_keys(vcenter: Simulator, name: str) -> set[bytes]:
+    """The private keys in the files of a guest."""
+    root = vcenter.directory / "guests" / str(machine(vcenter, name)._moId)
+    files = (path.read_bytes() for path in root.rglob("*") if path.is_file())
+    return {text for text in files if b"PRIVATE KEY" in text}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((TRUNK, "twig-1", "twig-2"))))
+def test_parent_and_children_are_deleted_in_every_order(
+    yard: Yard, vcenter: Simulator, order: tuple[str, ...]
+) -> None:
+    yard.hosts.branch(BranchSpec(TRUNK, ("twig-1", "twig-2")))
+    names = set(order)
+    for name in order:
+        yard.hosts.delete(name)
+        names.remove(name)
+        yard.reap()
+        assert {(host.name, host.state) for host in yard.hosts.list()} == {
+            (name, "running") for name in names
+        }
+        assert len(yard.context.provider.branches.all()) == bool(names - {TRUNK})
+    (template,) = yard.context.provider.observe("branches").templates
+    assert {found.name for found in vcenter.find("stockyard").childEntity} == {
+        "stockyard-register",
+        template.record.domain,
+    }
+
+
 @pytest.mark.parametrize("state", ["poweredOff", "suspended"])
 def test_a_parent_that_does_not_run_has_no_children(
     yard: Yard, vcenter: Simulator, state: str
@@ -207,26 +260,15 @@ def test_a_parent_with_volumes_is_refused(yard: Yard, vcenter: Simulator) -> Non
     yard.context.provider.branches.release(branched(yard))
 
 
-def test_a_parent_with_two_hundred_delta_disks_is_refused(
-    own_vcenter: Simulator, own_yard: Yard
+def test_a_parent_with_too_many_delta_disks_is_refused(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own_yard.hosts.apply(SingleSpec(TRUNK, "base"))
-    clones = [
-        {"name": f"c{n}", "uuid": f"00000000-0000-4000-8000-{n:012}", "key": "k", "value": "v"}
-        for n in range(198)
-    ]
-    own_vcenter.populate(machine(own_vcenter, TRUNK), clones)
-    with pytest.raises(Unsupported, match="200 delta disks") as refusal:
-        branched(own_yard)
+    monkeypatch.setattr(fork, "MOST_DELTAS", 4)
+    yard.hosts.branch(BranchSpec(TRUNK, ("twig-1", "twig-2")))
+    with pytest.raises(Unsupported, match="4 delta disks") as refusal:
+        yard.hosts.branch(BranchSpec(TRUNK, ("twig-1", "twig-2", "twig-3")))
     assert refusal.value.remedy == "branch another host, or replace this one"
-
-
-@pytest.fixture
-def own_yard(own_vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
-    uri = own_vcenter.uri + "?endpoints=false"
-    with Yard(uri, owner="branches", pki_dir=str(tmp_path)) as opened:
-        opened.templates.apply(BASE)
-        yield opened
+    assert {host.name for host in yard.hosts.list()} == {TRUNK, "twig-1", "twig-2"}
 
 
 def test_a_vcenter_without_instant_clones_has_no_branches(start: Start, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard import BranchSpec, FleetSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
 from stockyard.errors import StockyardError
 from tests.helpers.values import present
 from tests.vcsim.cut_proxy import Cut
@@ -34,6 +34,13 @@ import sys
 from stockyard import FleetSpec, Yard
 with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
     yard.fleets.apply(FleetSpec("web", template="base", count=50))
+"""
+CHILDREN = BranchSpec("trunk", fleet="twig", count=8)
+BRANCHING = """
+import sys
+from stockyard import BranchSpec, Yard
+with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
+    yard.hosts.branch(BranchSpec("trunk", fleet="twig", count=8))
 """
 
 
@@ -77,6 +84,50 @@ def test_a_controller_is_killed(
         os.kill(controller.pid, signal.SIGKILL)
     assert controller.returncode == -signal.SIGKILL
     converged(own_vcenter, yard)
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [
+        ("InstantClone_Task", 1),
+        ("InstantClone_Task", 4),
+        *(
+            pytest.param("ReconfigVM_Task", count, marks=pytest.mark.full)
+            for count in (2, 4, 6, 8, 11, 14, 20, 30, 40)
+        ),
+    ],
+)
+def test_a_controller_is_killed_while_it_branches(
+    own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int
+) -> None:
+    trunk = yard.hosts.apply(SingleSpec("trunk", "base")).object
+    own_vcenter.reset()
+    argv = [sys.executable, "-c", BRANCHING, yard.context.provider.uri, str(tmp_path / "pki")]
+    with subprocess.Popen(argv) as controller:
+        wait_for(own_vcenter, method, count)
+        os.kill(controller.pid, signal.SIGKILL)
+    assert controller.returncode == -signal.SIGKILL
+    assert yard.hosts.get("trunk").state == "running"
+    children = yard.hosts.branch(CHILDREN, timeout=120).objects
+    yard.reap()
+    assert not yard.hosts.branch(CHILDREN).changed
+    assert yard.hosts.get("trunk").identity == trunk.identity
+    hosts = yard.hosts.list()
+    assert {host.name for host in hosts} == {"trunk", *CHILDREN.children}
+    assert {(host.phase, host.state) for host in hosts} == {("ready", "running")}
+    assert len({present(host.identity).ssh_host_key for host in hosts}) == 9
+    assert set(own_vcenter.machines()) - LEFT == {
+        "stockyard-register",
+        yard.context.provider.observe("stockyard").templates[0].record.domain,
+        *(f"stockyard.default.{host.name}" for host in hosts),
+    }
+    # Branches of the killed run stay as long as their children.
+    assert 1 <= len(yard.context.provider.branches.all()) <= 2
+    for name in ("trunk", *(child.name for child in children)):
+        yard.hosts.delete(name)
+    assert yard.context.provider.branches.all() == []
+    yard.teardown(templates=True)
+    assert set(own_vcenter.machines()) == LEFT
 
 
 @pytest.mark.parametrize(
