@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from stockyard import Yard
+from stockyard import StockyardError, Unsupported, Yard
 from stockyard.cli import run
+from stockyard.resources.leases import keep_host
 from tests.helpers.clocks import BriskClock
 
 from .conftest import Console
@@ -54,6 +55,65 @@ def test_a_shell_takes_the_environment(real: Yard, console: Console) -> None:
     assert console("lease", "release", facts.id)[0] == 0
     assert real.leases.list() == ()
     assert len(real.hosts.list()) == 1
+
+
+@pytest.mark.parametrize("branches", [True, False])
+def test_host_of_a_failed_command_is_kept_until_its_time_is_over(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch, branches: bool
+) -> None:
+    if not branches:
+        monkeypatch.setattr(keep_host, "HostBranching", Unbranchable)
+    names = {host.name for host in real.hosts.list()}
+    code, said, told = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
+    assert (code, said) == (3, "")
+    (kept,) = (host for host in real.hosts.list() if host.state == "suspended")
+    assert kept.name in names or branches
+    assert (kept.fleet, "-kept-" in kept.name) == (("", True) if branches else ("ci", False))
+    assert len(real.hosts.list()) == len(names)
+    assert kept.lease
+    assert kept.lease.holder == "me"
+    assert 7100 < kept.lease.until - time.time() <= 7200
+    assert f"host {kept.name} has the state of the failed command" in told
+    assert f"resume: stockyard host resume {kept.name} --tenant default\n" in told
+    assert f"enter: {kept.ssh.command}\n" in told
+    assert console("host", "resume", kept.name)[0] == 0
+    assert real.hosts.get(kept.name).ready
+    assert console("lease", "release", kept.lease.id)[0] == 0
+    assert len(real.hosts.list()) == len(names) - 1
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 0", "kill -TERM $$", "kill -INT $$"], ids=["success", "ended", "interrupted"]
+)
+def test_host_of_a_command_that_did_not_fail_is_released(
+    real: Yard, console: Console, script: str
+) -> None:
+    count = len(real.hosts.list())
+    console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", script)
+    assert len(real.hosts.list()) == count - 1
+
+
+def test_host_that_cannot_be_kept_is_released(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any) -> None:
+        raise StockyardError("no space.")
+
+    count = len(real.hosts.list())
+    monkeypatch.setattr(keep_host, "keep", refuse)
+    code, _said, told = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
+    assert code == 3
+    assert "the host is not kept: no space." in told
+    assert len(real.hosts.list()) == count - 1
+
+
+class Unbranchable:
+    """A branch of a host that cannot be branched."""
+
+    def __init__(self, *_arguments: Any) -> None: ...
+
+    def apply(self, _deadline: Any) -> None:
+        raise Unsupported("no branches here.")
 
 
 def test_a_path_with_anything_in_it_reaches_the_shell_whole(

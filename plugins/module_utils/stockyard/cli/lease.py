@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..clients.leases import HeldLease
-from ..errors import InvalidInput
+from ..errors import InvalidInput, StockyardError
 from ..model.access_info import export_line
 from ..model.lease import seconds
 from ..model.lease_info import LeaseInfo
@@ -74,6 +74,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     within.add_argument(
         "--replace", action="store_true", help="create a replacement immediately when it ends"
+    )
+    within.add_argument(
+        "--keep-on-failure",
+        metavar="DURATION",
+        help="if the command fails, keep the host suspended under a separate name: 2h",
     )
     within.add_argument(
         "command", nargs="+", metavar="COMMAND", help="after --, with its arguments"
@@ -174,8 +179,30 @@ def _list(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _exec(yard: Yard, options: argparse.Namespace) -> int:
+    duration = options.keep_on_failure and seconds("keep-on-failure", options.keep_on_failure)
     with _taken(yard, options) as lease:
-        return run.run(lease, options.command, yard.context.clock)
+        code = run.run(lease, options.command, yard.context.clock)
+        if duration and run.failed(code):
+            _keep(lease, duration)
+        return code
+
+
+def _keep(lease: HeldLease, duration: float) -> None:
+    """Keep the host of a failed command, and say how to enter it."""
+    try:
+        host = lease.keep(duration)
+    except StockyardError as error:
+        say.err(f"stockyard: the host is not kept: {error}")
+        return
+    until = datetime.fromtimestamp(host.lease.until if host.lease else host.expires, UTC)
+    say.err(
+        f"stockyard: host {host.name} has the state of the failed command, suspended, until "
+        f"{until:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    say.err(f"resume: stockyard host resume {host.name} --tenant {host.tenant}")
+    say.err(f"enter: {host.ssh.command}")
+    if host.lease:
+        say.err(f"delete: stockyard lease release {host.lease.id}")
 
 
 def _line(lease: LeaseInfo) -> str:

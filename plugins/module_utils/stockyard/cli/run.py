@@ -44,6 +44,14 @@ def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
     return code if code >= 0 else 128 - code
 
 
+def failed(code: int) -> bool:
+    """Return whether a command failed by itself: it was not ended from outside, and did not lose
+    its lease.
+    """
+    ended = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    return code not in (0, LOST, *ended)
+
+
 def _watched(lease: HeldLease, child: subprocess.Popen[bytes], clock: Clock) -> int:
     while True:
         remaining = lease.until - clock.now()

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from ..errors import NotFound
 from ..model.fleet import SingleSpec
 from ..model.host import HostRecord
+from ..model.host_info import HostInfo
 from ..model.lease import LeaseSpec, seconds
 from ..model.lease_info import LeaseInfo
 from ..planning.plan import Plan
 from ..resources.context import Context
 from ..resources.fleets.single_host import SingleHostConvergence
-from ..resources.leases import lease_info, lease_lifecycle
+from ..resources.leases import keep_host, lease_info, lease_lifecycle
 from ..resources.leases.lease_lifecycle import (
     HolderLease,
     LeaseExtension,
@@ -25,6 +26,7 @@ from ..resources.leases.lease_lifecycle import (
 from ..resources.operation import Operation, run
 from ..result import Result
 from . import lookup
+from .hosts import HostsClient
 
 RELEASE_TIMEOUT = 600.0
 
@@ -43,6 +45,7 @@ class HeldLease:
         self._duration = duration
         self._replace = replace
         self.info = info
+        self._kept = False
 
     @property
     def id(self) -> str:
@@ -88,8 +91,21 @@ class HeldLease:
         """Resume the suspended host with its memory."""
         self._leases.resume(self.id)
 
+    def keep(self, duration: float | str) -> HostInfo:
+        """Keep the host for a time, suspended under a separate name, and return it. The job's host
+        is released as usual; if it cannot be branched, it is itself the kept host.
+
+        :param duration: seconds, or as ``2h``. Then the kept host is deleted.
+        :raises LeaseExpired: if the lease has expired.
+        """
+        host, separate = self._leases.keep(self.id, duration)
+        self._kept = not separate
+        return host
+
     def release(self) -> None:
-        """Release the lease if it has not expired."""
+        """Release the lease if it has not expired, and its host is not kept."""
+        if self._kept:
+            return
         self._leases.release(self.id, replace=self._replace)
 
 
@@ -164,6 +180,22 @@ class LeasesClient:
         :raises LeaseExpired: if the lease has expired.
         """
         return self._change_power(lease, "resumed", check, timeout)
+
+    def keep(
+        self, lease: str, duration: float | str, *, timeout: float = RELEASE_TIMEOUT
+    ) -> tuple[HostInfo, bool]:
+        """Keep the host of a lease for a time, suspended, and return the kept host: a branch of the
+        host with another name, or the host itself if it cannot be branched.
+
+        :param lease: the number of the lease.
+        :param duration: seconds, or as ``2h``. Then the kept host is deleted.
+        :return: the kept host, and whether it is another host than that of the lease.
+        :raises LeaseExpired: if the lease has expired.
+        """
+        ctx = self._context
+        kept_host = keep_host.keep(ctx, lease, _seconds(duration), ctx.deadline(timeout))
+        record = kept_host.record
+        return HostsClient(ctx).get(record.name, record.tenant), kept_host.separate
 
     def release(
         self,
