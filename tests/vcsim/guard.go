@@ -29,7 +29,7 @@ func (c *control) watch(ctx *simulator.Context, method *simulator.Method) {
 	case *simulator.VirtualMachine:
 		if req, ok := method.Body.(*types.ReconfigVM_Task); ok {
 			c.sign(req.Spec.DeviceChange)
-			if req.Spec.ChangeVersion != "" || req.Spec.NumCPUs != 0 || req.Spec.MemoryMB != 0 {
+			if req.Spec.ChangeVersion != "" || changesHardware(&req.Spec) {
 				c.hold(ctx, object, func() types.BaseMethodFault { return objection(object, &req.Spec) })
 			}
 		}
@@ -79,10 +79,19 @@ func (c *control) complete(task *simulator.Task) {
 	}
 }
 
-// objection is what a vCenter has against a change of a machine: that it is not what it was, or that it runs.
+func changesHardware(spec *types.VirtualMachineConfigSpec) bool {
+	return spec.NumCPUs != 0 || spec.MemoryMB != 0 || len(spec.DeviceChange) != 0
+}
+
+// objection is what a vCenter has against a change of a machine: that it is not what it was, that it is suspended, or runs.
 func objection(vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
 	if spec.ChangeVersion != "" && spec.ChangeVersion != vm.Config.ChangeVersion {
 		return &types.ConcurrentAccess{}
+	}
+	if vm.Runtime.PowerState == types.VirtualMachinePowerStateSuspended && changesHardware(spec) {
+		return &types.InvalidPowerState{
+			RequestedState: types.VirtualMachinePowerStatePoweredOn, ExistingState: vm.Runtime.PowerState,
+		}
 	}
 	if vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
 		return nil

@@ -67,6 +67,7 @@ GUARDED = {
     "VirtualMachine.Config.AdvancedConfig": ("ReconfigVM_Task",),
     "VirtualMachine.Interact.PowerOn": ("PowerOnVM_Task",),
     "VirtualMachine.Interact.PowerOff": ("PowerOffVM_Task",),
+    "VirtualMachine.Interact.Suspend": ("SuspendVM_Task",),
     "Folder.Create": ("CreateFolder",),
     "Resource.CreatePool": ("CreateResourcePool",),
 }
@@ -326,9 +327,13 @@ class Simulator:
 
     def fill(self, datastore: str) -> None:
         """Leave no space on a datastore."""
-        self._ask("POST", "/datastore", {"name": datastore, "free": 0})
+        self.resize_datastore(datastore, 0)
         for method in ("InstantClone_Task", "CloneVM_Task", "CreateVM_Task"):
             self.fail(method, "NoDiskSpace", times=0, datastore=datastore)
+
+    def resize_datastore(self, datastore: str, free: int) -> None:
+        """Set the free space of a datastore, in bytes."""
+        self._ask("POST", "/datastore", {"name": datastore, "free": free})
 
     def drop_sessions(self) -> None:
         """End every session."""

@@ -42,6 +42,13 @@ from stockyard import BranchSpec, Yard
 with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
     yard.hosts.branch(BranchSpec("trunk", fleet="twig", count=8))
 """
+SUSPENDING = """
+import sys
+from stockyard import Yard
+with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
+    yard.suspend()
+    yard.resume()
+"""
 
 
 @pytest.fixture
@@ -126,6 +133,46 @@ def test_a_controller_is_killed_while_it_branches(
     for name in ("trunk", *(child.name for child in children)):
         yard.hosts.delete(name)
     assert yard.context.provider.branches.all() == []
+    yard.teardown(templates=True)
+    assert set(own_vcenter.machines()) == LEFT
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [
+        ("SuspendVM_Task", 2),
+        ("PowerOnVM_Task", 2),
+        *(
+            pytest.param("ReconfigVM_Task", count, marks=pytest.mark.full)
+            for count in (2, 4, 8, 10, 12, 14, 16, 18, 20)
+        ),
+    ],
+)
+def test_a_controller_is_killed_while_it_suspends_or_resumes(
+    own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int
+) -> None:
+    fleet = replace(FLEET, count=3)
+    hosts = yard.fleets.apply(fleet).objects
+    own_vcenter.reset()
+    argv = [sys.executable, "-c", SUSPENDING, yard.context.provider.uri, str(tmp_path / "pki")]
+    with subprocess.Popen(argv) as controller:
+        wait_for(own_vcenter, method, count)
+        os.kill(controller.pid, signal.SIGKILL)
+    assert controller.returncode == -signal.SIGKILL
+    yard.fleets.apply(fleet, timeout=120)
+    yard.reap()
+    assert not yard.fleets.apply(fleet).changed
+    after = yard.hosts.list()
+    assert {(host.phase, host.state, host.ready) for host in after} == {("ready", "running", True)}
+    assert {host.uuid: host.identity for host in after} == {
+        host.uuid: host.identity for host in hosts
+    }
+    for host in after:
+        machine = own_vcenter.find(f"stockyard/stockyard.default.{host.name}")
+        cards = [
+            device for device in machine.config.hardware.device if hasattr(device, "macAddress")
+        ]
+        assert [card.connectable.connected for card in cards] == [True]
     yard.teardown(templates=True)
     assert set(own_vcenter.machines()) == LEFT
 

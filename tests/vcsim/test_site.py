@@ -179,7 +179,11 @@ def test_the_preflight_tries_and_takes_away(user: VsphereController) -> None:
 def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     """Who wants neither pools nor volumes says so, and needs nothing for them."""
     missing = ("VirtualMachine.Provisioning.Clone", "VirtualMachine.Config.AdvancedConfig")
-    optional = ("Resource.CreatePool", "Datastore.FileManagement")
+    optional = (
+        "Resource.CreatePool",
+        "Datastore.FileManagement",
+        "VirtualMachine.Interact.Suspend",
+    )
     user.vcenter.reset()
     user.vcenter.deny(*missing, *optional)
     run = (PREFLIGHT, "-e", f"yard_hypervisor={user.hypervisor}")
@@ -199,8 +203,10 @@ def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     assert half.returncode == 2
     assert "Resource.CreatePool" not in half.stdout
     assert "Datastore.FileManagement" in half.stdout
-    assert (
-        user.run(*run, "-e", "preflight_pools=false", "-e", "preflight_volumes=false").returncode
-        == 0
-    )
+    unused = [
+        word
+        for purpose in ("pools", "volumes", "suspension")
+        for word in ("-e", f"preflight_{purpose}=false")
+    ]
+    assert user.run(*run, *unused).returncode == 0
     assert user.vcenter.changes() == {}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound, OperationRefused, StockyardError
+from ...errors import Conflict, NotFound, StockyardError
 from ...model.observation import R, Record, UnreadableObject
 from ..common.stored_records import compare_and_set, refuse_unreadable
 from . import api, specs
@@ -129,12 +129,23 @@ class Machines:
             # The machine or its record changed after the reading: the next reading shows which.
             deadline.check("write the record", name=record.title, remedy="run again")
 
-    def connect(self, machine: Machine, record: Record, up: bool, deadline: Deadline) -> None:
-        """Connect a machine's network cards, or disconnect them."""
+    def connect(
+        self,
+        machine: Machine,
+        record: Record,
+        up: bool,
+        deadline: Deadline,
+        *,
+        at_start: bool = True,
+    ) -> None:
+        """Connect a machine's network cards, or disconnect them.
+
+        :param at_start: whether cards that are connected now are connected at the next start too.
+        """
         cards = self._cards.get(record.uuid)
         if cards is None:
             cards = self._cards[record.uuid] = specs.nics(self.get(record, DEVICES).devices)
-        change = [specs.link(nic, up) for nic in cards]
+        change = [specs.link(nic, up, at_start=at_start) for nic in cards]
         spec = api.vim().vm.ConfigSpec(deviceChange=change)
         action = "connect the network card" if up else "disconnect the network card"
         self.tasks.run(action, record.title, lambda: machine.ref.ReconfigVM_Task(spec), deadline)
@@ -151,19 +162,6 @@ class Machines:
                     return
                 grace.pause(POLL)
         self._off(machine, record, deadline)
-
-    def suspend(self, record: Record, deadline: Deadline) -> None:
-        """Suspend a running machine: vCenter writes its memory to its datastore."""
-        machine = self.get(record)
-        if machine.power == "suspended":
-            return
-        if machine.power != "poweredOn":
-            raise OperationRefused(
-                f"the host is {machine.state}, and only a running host can be suspended.",
-                name=record.title,
-                remedy="start the host",
-            )
-        self.tasks.run("suspend the machine", record.title, machine.ref.SuspendVM_Task, deadline)
 
     def remove(
         self, record: Record, deadline: Deadline, detach_volumes: Callable[[Machine], None]

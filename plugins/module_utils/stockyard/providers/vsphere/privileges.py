@@ -38,8 +38,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "datastore": ("Datastore.AllocateSpace",),
     "network": ("Network.Assign",),
 }
-# Additional privileges for pools and volumes: checked before the first of them is created, and by
-# the preflight.
+# Additional privileges for some purposes: checked before the first pool or volume is created and
+# before the first host is suspended, and by the preflight.
 FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pools": {"pool": ("Resource.CreatePool", "Resource.DeletePool", "Resource.EditPool")},
     "volumes": {
@@ -50,6 +50,7 @@ FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "datastore": ("Datastore.Browse", "Datastore.FileManagement"),
     },
+    "suspension": {"folder": ("VirtualMachine.Interact.Suspend",)},
 }
 
 
@@ -83,7 +84,7 @@ class Guard:
 
         A successful check is not repeated.
 
-        :param purpose: ``pools`` or ``volumes``; empty for a yard without them.
+        :param purpose: ``pools``, ``volumes`` or ``suspension``; empty for a yard without them.
         :raises HypervisorError: with every missing privilege.
         """
         with self._looking:
@@ -96,7 +97,7 @@ class Guard:
                 self._may.add(purpose)
         if missing_privileges:
             raise HypervisorError(
-                f"{len(missing_privileges)} privileges are missing; nothing was created.",
+                f"{len(missing_privileges)} privileges are missing; nothing was changed.",
                 name=self.session.place.host,
                 cause="; ".join(missing_privileges),
                 remedy="give the user a role with these privileges; the page on vSphere "

@@ -25,7 +25,17 @@ from ...model.observation import Observation, R, Record, SweepResult, Template, 
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import TemplateRecord
-from . import branch_records, fork, grow, place, pools, reservations, templates, volume_records
+from . import (
+    branch_records,
+    fork,
+    grow,
+    place,
+    pools,
+    reservations,
+    suspend,
+    templates,
+    volume_records,
+)
 from .branches import VsphereBranches
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
@@ -251,7 +261,8 @@ class VsphereProvider(NoGuestClock):
     def start(self, record: Record, deadline: Deadline) -> str:
         machine = self.machines.get(record)
         if machine.power == "suspended":
-            # vCenter changes no hardware of a suspended machine.
+            # vCenter changes no hardware of a suspended machine. The card is disconnected, unless
+            # the machine was suspended in vCenter.
             fork.power_on(self.tasks, record, machine.ref, deadline)
             self.machines.connect(machine, record, False, deadline)
         elif machine.power != "poweredOn":
@@ -263,10 +274,11 @@ class VsphereProvider(NoGuestClock):
         self.machines.stop(record, deadline)
 
     def check_suspend(self, records: Sequence[HostRecord]) -> None:
-        return
+        self.guard.demand("suspension")
+        suspend.check(self.lookup, self.machines, records)
 
     def suspend(self, record: HostRecord, deadline: Deadline) -> None:
-        self.machines.suspend(record, deadline)
+        suspend.suspend(self.machines, record, deadline)
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.session, self.tasks, self.machines.ref(record), record, size, deadline)

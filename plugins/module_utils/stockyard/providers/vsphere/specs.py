@@ -49,11 +49,14 @@ def chain_length(devices: Iterable[Any]) -> int:
     return longest
 
 
-def link(nic: Any, connected: bool, *, mac: str = "", backing: Any = None) -> Any:
+def link(
+    nic: Any, connected: bool, *, at_start: bool = True, mac: str = "", backing: Any = None
+) -> Any:
     """Return a change of a network card: link up or down, now and at the next start.
 
     The guest cannot change the link.
 
+    :param at_start: whether a link that is up now comes up at the next start too.
     :param mac: a new address; the card's own address if empty.
     :param backing: the network that the card is connected to; unchanged if omitted.
     """
@@ -68,7 +71,7 @@ def link(nic: Any, connected: bool, *, mac: str = "", backing: Any = None) -> An
     new_card.macAddress = mac or nic.macAddress
     new_card.connectable = device.VirtualDevice.ConnectInfo(
         connected=connected,
-        startConnected=connected,
+        startConnected=connected and at_start,
         allowGuestControl=False,
         migrateConnect="connect" if connected else "disconnect",
     )
