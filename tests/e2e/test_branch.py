@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from stockyard.providers.libvirt.xml.element import parse
 
 from .conftest import OWNER, WORK, Docker, ssh
 
-pytestmark = [pytest.mark.real, pytest.mark.full]
+pytestmark = pytest.mark.real
 PARENT, CHILDREN = "trunk", ("twig-1", "twig-2")
 # A container that writes a number into a file and prints it, many times a second.
 COUNT = "n=0; while true; do n=$((n+1)); echo $n >>/numbers; echo $n; sleep 0.02; done"
@@ -314,6 +314,7 @@ def test_generators_differ(yard: Yard, branched: Branched) -> None:
     assert len(draws) == len(set(draws)) == 3 * 100 * 3
 
 
+@pytest.mark.full
 def test_a_second_run_changes_nothing(yard: Yard, branched: Branched) -> None:
     assert not yard.hosts.branch(BranchSpec(PARENT, CHILDREN)).changed
     assert not yard.hosts.branch(BranchSpec(PARENT, CHILDREN), check=True).changed
@@ -325,6 +326,7 @@ def private_mib(yard: Yard, name: str) -> float:
     return memory.private_mib
 
 
+@pytest.mark.full
 def test_the_memory_of_a_branch_is_shared(yard: Yard, branched: Branched) -> None:
     """One file for all children; a child has few pages of its own."""
     yard.hosts.apply(SingleSpec("leaf", "docker"))
@@ -341,6 +343,7 @@ def test_the_memory_of_a_branch_is_shared(yard: Yard, branched: Branched) -> Non
         yard.hosts.delete("leaf")
 
 
+@pytest.mark.full
 def test_a_template_stays_as_long_as_a_branch_lies_on_it(yard: Yard, branched: Branched) -> None:
     record = yard.context.provider.observe(OWNER).templates[-1].record
     with pytest.raises(OperationRefused):
@@ -354,16 +357,31 @@ def restarts(yard: Yard, docker: Docker, name: str) -> None:
     assert numbers(docker, host)
 
 
-def test_parent_and_children_are_deleted_in_every_order(
+@pytest.mark.full
+def test_a_child_restarts_after_parent_and_sibling_are_deleted(
     yard: Yard, docker: Docker, branched: Branched
 ) -> None:
-    """Those that stay can be restarted: no layer under their disks is lost."""
+    """No layer under its disk is lost."""
     yard.hosts.delete(CHILDREN[0])
     yard.hosts.delete(PARENT)
     restarts(yard, docker, CHILDREN[1])
     yard.hosts.delete(CHILDREN[1])
     assert leftovers(yard) == set()
     assert not yard.reap(grace=0.0).changed
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("order", permutations(("trunk-2", "shoot-1", "shoot-2")), ids="-".join)
+def test_hosts_are_deleted_in_every_order(
+    yard: Yard, docker: Docker, trunk: HostInfo, order: tuple[str, ...]
+) -> None:
+    """Those that stay serve, and nothing is left at the end."""
+    yard.hosts.branch(BranchSpec(trunk.name, ("shoot-1", "shoot-2")))
+    for number, name in enumerate(order, 1):
+        yard.hosts.delete(name)
+        for other in order[number:]:
+            docker(yard.hosts.get(other), "info")
+    assert leftovers(yard) == set()
 
 
 @pytest.fixture
@@ -382,6 +400,7 @@ def chain_of(yard: Yard, host: HostInfo) -> list[Path]:
     return list(disk_layers.chain(disk_layers.top(parse(domain.XMLDesc(0)))))
 
 
+@pytest.mark.full
 def test_ten_branches_in_a_row_leave_a_short_chain(yard: Yard, trunk: HostInfo) -> None:
     store = libvirt_of(yard).store
     for number in range(10):
@@ -409,40 +428,42 @@ with Yard("qemu:///session", owner=owner, storage=store, pki_dir=pki) as yard:
 """
 
 
-def test_a_killed_controller_leaves_a_running_parent(yard: Yard, trunk: HostInfo) -> None:
-    """One run and one reap after that leave what is declared."""
-    provider = libvirt_of(yard)
+def test_a_killed_controller_leaves_a_running_parent(
+    yard: Yard, branched: Branched, trunk: HostInfo
+) -> None:
+    """One run and one reap after that, in either order, leave what is declared."""
+    provider, spec = libvirt_of(yard), BranchSpec(trunk.name, ("shoot",))
     domain = provider.connection.lookupByUUIDString(trunk.uuid)
-    begin = time.monotonic()
-    yard.hosts.branch(BranchSpec(trunk.name, ("shoot",)))
-    length = time.monotonic() - begin
-    yard.hosts.delete("shoot")
-    command = [sys.executable, "-c", KILLED, OWNER]
+    command = [sys.executable, "-c", KILLED, OWNER, str(WORK / "store"), str(WORK / "pki")]
     draw = random.Random()  # noqa: S311  # moments, no secrets
-    for _crash in range(CRASHES):
-        process = subprocess.Popen(
-            [*command, str(WORK / "store"), str(WORK / "pki"), trunk.name],
-            stdout=subprocess.PIPE,
-        )
+    for crash in range(CRASHES):
+        process = subprocess.Popen([*command, trunk.name], stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == b"begin\n"
-        part = draw.random()
-        time.sleep(part * length)
+        part = (crash + draw.random()) / CRASHES
+        time.sleep(part * branched.seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
         killed = time.monotonic()
         while domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
-            assert time.monotonic() < killed + RECOVERY, f"killed at {part:.0%} of {length:.1f} s"
+            assert time.monotonic() < killed + RECOVERY, f"killed at {part:.0%}"
             time.sleep(0.02)
         time.sleep(RECOVERY)
         assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
-        yard.reap(grace=0.0)
-        yard.hosts.branch(BranchSpec(trunk.name, ("shoot",)))
+        if crash % 2:
+            yard.reap(grace=0.0)
+            yard.hosts.branch(spec)
+        else:
+            yard.hosts.branch(spec)
+            yard.reap(grace=0.0)
+        assert yard.hosts.get("shoot").ready
+        assert len(list(provider.store.branches.iterdir())) == 1
         yard.hosts.delete("shoot")
         assert not list(provider.store.branches.iterdir())
         assert {host.name for host in yard.hosts.list()} & {"shoot", trunk.name} == {trunk.name}
 
 
+@pytest.mark.full
 def test_a_booted_host_and_a_restored_host_can_be_branched(
     yard: Yard, docker: Docker, template: TemplateInfo
 ) -> None:
