@@ -15,11 +15,12 @@ start     one fork of a real guest, phase by phase, compared with bare QEMU, a c
           saved machine
 scale     1 to 32 forks: time, processor time when idle, memory
 memory    the private RAM of an idle fork, compared with its cold-booted twin
+branch    the pause of a branched host, the whole branch, and a child compared with an ordinary fork
 io        the first write on an overlay and on a volume, and the TLS front
 daytwo    a rolling rebuild, and leases
 suspend   the suspension and the resume of a host with a running container
 
-The last six need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+The last seven need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
 """
 
@@ -35,7 +36,18 @@ from .book import Book
 from .options import Options
 
 WORK = Path(__file__).parents[1] / "build" / "bench"
-SUBJECTS = ("ansible", "growth", "vsphere", "start", "scale", "memory", "io", "daytwo", "suspend")
+SUBJECTS = (
+    "ansible",
+    "growth",
+    "vsphere",
+    "start",
+    "scale",
+    "memory",
+    "branch",
+    "io",
+    "daytwo",
+    "suspend",
+)
 
 
 def measure(subject: str, options: Options) -> Book:

@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from stockyard.providers.libvirt import boot, disks, fork, frozen
+from stockyard.providers.libvirt.branches import Branches
 from stockyard.providers.libvirt.channel import SocketChannel
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.resources.hosts import access, host_lifecycle, identity
@@ -27,6 +28,8 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (LibvirtProvider, "create_host", "reserve"),
     (frozen, "verify", "check the template's files"),
     (disks, "make", "make the overlay"),
+    (Branches, "create", "freeze the branch"),
+    (Branches, "fork", "fork from the branch"),
     (LibvirtProvider, "_create_paused", "create the machine"),
     (fork, "resume", "take the state in, resume"),
     (boot, "start", "load the saved memory"),

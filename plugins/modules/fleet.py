@@ -448,6 +448,13 @@ hosts:
       returned: on libvirt
       type: str
       sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
+    disk_layers:
+      description:
+        - The number of layers that branches put under the host's disk. The chain is shortened
+          before it has more than eight layers.
+      returned: on libvirt
+      type: int
+      sample: 1
     esxi_host:
       description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
       returned: on vSphere

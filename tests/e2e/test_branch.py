@@ -17,10 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
 from pathlib import Path
-from typing import Any
 
 import libvirt
-import libvirt_qemu
 import pytest
 
 from stockyard import (
@@ -35,6 +33,7 @@ from stockyard import (
 from stockyard.providers.libvirt import disk_layers
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.providers.libvirt.xml.element import parse
+from tests.helpers.machine_pauses import Pauses, session_uri
 
 from .conftest import OWNER, WORK, Docker, ssh
 
@@ -91,48 +90,6 @@ class Follow:
         return self.follower
 
 
-class Pauses:
-    """The stops of a machine, by QEMU's events STOP and RESUME."""
-
-    def __init__(self, uuid: str) -> None:
-        self.events: list[tuple[str, float]] = []
-        libvirt.virEventRegisterDefaultImpl()
-        self.connection = libvirt.open(provider_uri())
-        domain = self.connection.lookupByUUIDString(uuid)
-        libvirt_qemu.qemuMonitorEventRegister(self.connection, domain, None, self._note, None, 0)
-        threading.Thread(target=self._loop, daemon=True).start()
-
-    def _loop(self) -> None:
-        while True:
-            libvirt.virEventRunDefaultImpl()
-
-    def _note(self, *event: Any) -> None:
-        _connection, _domain, name, seconds, micros, *_rest = event
-        self.events.append((name, seconds + micros / 1e6))
-
-    def milliseconds(self) -> float:
-        """The length of the last stop."""
-        end = time.monotonic() + 10
-        while not self.events or [name for name, _moment in self.events][-1] != "RESUME":
-            assert time.monotonic() < end, self.events
-            time.sleep(0.1)
-        moments = {name: moment for name, moment in self.events if name in ("STOP", "RESUME")}
-        return (moments["RESUME"] - moments["STOP"]) * 1000
-
-
-def provider_uri() -> str:
-    with opened() as yard:
-        provider = libvirt_of(yard)
-        assert provider.session is not None
-        return provider.session.uris()[0]
-
-
-def opened() -> Yard:
-    return Yard(
-        "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
-    )
-
-
 def libvirt_of(yard: Yard) -> LibvirtProvider:
     provider = yard.context.provider
     assert isinstance(provider, LibvirtProvider)
@@ -174,7 +131,7 @@ def leftovers(yard: Yard) -> set[str]:
 
 @pytest.fixture(scope="module")
 def branched(yard: Yard, parent: HostInfo, docker: Docker) -> Branched:
-    pauses, follow = Pauses(parent.uuid), Follow(docker, parent)
+    pauses, follow = Pauses(session_uri(yard), parent.uuid), Follow(docker, parent)
     time.sleep(5)
     begin = time.monotonic()
     result = yard.hosts.branch(BranchSpec(PARENT, CHILDREN))

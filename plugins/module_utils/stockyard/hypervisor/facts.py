@@ -20,6 +20,7 @@ class MachineFacts:
     :param console_log: the file with the output of the console.
     :param reports_memory: whether the hypervisor reports the memory of running hosts.
     :param memory: the memory that a host uses now; ``None`` if it is off or cannot be read.
+    :param disk_layers: the number of layers that branches put under the disk of a host.
     :param sizes: the disk space of a template.
     :param esxi_host: the ESXi host that the machine runs on; empty before it exists.
     :param cluster: the cluster of the machine.
@@ -31,6 +32,7 @@ class MachineFacts:
     console_log: str | None = None
     reports_memory: bool = False
     memory: MemoryUse | None = None
+    disk_layers: int | None = None
     sizes: TemplateSizes | None = None
     esxi_host: str | None = None
     cluster: str | None = None

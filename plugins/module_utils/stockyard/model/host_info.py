@@ -131,6 +131,8 @@ class HostInfo(Info):
         or if the figures cannot be read. Only on libvirt.
     :param console_log: the file on the hypervisor with the output of the host's kernel and services
         on the console. Only on libvirt.
+    :param disk_layers: the number of layers that branches put under the host's disk. The chain is
+        shortened before it has more than eight layers. Only on libvirt.
     :param esxi_host: the ESXi host that the machine runs on. Empty if the machine does not exist
         yet. Only on vSphere.
     :param cluster: the cluster of the machine. Only on vSphere.
@@ -179,6 +181,7 @@ class HostInfo(Info):
     storage: str
     memory: MemoryUse | None = None
     console_log: str | None = None
+    disk_layers: int | None = None
     esxi_host: str | None = None
     cluster: str | None = None
     folder: str | None = None

@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ...errors import StockyardError
 from ...hypervisor.facts import MachineFacts
 from ...model.host import HostRecord
 from ...model.host_info import MemoryUse
 from ...model.observation import Record
-from . import frozen, memory, processes
+from . import disk_layers, frozen, memory, processes
+from .disk_layers import DiskLayers
 from .domains import Domains
 from .faults import translated
 from .images import Images
 from .store import Store
+from .xml.element import parse
 
 
 class Facts:
@@ -42,7 +45,12 @@ class Facts:
         """
         facts = MachineFacts(str(self.store.root), console_log=str(folder / "console.log"))
         if isinstance(record, HostRecord):
-            return replace(facts, reports_memory=True, memory=self._memory(record))
+            return replace(
+                facts,
+                reports_memory=True,
+                memory=self._memory(record),
+                disk_layers=self._disk_layers(record, folder),
+            )
         sizes = frozen.sizes(folder, self.images.path(record.image).disk)
         return replace(facts, sizes=sizes)
 
@@ -57,3 +65,20 @@ class Facts:
             return None
         with translated("read the domain", record.title):
             return memory.guest_ram(pid, self.domains.find(record).maxMemory())
+
+    def _disk_layers(self, record: HostRecord, folder: Path) -> int | None:
+        """Return the number of layers that branches put under a host's disk; ``None`` if a disk
+        cannot be read.
+        """
+        was_branched = any(folder.glob(f"disk-*{disk_layers.SUFFIX}"))
+        if not (record.branch or was_branched):
+            return 0
+        disk = folder / "disk.qcow2"
+        try:
+            if was_branched:
+                with translated("read the domain", record.title):
+                    definition = self.domains.find(record).XMLDesc(0)
+                disk = disk_layers.top(parse(definition))
+            return DiskLayers(self.store.disk_layers).depth(disk)
+        except StockyardError:
+            return None

@@ -93,6 +93,7 @@ def describe_host(
         storage=facts.storage,
         memory=facts.memory,
         console_log=facts.console_log,
+        disk_layers=facts.disk_layers,
         esxi_host=facts.esxi_host,
         cluster=facts.cluster,
         folder=facts.folder,
