@@ -251,3 +251,16 @@ def test_a_branch_needs_space_for_all_of_its_memory(tmp_path: Path) -> None:
     record = replace(BRANCH, modules=(MemoryModule(0, size_mib, 0, 0),) * 64)
     with pytest.raises(OutOfSpace, match=f"{1024 + 64 * size_mib} MiB are needed"):
         branches.check_space(record, Store(tmp_path), "host ci-1")
+
+
+def test_the_layers_under_a_disk_are_facts_of_a_host(provider: LibvirtProvider) -> None:
+    defined(provider, HOST.domain, HOST.uuid, encode(HOST))
+    defined(provider, CHILD.domain, CHILD.uuid, encode(CHILD))
+    store = provider.store
+    template = disk(store.templates / "t/disk.qcow2")
+    layer = disk(DiskLayers(store.disk_layers).path(BRANCH.uuid), template)
+    assert provider.facts(CHILD).disk_layers is None
+    disk(store.hosts / CHILD.uuid / "disk.qcow2", layer)
+    assert provider.facts(CHILD).disk_layers == 1
+    disk(store.hosts / HOST.uuid / "disk.qcow2", template)
+    assert provider.facts(HOST).disk_layers == 0
