@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import pytest
 
 from stockyard import (
     BranchSpec,
+    FleetSpec,
     HostInfo,
     HostSpec,
     OperationRefused,
@@ -349,6 +350,41 @@ def trunk(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
         if host.name.startswith(("trunk-2", "shoot")):
             yard.hosts.delete(host.name)
     assert leftovers(yard) == set()
+
+
+@pytest.mark.full
+def test_the_certificate_of_a_lease_opens_no_child(yard: Yard, docker: Docker) -> None:
+    """Children of a leased host are leased to the same holder, each with its own certificate."""
+    yard.fleets.apply(FleetSpec("lent", "docker", count=1))
+    try:
+        parent = yard.leases.acquire("lent", holder="job", duration="30m").info
+        yard.hosts.branch(BranchSpec(parent.host, ("shoot",), lease=parent.id))
+        (child,) = (info for info in yard.leases.list(holder="job") if info.host == "shoot")
+        for lease, other in ((parent, child), (child, parent)):
+            docker(lease, "info")
+            environment = {
+                **lease.docker.environment,
+                "DOCKER_HOST": other.docker.environment["DOCKER_HOST"],
+            }
+            wrong = replace(lease, docker=replace(lease.docker, environment=environment))
+            assert docker(wrong, "info", check=False).returncode
+    finally:
+        yard.hosts.delete("shoot")
+        yard.fleets.delete("lent")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("action", "state"), [("pause", "paused"), ("stop", "exited")])
+def test_containers_are_changed_in_children_only(
+    yard: Yard, docker: Docker, busybox: bytes, trunk: HostInfo, action: str, state: str
+) -> None:
+    docker(trunk, "import", "-", "busybox:latest", stdin=busybox)
+    docker(trunk, "run", "-d", "--name", "counter", "busybox", "/bin/sh", "-c", COUNT)
+    spec = BranchSpec(trunk.name, ("shoot",), containers=action)
+    child = yard.hosts.branch(spec).object
+    for host, expected in ((trunk, "running"), (child, state)):
+        shown = docker(host, "inspect", "counter", "--format", "{{.State.Status}}").stdout
+        assert shown.decode().strip() == expected
 
 
 def chain_of(yard: Yard, host: HostInfo) -> list[Path]:
