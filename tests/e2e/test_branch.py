@@ -329,7 +329,9 @@ def test_a_child_restarts_after_parent_and_sibling_are_deleted(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("order", permutations(("trunk-2", "shoot-1", "shoot-2")), ids="-".join)
+@pytest.mark.parametrize(
+    "order", list(permutations(("trunk-2", "shoot-1", "shoot-2"))), ids="-".join
+)
 def test_hosts_are_deleted_in_every_order(
     yard: Yard, docker: Docker, trunk: HostInfo, order: tuple[str, ...]
 ) -> None:
