@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller is killed while it branches a host: the host continues, and the next run and the
+next reap leave what is declared.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from stockyard import BranchSpec, HostInfo, SingleSpec, TemplateInfo, Yard
+from stockyard.providers.libvirt.provider import LibvirtProvider
+
+from .conftest import OWNER, WORK
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
+PARENT, CHILD = "trunk-3", "shoot"
+CRASHES = 4
+# Seconds in which the parent of a killed controller runs again.
+RECOVERY = 2.0
+
+
+@pytest.fixture
+def parent(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
+    yield yard.hosts.apply(SingleSpec(PARENT, "docker")).object
+    for name in (PARENT, CHILD):
+        yard.hosts.delete(name)
+
+
+KILLED = """
+import sys
+from stockyard import BranchSpec, Yard
+owner, store, pki, name, child = sys.argv[1:]
+with Yard("qemu:///session", owner=owner, storage=store, pki_dir=pki) as yard:
+    print("begin", flush=True)
+    yard.hosts.branch(BranchSpec(name, (child,)), timeout=900)
+"""
+
+
+def test_a_killed_controller_leaves_a_running_parent(yard: Yard, parent: HostInfo) -> None:
+    """One run and one reap after that, in either order, leave what is declared."""
+    provider, spec = yard.context.provider, BranchSpec(parent.name, (CHILD,))
+    assert isinstance(provider, LibvirtProvider)
+    domain = provider.connection.lookupByUUIDString(parent.uuid)
+    begin = time.monotonic()
+    yard.hosts.branch(spec)
+    length = time.monotonic() - begin
+    yard.hosts.delete(CHILD)
+    command = [sys.executable, "-c", KILLED, OWNER, str(WORK / "store"), str(WORK / "pki")]
+    draw = random.Random()  # noqa: S311  # moments, no secrets
+    for crash in range(CRASHES):
+        process = subprocess.Popen([*command, parent.name, CHILD], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begin\n"
+        part = (crash + draw.random()) / CRASHES
+        time.sleep(part * length)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed = time.monotonic()
+        while domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+            assert time.monotonic() < killed + RECOVERY, f"killed at {part:.0%}"
+            time.sleep(0.02)
+        time.sleep(RECOVERY)
+        assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+        if crash % 2:
+            yard.reap(grace=0.0)
+            yard.hosts.branch(spec)
+        else:
+            yard.hosts.branch(spec)
+            yard.reap(grace=0.0)
+        assert yard.hosts.get(CHILD).ready
+        assert len(list(provider.store.branches.iterdir())) == 1
+        yard.hosts.delete(CHILD)
+        assert not list(provider.store.branches.iterdir())
+        assert {host.name for host in yard.hosts.list()} & {CHILD, parent.name} == {parent.name}
