@@ -34,7 +34,7 @@ from tests.helpers.machine_pauses import Pauses, session_uri
 
 from .conftest import OWNER, WORK, Docker, ssh
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.full]
 PARENT, CHILDREN = "trunk", ("twig-1", "twig-2")
 # A container that writes a number into a file and prints it, many times a second.
 COUNT = "n=0; while true; do n=$((n+1)); echo $n >>/numbers; echo $n; sleep 0.02; done"

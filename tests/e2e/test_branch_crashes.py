@@ -21,7 +21,7 @@ from stockyard.providers.libvirt.provider import LibvirtProvider
 
 from .conftest import OWNER, WORK
 
-pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
+pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.usefixtures("nothing_is_built")]
 PARENT, CHILD = "trunk-3", "shoot"
 CRASHES = 4
 # Seconds in which the parent of a killed controller runs again.
