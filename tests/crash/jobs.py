@@ -92,6 +92,7 @@ class Job:
     :param ports: those of the fleet that is declared then; nothing when no fleet is.
     :param ahead: how many seconds its controllers' clock is ahead, where there are no guests.
     :param volumes: those that there are then, by name, each with the host that has it.
+    :param same_hosts: whether the hosts stay, with the memory that they had.
     :param length: how long it was on real guests, in lengths of UNIT: measured once, all on one
         machine.
     """
@@ -102,6 +103,7 @@ class Job:
     ports: tuple[int, ...] | None = ()
     ahead: float = 0.0
     volumes: dict[str, str] = field(default_factory=dict)
+    same_hosts: bool = False
     length: float = 1.0
 
 
@@ -173,6 +175,22 @@ def roll(settings: YardSettings, yard: Yard) -> None:
     yard.fleets.apply(settings.fleet(8081))
 
 
+def suspended(settings: YardSettings, yard: Yard) -> None:
+    """There is a fleet, and it is suspended."""
+    made(settings, yard)
+    suspend(settings, yard)
+
+
+def suspend(settings: YardSettings, yard: Yard) -> None:
+    """Suspend the fleet."""
+    yard.fleets.suspend("crash")
+
+
+def suspend_and_converge(settings: YardSettings, yard: Yard) -> None:
+    """Suspend it, and have it as declared."""
+    then_converge(suspend, settings, yard)
+
+
 def lease(settings: YardSettings, yard: Yard) -> None:
     """Have a lease."""
     yard.leases.ensure(HELD)
@@ -217,6 +235,8 @@ UNIT = "create"
 JOBS = {
     UNIT: Job(nothing, made, made),
     "replace": Job(made, roll, roll, ports=(8081,), length=4.3),
+    "suspend": Job(made, suspend, suspend_and_converge, same_hosts=True, length=0.5),
+    "resume": Job(suspended, made, made, same_hosts=True, length=0.5),
     "lease": Job(made, lease, lease, length=0.15),
     "release": Job(leased, release, release_and_converge, length=2.1),
     "reap": Job(ended, reap, reap_and_converge, ahead=2 * HOUR),

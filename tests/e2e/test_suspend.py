@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts that are suspended and resumed: the same containers and processes, the right time, and the
+same identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from stockyard import FleetSpec, HostInfo, SingleSpec, TemplateInfo, Yard
+from stockyard.errors import OutOfSpace
+from stockyard.providers.libvirt import processes, suspend
+
+from .conftest import Docker, ssh
+from .test_faults import daemons, reconnect
+from .test_lifecycle import virsh
+
+pytestmark = pytest.mark.real
+SPEC = SingleSpec("sleeper", "docker")
+TEN = FleetSpec("sleepers", "docker", count=10)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """The properties of a guest that a suspension must not change."""
+
+    boot: str
+    pids: tuple[str, ...]
+    containers: str
+    certificate: str
+    note: str
+
+
+@pytest.fixture
+def host(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
+    """A host of its own."""
+    yield yard.hosts.apply(SPEC).objects[0]
+    yard.hosts.delete(SPEC.name)
+
+
+def run_container(docker: Docker, host: HostInfo, busybox: bytes) -> None:
+    """Run a container, and write a file that is in memory alone."""
+    docker(host, "import", "-", "busybox", stdin=busybox)
+    docker(host, "run", "-d", "--name", "worker", "busybox", "sleep", "86400")
+    assert ssh(host, "echo kept | sudo tee /run/note").returncode == 0
+
+
+def inspect(docker: Docker, host: HostInfo) -> Guest:
+    """Return the properties of a guest. SSH checks its host key."""
+    commands = (
+        "cat /proc/sys/kernel/random/boot_id",
+        "pidof dockerd containerd systemd-journald sleep stunnel4 stunnel | tr ' ' '\\n' | sort",
+        "cat /run/note",
+    )
+    done = ssh(host, "; echo ==; ".join(commands))
+    assert done.returncode == 0, done.stderr
+    boot, pids, note = (part.strip() for part in done.stdout.split("==\n"))
+    facts = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{.State.Running}}"
+    containers = docker(host, "inspect", "-f", facts, "worker").stdout.decode()
+    pem = ssl.get_server_certificate((host.address, 2376))
+    certificate = hashlib.sha256(pem.encode()).hexdigest()
+    return Guest(boot, tuple(pids.split()), containers, certificate, note)
+
+
+def clock_error(host: HostInfo) -> float:
+    """Return the seconds by which a guest's clock is wrong at least."""
+    begin = time.time()
+    done = ssh(host, "date +%s.%N")
+    end = time.time()
+    assert done.returncode == 0, done.stderr
+    guest = float(done.stdout)
+    return max(begin - guest, guest - end, 0.0)
+
+
+def test_suspended_host_continues_with_its_containers(
+    yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
+) -> None:
+    run_container(docker, host, busybox)
+    before = inspect(docker, host)
+    assert before.containers.strip().endswith("true")
+    suspended = yard.hosts.suspend(host.name).object
+    assert (suspended.state, suspended.ready, suspended.memory) == ("suspended", False, None)
+    assert host.uuid not in processes.running()
+    assert not yard.hosts.suspend(host.name).changed
+    time.sleep(3)
+    resumed = yard.hosts.apply(SPEC)
+    assert [str(a) for a in resumed.plan.actions] == ["resume host sleeper: it is suspended"]
+    after = resumed.object
+    assert (after.ready, after.drift, after.waits) == (True, (), "")
+    assert (after.uuid, after.address, after.identity) == (host.uuid, host.address, host.identity)
+    assert clock_error(after) < 1.0
+    assert inspect(docker, after) == before
+    assert not yard.hosts.apply(SPEC).changed
+    assert host.uuid not in virsh(yard, "list", "--all", "--with-managed-save", "--uuid")
+
+
+def test_hosts_without_space_for_their_memory_continue(
+    yard: Yard, host: HostInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspend, "OVERHEAD", 1 << 40)
+    for check in (True, False):
+        with pytest.raises(OutOfSpace):
+            yard.hosts.suspend(host.name, check=check)
+    assert yard.hosts.get(host.name).ready
+
+
+@pytest.mark.full
+def test_host_that_slept_for_ten_minutes_has_the_right_time(
+    yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
+) -> None:
+    run_container(docker, host, busybox)
+    before = inspect(docker, host)
+    yard.hosts.suspend(host.name)
+    time.sleep(600)
+    after = yard.hosts.resume(host.name).object
+    assert clock_error(after) < 1.0
+    assert inspect(docker, after) == before
+
+
+@pytest.mark.full
+def test_suspended_yard_outlives_a_killed_daemon(
+    yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes
+) -> None:
+    """As after a reboot of the hypervisor: no process of libvirt is left."""
+    hosts = list(yard.fleets.apply(TEN).objects)
+    try:
+        for host in hosts[:2]:
+            run_container(docker, host, busybox)
+        before = {host.name: inspect(docker, host) for host in hosts[:2]}
+        # Two as users and libvirt-guests save them.
+        for host in hosts[2:4]:
+            virsh(yard, "managedsave", host.uuid)
+        yard.suspend()
+        assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
+        for pid in daemons():
+            os.kill(pid, signal.SIGKILL)
+        reconnect(yard)
+        assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
+        plan = yard.fleets.apply(TEN).plan
+        assert [action.verb for action in plan.actions] == ["resume"] * len(hosts)
+        assert not yard.fleets.apply(TEN).changed
+        after = {host.name: host for host in yard.hosts.list(fleet=TEN.name)}
+        assert {host.uuid for host in after.values()} == {host.uuid for host in hosts}
+        assert max(clock_error(host) for host in after.values()) < 1.0
+        assert {name: inspect(docker, after[name]) for name in before} == before
+    finally:
+        yard.fleets.delete(TEN.name)
