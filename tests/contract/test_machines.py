@@ -211,8 +211,10 @@ def test_suspended_machine_is_observed_and_resumed(
     changed = second.claim(before, labels={"note": "kept"})
     assert on_record(provider, record) == changed
     second.check_start(changed)
-    assert second.start(changed, deadline) == ""
-    assert state_of(provider, record) == "running"
+    # A controller that died in between leaves a machine that runs.
+    for _attempt in range(2):
+        assert second.start(changed, deadline) == ""
+        assert state_of(provider, record) == "running"
     assert on_record(provider, record) == changed
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
 

@@ -52,7 +52,8 @@ class Domain:
         self.failures, self.saved, self.active, self.resumed = list(failures), saved, False, False
 
     def state(self) -> list[int]:
-        return [libvirt.VIR_DOMAIN_RUNNING if self.active else libvirt.VIR_DOMAIN_SHUTOFF, 0]
+        active_state = libvirt.VIR_DOMAIN_RUNNING if self.resumed else libvirt.VIR_DOMAIN_PAUSED
+        return [active_state if self.active else libvirt.VIR_DOMAIN_SHUTOFF, 0]
 
     def isActive(self) -> bool:  # noqa: N802  # libvirt's name
         return self.active
@@ -72,6 +73,8 @@ class Domain:
         self.active = True
 
     def resume(self) -> None:
+        if self.resumed:
+            raise libvirt.libvirtError("domain is already running")
         self.resumed, self.saved = True, False
 
     def shutdown(self) -> None:
@@ -130,6 +133,12 @@ def test_saved_memory_that_loads_is_resumed_without_a_warning(disk: Path) -> Non
     domain = Domain(saved=True)
     assert start(domain, disk) == ""
     assert domain.resumed
+
+
+def test_machine_that_runs_continues(disk: Path) -> None:
+    """As after the death of a controller that started it."""
+    domain = Domain(saved=True)
+    assert [start(domain, disk) for _attempt in range(2)] == ["", ""]
 
 
 def test_saved_memory_that_cannot_be_loaded_is_discarded_with_a_warning(disk: Path) -> None:

@@ -60,8 +60,7 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
         check(record, disk)
         warning = _power_on(domain, title, disk, deadline)
     Monitor(domain, title).set_link(network.nic(record), False)
-    with translated("resume the domain", title):
-        domain.resume()
+    _continue(domain, title)
     return warning
 
 
@@ -93,6 +92,15 @@ def _power_on(domain: Any, title: str, disk: Path, deadline: Deadline) -> str:
             ) from error
         raise
     return ""
+
+
+def _continue(domain: Any, title: str) -> None:
+    """Continue a paused machine. One that runs already was started by a controller that died."""
+    import libvirt
+
+    with translated("resume the domain", title):
+        if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+            domain.resume()
 
 
 def _create(domain: Any, title: str) -> None:
