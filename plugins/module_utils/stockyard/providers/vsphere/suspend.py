@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Suspension of running machines: vCenter writes their memory beside their configuration.
+"""Suspension of running machines: vCenter writes their memory next to their configuration.
 
 vCenter changes no hardware of a suspended machine. So the setting that its network card starts
 disconnected is made before the suspension. The card stays connected until then: if the controller
