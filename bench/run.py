@@ -19,6 +19,7 @@ branch    the pause of a branched host, the whole branch, and a child compared w
 io        the first write on an overlay and on a volume, and the TLS front
 daytwo    a rolling rebuild, and leases
 suspend   the suspension and the resume of a host with a running container
+derive    a template that is derived from a frozen one, and forks of both
 
 The last seven need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
@@ -47,6 +48,7 @@ SUBJECTS = (
     "io",
     "daytwo",
     "suspend",
+    "derive",
 )
 
 

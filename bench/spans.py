@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 from stockyard.providers.libvirt import boot, disks, fork, frozen
@@ -22,8 +22,9 @@ from stockyard.providers.libvirt.channel import SocketChannel
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.resources.hosts import access, host_lifecycle, identity
 
-# Measured functions: the object, the name of its attribute, and the phase.
-PHASES: tuple[tuple[Any, str, str], ...] = (
+# A measured function: the object, the name of its attribute, and the phase.
+Phase: TypeAlias = tuple[Any, str, str]
+PHASES: tuple[Phase, ...] = (
     (LibvirtProvider, "observe", "read the yard"),
     (LibvirtProvider, "create_host", "reserve"),
     (frozen, "verify", "check the template's files"),
@@ -79,11 +80,11 @@ class Spans:
 
 
 @contextmanager
-def watching() -> Iterator[Spans]:
-    """Record all phases inside the ``with`` block."""
+def watching(phases: Iterable[Phase] = ()) -> Iterator[Spans]:
+    """Record all phases inside the ``with`` block: those of a fork by default."""
     spans = Spans()
     with ExitStack() as stack:
-        for owner, name, label in PHASES:
+        for owner, name, label in phases or PHASES:
             stack.enter_context(
                 mock.patch.object(owner, name, spans.watch(getattr(owner, name), label))
             )

@@ -92,10 +92,13 @@ TEMPLATE: Params = {
         "image",
         "build",
         "hardware",
+        "parent",
         max_age={"type": "str"},
         security={"options": SECURITY},
         provision=PROVISION,
     ),
+    # The field has another name, because this one is a keyword of Python.
+    "from": option(TemplateSpec, "parent"),
     "timeout": {"type": "int", "default": 1800},
 }
 
@@ -119,6 +122,7 @@ def template_spec(params: Params) -> TemplateSpec:
         image=specification(ImageSpec, params, preload=preloads(params["preload"])),
         build=specification(BuildOptions, params, preload=(), cloud_image=None),
         hardware=specification(Hardware, params),
+        parent=params["from"],
         max_age=None if age is None else duration("max_age", age),
         security=security_spec(params["security"]),
         provision=provision_spec(params["provision"]),

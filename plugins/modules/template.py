@@ -58,6 +58,20 @@ options:
     type: str
     choices: [bookworm, trixie]
     default: trixie
+  from:
+    description:
+      - The name of a template of the same tenant to derive this template from. The module forks
+        that template, and adds O(packages), O(files), O(preload), O(commands) and O(provision) of
+        this one to it. No guest boots, so this takes seconds instead of minutes.
+      - The kernel, the machine (O(vcpus), O(max_vcpus), O(memory_mib), O(max_memory_mib),
+        O(spare_ports), O(accelerator)), O(suite), O(docker), O(ssh_user), O(disk_gib) and
+        O(security) are those of the other template. A different value is an error, except for a
+        value that is the default of its option, which is ignored.
+      - A new generation of the other template leads to a new generation of this one. O(upgrade)
+        compares only the packages that this template adds.
+      - Not available on vSphere.
+    type: str
+    default: ""
   packages:
     description: Debian packages to install in addition to the packages that every host needs.
     type: list
@@ -186,6 +200,12 @@ EXAMPLES = r"""
       location: https://images.example.com/debian-13-genericcloud-amd64.qcow2
       checksum: "sha512:{{ cloud_image_sha512 }}"
 
+- name: Derive a template with a JDK from another template
+  stockyard.container_hosts.template:
+    name: jdk
+    from: docker
+    packages: [default-jdk-headless]
+
 - name: Delete a template with all its generations
   stockyard.container_hosts.template:
     name: builder
@@ -280,6 +300,15 @@ template:
       description: The playbook or roles that ran before the freeze. Empty if there were none.
       type: str
       sample: playbook template.yml
+    parent:
+      description: The template that it was derived from. Empty if it was built completely.
+      type: str
+      sample: ""
+    parent_generation:
+      description:
+        - The first twelve digits of the parent's generation. Empty if it was built completely.
+      type: str
+      sample: ""
     source:
       description: The sources of the packages. Null if they are not known.
       type: dict

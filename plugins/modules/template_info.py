@@ -135,6 +135,15 @@ templates:
       description: The playbook or roles that ran before the freeze. Empty if there were none.
       type: str
       sample: playbook template.yml
+    parent:
+      description: The template that it was derived from. Empty if it was built completely.
+      type: str
+      sample: ""
+    parent_generation:
+      description:
+        - The first twelve digits of the parent's generation. Empty if it was built completely.
+      type: str
+      sample: ""
     source:
       description: The sources of the packages. Null if they are not known.
       type: dict

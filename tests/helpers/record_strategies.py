@@ -17,7 +17,7 @@ from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
 from stockyard.model.pool import PoolRecord, PoolSpec
 from stockyard.model.size import Size
-from stockyard.model.template import Hardware, Source, TemplateRecord
+from stockyard.model.template import Derivation, Hardware, Source, TemplateRecord
 from stockyard.model.volume import Attachment, VolumeRecord, VolumeUse
 from tests.helpers.samples import HOST_KEY, host_record, template_record
 
@@ -141,6 +141,7 @@ def full_template() -> TemplateRecord:
         provision="playbook warm.yml",
         disk_gib=8,
         options="cd" * 32,
+        derivation=Derivation("base", "ef" * 32, {"git": "1:2.47.3-0+deb13u1"}),
     )
 
 

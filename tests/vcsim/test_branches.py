@@ -278,23 +278,11 @@ def test_a_vcenter_without_instant_clones_has_no_branches(start: Start, tmp_path
     ) as yard:
         yard.templates.apply(BASE)
         yard.hosts.apply(SingleSpec(TRUNK, "base"))
-        vcenter.reset()
+        branch = branched(yard)
         with pytest.raises(Unsupported, match="does not support instant clones") as refusal:
-            yard.hosts.branch(BranchSpec(TRUNK, (TWIG,)))
+            forked(yard, branch)
         assert "6.7" in (refusal.value.remedy or "")
-        assert [host.name for host in yard.hosts.list()] == [TRUNK]
-        assert yard.context.provider.branches.all() == []
-
-
-def test_the_objections_of_vcenter_come_before_a_child_is_reserved(
-    yard: Yard, vcenter: Simulator
-) -> None:
-    vcenter.fail("CheckInstantClone_Task", "NoCompatibleHost")
-    with pytest.raises(HypervisorError, match="NoCompatibleHost"):
-        yard.hosts.branch(BranchSpec(TRUNK, (TWIG,)))
-    assert [host.name for host in yard.hosts.list()] == [TRUNK]
-    assert vcenter.changes()["InstantClone_Task"] == 1  # the trunk itself
-    yard.hosts.branch(BranchSpec(TRUNK, (TWIG,)))
+        yard.context.provider.branches.release(branch)
 
 
 def test_a_missing_privilege_is_named(yard: Yard, vcenter: Simulator) -> None:

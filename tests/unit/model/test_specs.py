@@ -76,6 +76,7 @@ def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
 # Text that is refused or carried in tests of its own: here, and in those of naming, network, spread
 # and the PKI.
 ELSEWHERE = {
+    "TemplateSpec.parent",
     "FleetSpec.labels",
     "FleetSpec.replace_on_labels",
     "FleetSpec.placement",

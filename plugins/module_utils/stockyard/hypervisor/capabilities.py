@@ -34,6 +34,7 @@ class Capabilities:
     :param suspends: whether it can save the memory of running machines and resume it later.
     :param own_files: whether stockyard manages the files of its machines, so that files can be
         orphaned. vCenter removes them itself.
+    :param derives: whether a template can be derived from a frozen one.
     """
 
     modes: tuple[str, ...]
@@ -50,3 +51,4 @@ class Capabilities:
     guest_agent: str = ""
     sets_clocks: bool = False
     suspends: bool = False
+    derives: bool = False

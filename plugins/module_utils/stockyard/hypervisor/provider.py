@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..clock import Deadline
 from ..model.host import HostRecord, HostSpec
-from ..model.image import BuildOptions
+from ..model.image import BuildOptions, ImageSpec
 from ..model.network import GuestNetwork
 from ..model.observation import Observation, R, Record, SweepResult
 from ..model.recipe import Recipe
@@ -108,6 +109,32 @@ class Provider(Protocol):
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         """Create the disk of a template from its existing image, and record the template. Does not
         start it.
+        """
+
+    def derive_template(
+        self, record: TemplateRecord, parent: TemplateRecord, deadline: Deadline
+    ) -> None:
+        """Create a template as a running fork of a frozen one, and record it. The fork has its own
+        disk and memory: the parent can be deleted afterwards.
+
+        :raises Unsupported: if templates cannot be derived (``capabilities.derives``).
+        :raises ImageError: if the parent is damaged.
+        """
+
+    def fetch_difference(
+        self,
+        image: ImageSpec,
+        build: BuildOptions,
+        installed: str,
+        folder: Path,
+        deadline: Deadline,
+    ) -> dict[str, str]:
+        """Write the files for a derived template to a directory: in ``packages`` the declared
+        packages and their dependencies that the guest lacks, and in ``preload`` the images.
+
+        :param installed: the status file of the guest's packages.
+        :return: the version of each package in the directory.
+        :raises ImageError: if a package or an image is not available.
         """
 
     def reach(

@@ -23,6 +23,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # apt reads a hyphen at the end as "remove it"; no package of Debian has such a name.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
+_PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]{0,254}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-z]{1,128}")
@@ -64,6 +65,13 @@ def package(value: Any) -> str:
     """Check the name of a Debian package (Debian Policy 5.6.1)."""
     return _matching(
         "Debian package name", _PACKAGE, value, "write a package name without version or options"
+    )
+
+
+def package_version(value: Any) -> str:
+    """Check the version of a Debian package (Debian Policy 5.6.12)."""
+    return _matching(
+        "version of a Debian package", _PACKAGE_VERSION, value, "write a version such as 1:2.47.3-1"
     )
 
 

@@ -69,6 +69,8 @@ class TemplateSpec:
     :param provision: a playbook or roles that run against it before the freeze.
     :param secure_boot: refused, with the reason.
     :param vtpm: refused, with the reason.
+    :param parent: the template of the same tenant that it is derived from: a fork of that template
+        gets the packages, files, images and commands of this one. Empty for none.
     """
 
     name: str
@@ -85,6 +87,7 @@ class TemplateSpec:
     provision: Provision | None = None
     secure_boot: bool = False
     vtpm: bool = False
+    parent: str = ""
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -108,6 +111,33 @@ class TemplateSpec:
         if self.max_age is not None:
             naming.seconds("max_age", self.max_age, 60, 10 * 366 * 86400)
         self._refuse_impossible()
+        if self.parent:
+            self._check_parent()
+
+    def _check_parent(self) -> None:
+        """Check the options of a derived template, as far as its parent does not decide."""
+        naming.name("from", self.parent)
+        if self.parent == self.name:
+            raise InvalidInput(
+                "the template is derived from itself.",
+                name=f"template {self.name}",
+                remedy="name another template in from",
+            )
+        if self.image.source or self.image.cloud_image:
+            raise InvalidInput(
+                "from excludes source and cloud_image.",
+                name=f"template {self.name}",
+                cause="a derived template is a fork of another template, and has its disk",
+                remedy="declare them for the other template",
+            )
+        if self.security != SecuritySpec():
+            raise Unsupported(
+                "security cannot be declared for a derived template.",
+                name=f"template {self.name}",
+                cause="the security profile of its parent is in force in it: Docker and the kernel "
+                "read most of the settings only when they start",
+                remedy="declare security for the template that from names, or omit from",
+            )
 
     def _refuse_impossible(self) -> None:
         """Refuse security that is impossible with the other options, or in general."""
@@ -176,6 +206,27 @@ class Source:
             naming.package(item)
 
 
+@dataclass(frozen=True)
+class Derivation:
+    """The origin of a derived generation.
+
+    :param parent: the template that it was derived from.
+    :param generation: the generation of that template.
+    :param packages: the version of each package that was added to those of the parent.
+    """
+
+    parent: str
+    generation: str
+    packages: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        naming.name("parent", self.parent)
+        naming.digest("generation of the parent", self.generation)
+        for package, version in self.packages.items():
+            naming.package(package)
+            naming.package_version(version)
+
+
 TEMPLATE_PHASES = ("building", "booting", "frozen", "deleting")
 
 
@@ -202,6 +253,7 @@ class TemplateRecord:
         none.
     :param encrypted: whether the volumes of its hosts are encrypted.
     :param profile: the security profile of its hosts; empty if unknown.
+    :param derivation: the generation that it was derived from; ``None`` if it was built.
     """
 
     owner: str
@@ -227,6 +279,7 @@ class TemplateRecord:
     encrypted: bool = False
     options: str = ""
     profile: str = field(default="", metadata=SPARSE)
+    derivation: Derivation | None = field(default=None, metadata=SPARSE)
 
     kind = "template"
 

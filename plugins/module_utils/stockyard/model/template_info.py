@@ -79,6 +79,9 @@ class TemplateInfo(Info):
         at start.
     :param encrypted: whether the volumes of its hosts are encrypted.
     :param provision: the playbook or roles that ran before the freeze. Empty if there were none.
+    :param parent: the template that it was derived from. Empty if it was built completely.
+    :param parent_generation: the first twelve digits of the parent's generation. Empty if it was
+        built completely.
     :param source: the sources of the packages. ``None`` if they are not known.
     :param mac: the MAC address of the frozen machine, which no host has.
     :param ssh_user: the user for SSH logins in hosts.
@@ -112,6 +115,8 @@ class TemplateInfo(Info):
     max_memory_mib: int
     encrypted: bool
     provision: str
+    parent: str
+    parent_generation: str
     source: PackageSource | None
     mac: str
     ssh_user: str

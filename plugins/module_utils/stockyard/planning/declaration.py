@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ..errors import InvalidInput
 from ..model import naming, network
@@ -16,6 +17,7 @@ from ..model.observation import Template
 from ..model.pool import PoolRecord, PoolSpec
 from ..model.template import TemplateSpec
 from ..model.volume import VolumeSpec
+from . import derivation
 from .plan import Action
 
 ABSENT = "it is declared absent"
@@ -66,6 +68,9 @@ class VolumeTerm:
 
     spec: VolumeSpec
     timeout: float = 120.0
+
+
+T = TypeVar("T", TemplateTerm, PoolTerm)
 
 
 @dataclass(frozen=True)
@@ -147,11 +152,22 @@ class Declaration:
         )
         _apart([fleet_term.spec for fleet_term in self.fleets])
         _no_circle(
+            "pool",
             {
                 (pool_term.spec.tenant, pool_term.spec.name): pool_term.spec.parent
                 for pool_term in self.pools
-            }
+            },
+            "the pool would be inside itself.",
         )
+        _no_circle(
+            "template",
+            {
+                (template_term.spec.tenant, template_term.spec.name): template_term.spec.parent
+                for template_term in self.templates
+            },
+            "the template is derived from itself, through other templates.",
+        )
+        derivation.check(term.spec for term in self.parents_first)
 
     def rebuilt(self) -> Declaration:
         """Return a copy in which every template is built from the latest packages."""
@@ -170,18 +186,12 @@ class Declaration:
     @property
     def outermost_first(self) -> tuple[PoolTerm, ...]:
         """Return the pools, each after its parent."""
-        remaining_terms, ordered_terms = list(self.pools), list[PoolTerm]()
-        while remaining_terms:
-            waiting_keys = {(term.spec.tenant, term.spec.name) for term in remaining_terms}
-            # A later check reports pools that are in each other.
-            ready_terms = [
-                term
-                for term in remaining_terms
-                if (term.spec.tenant, term.spec.parent) not in waiting_keys
-            ] or remaining_terms
-            ordered_terms += ready_terms
-            remaining_terms = [term for term in remaining_terms if term not in ready_terms]
-        return tuple(ordered_terms)
+        return _parents_first(self.pools)
+
+    @property
+    def parents_first(self) -> tuple[TemplateTerm, ...]:
+        """Return the templates, each after the template that it is derived from."""
+        return _parents_first(self.templates)
 
     @property
     def needed(self) -> tuple[Reference, ...]:
@@ -209,6 +219,13 @@ class Declaration:
         references += [
             Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent))
             for spec in pool_specs
+        ]
+        derived_specs = [
+            template_term.spec for template_term in self.templates if template_term.spec.parent
+        ]
+        references += [
+            Reference(f"template {spec.name}", "template", (spec.tenant, spec.parent))
+            for spec in derived_specs
         ]
         copy_specs = [volume_term.spec for volume_term in self.volumes if volume_term.spec.source]
         references += [
@@ -242,8 +259,12 @@ class Declaration:
     def templates_to_go(self, templates: Iterable[Template]) -> dict[Key, str]:
         """Return the existing templates to delete, each with the reason."""
         existing_keys = {(template.record.tenant, template.record.name) for template in templates}
-        declared_keys = {(template.spec.tenant, template.spec.name) for template in self.templates}
-        return self._to_go(existing_keys, declared_keys, self.absent_templates)
+        declared_keys = {(term.spec.tenant, term.spec.name) for term in self.templates}
+        # A declared template can be derived from one that is not declared, which stays.
+        parent_keys = {
+            (term.spec.tenant, term.spec.parent) for term in self.templates if term.spec.parent
+        }
+        return self._to_go(existing_keys, declared_keys | parent_keys, self.absent_templates)
 
     def pools_to_go(self, pools: Iterable[PoolRecord]) -> dict[Key, str]:
         """Return the existing pools to delete, each with the reason."""
@@ -278,6 +299,22 @@ def gone_by(actions: Iterable[Action]) -> set[str]:
     }
 
 
+def _parents_first(terms: tuple[T, ...]) -> tuple[T, ...]:
+    """Return pools or templates, each after its parent."""
+    remaining_terms, ordered_terms = list(terms), list[T]()
+    while remaining_terms:
+        waiting_keys = {(term.spec.tenant, term.spec.name) for term in remaining_terms}
+        # A circle of parents is reported separately.
+        ready_terms = [
+            term
+            for term in remaining_terms
+            if (term.spec.tenant, term.spec.parent) not in waiting_keys
+        ] or remaining_terms
+        ordered_terms += ready_terms
+        remaining_terms = [term for term in remaining_terms if term not in ready_terms]
+    return tuple(ordered_terms)
+
+
 def _once(kind: str, keys: list[Key]) -> None:
     for key in keys:
         if keys.count(key) > 1:
@@ -307,16 +344,12 @@ def _apart(fleets: Iterable[FleetSpec]) -> None:
         used_bindings |= bindings
 
 
-def _no_circle(parents: dict[Key, str]) -> None:
-    """Refuse pools that are inside themselves."""
+def _no_circle(kind: str, parents: dict[Key, str], message: str) -> None:
+    """Refuse pools that are inside themselves, and templates that are derived from themselves."""
     for (tenant, name), parent in parents.items():
         ancestor, visited = parent, {name}
         while ancestor and ancestor not in visited:
             visited.add(ancestor)
             ancestor = parents.get((tenant, ancestor), "")
         if ancestor == name:
-            raise InvalidInput(
-                "the pool would be inside itself.",
-                name=f"pool {name}",
-                remedy="name another parent",
-            )
+            raise InvalidInput(message, name=f"{kind} {name}", remedy="name another parent")

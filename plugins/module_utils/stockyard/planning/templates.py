@@ -34,12 +34,15 @@ class TemplateContext:
     :param used: generations that hosts were forked from; ``None`` if unknown, and then no
         generation is deleted.
     :param options: digest of the declaration's options alone.
+    :param parent_pending: whether the parent of a derived template will have a generation that does
+        not exist yet.
     """
 
     now: float = 0.0
     missing_updates: tuple[MissingUpdate, ...] = ()
     used: frozenset[str] | None = None
     options: str = ""
+    parent_pending: bool = False
 
 
 def plan_template(
@@ -56,7 +59,7 @@ def plan_template(
     own_templates = generations(spec.tenant, spec.name, templates)
     target, current = candidate(spec, declared, own_templates), newest(own_templates)
     reason = (
-        _missing(spec, declared, own_templates, current, context.options)
+        _missing(spec, declared, own_templates, current, context)
         if target is None
         else _stale(spec, target, context)
     )
@@ -88,6 +91,7 @@ def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: 
         "recipe": declared[:12],
         "docker": spec.docker,
         **codec.to_dict(spec.hardware),
+        **({"from": spec.parent} if spec.parent else {}),
     }
     title = spec.provision.title if spec.provision else ""
     before: dict[str, Any] = {}
@@ -97,6 +101,7 @@ def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: 
             "recipe": record.recipe[:12],
             "docker": record.docker,
             **codec.to_dict(record.hardware),
+            **({"from": record.derivation.parent} if record.derivation else {}),
         }
         if title or record.provision:
             before, after = {**before, "provision": record.provision}, {**after, "provision": title}
@@ -117,7 +122,7 @@ def _missing(
     declared: str,
     own_templates: list[Template],
     current: Template | None,
-    options: str,
+    context: TemplateContext,
 ) -> str:
     if current is None:
         return next(
@@ -132,16 +137,18 @@ def _missing(
         ),
         None,
     )
-    return damaged_template.problem if damaged_template else _changed(spec, current.record, options)
+    return damaged_template.problem if damaged_template else _changed(spec, current.record, context)
 
 
-def _changed(spec: TemplateSpec, record: TemplateRecord, options: str) -> str:
-    """Return the reason why a declaration has another digest than the current generation.
-
-    :param options: digest of the declaration's options alone.
-    """
+def _changed(spec: TemplateSpec, record: TemplateRecord, context: TemplateContext) -> str:
+    """Return the reason why a declaration has another digest than the current generation."""
     if record.options:
-        return GUEST_FILES_CHANGED if record.options == options else DECLARATION_CHANGED
+        if record.options != context.options:
+            return DECLARATION_CHANGED
+        if spec.parent:
+            verb = "will have" if context.parent_pending else "has"
+            return f"its parent {spec.parent} {verb} another generation"
+        return GUEST_FILES_CHANGED
     # The record is of a version that did not store the digest of the options. A difference that the
     # record shows is the user's; otherwise only the files of the guest are known to differ.
     if record.source and record.source.suite != spec.image.suite:

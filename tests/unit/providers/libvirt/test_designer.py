@@ -94,6 +94,7 @@ def shapes() -> dict[str, Domain]:
     branch = STORE / "branches" / BRANCH.uuid
     return {
         "template": designer.template(TEMPLATE, Machine("qemu", 4), IMAGE, frozen),
+        "derived": designer.derived_template(TEMPLATE, TCG, IMAGE, frozen),
         "tombstone": designer.frozen_domain(TEMPLATE, TCG, IMAGE, frozen),
         "cold": designer.boot_domain(HOST, HARDWARE, KVM, IMAGE, home),
         "incoming": designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
@@ -118,7 +119,8 @@ def pretty(shape: Domain) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", ["template", "tombstone", "cold", "incoming", "network", "child", "twin", "branch"]
+    "kind",
+    ["template", "derived", "tombstone", "cold", "incoming", "network", "child", "twin", "branch"],
 )
 def test_a_domain_is_as_it_was_looked_at(kind: str) -> None:
     path, made = GOLDEN / f"{kind}.xml", pretty({**shapes(), **branch_shapes()}[kind])
@@ -142,6 +144,7 @@ def record_in(shape: Domain) -> HostRecord | TemplateRecord:
 
 def test_the_record_is_in_the_metadata() -> None:
     assert [record_in(shape) for shape in shapes().values()] == [
+        TEMPLATE,
         TEMPLATE,
         TEMPLATE,
         HOST,
@@ -248,6 +251,7 @@ def test_an_emulated_machine_has_all_processors_and_its_guest_uses_those_of_the_
     }
     assert {kind for kind, root in domains.items() if "maxcpus=2" in _cmdline(root)} == {
         "template",
+        "derived",
         "tombstone",
         "incoming",
         "network",
@@ -263,7 +267,7 @@ def test_a_template_publishes_nothing_and_a_host_only_on_its_own_address() -> No
         if kind == "network":
             assert not [a for a in arguments(shape) if a.startswith("user,")]
             continue
-        if kind in ("template", "tombstone"):
+        if kind in ("template", "derived", "tombstone"):
             assert "hubport,id=net0,hubid=0" in arguments(shape)
             assert not [a for a in arguments(shape) if a.startswith("user,")]
             continue

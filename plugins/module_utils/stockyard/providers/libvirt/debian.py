@@ -10,6 +10,7 @@ mmdebstrap and apt do the work, as an ordinary user (``--mode=unshare``, subordi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...clock import Deadline
@@ -70,9 +71,52 @@ def versions(
 
     :raises ImageError: if a package does not exist, or the mirror cannot be read.
     """
-    apt = _apt_options(recipe, build, work)
+    apt = _apt_options(recipe.suite, build, work)
     run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
     packages = ["?priority(required)", "apt", *recipe.packages]
+    package_versions = _simulate(apt, packages, deadline, name)
+    if not package_versions:
+        raise ImageError("apt resolved no packages.", name=name)
+    return package_versions
+
+
+def add(
+    packages: Sequence[str],
+    suite: str,
+    build: BuildOptions,
+    installed: str,
+    work: Path,
+    target: Path,
+    deadline: Deadline,
+    name: str,
+) -> dict[str, str]:
+    """Download packages and the dependencies that an installed system lacks; apt checks the
+    mirror's signature. Return their versions.
+
+    :param installed: the status file of the system's dpkg.
+    :param work: an empty directory.
+    :param target: the directory for the packages, which is created.
+    :raises ImageError: if a package does not exist, or the mirror cannot be read.
+    """
+    apt = _apt_options(suite, build, work, installed)
+    run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
+    package_versions = _simulate(apt, packages, deadline, name)
+    run(
+        ["apt-get", *apt, "--yes", "--download-only", "install", *packages],
+        deadline,
+        name=name,
+        error=ImageError,
+    )
+    target.mkdir()
+    for archive in sorted((work / "cache/archives").glob("*.deb")):
+        archive.rename(target / archive.name)
+    return package_versions
+
+
+def _simulate(
+    apt: list[str], packages: Sequence[str], deadline: Deadline, name: str
+) -> dict[str, str]:
+    """Return the version of each package that an installation would add or upgrade."""
     output = run(
         ["apt-get", *apt, "--simulate", "install", *packages], deadline, name=name, error=ImageError
     )
@@ -82,19 +126,22 @@ def versions(
         if word == "Inst":
             package, version = details.split(" (", 1)
             package_versions[package.split()[0]] = version.split()[0]
-    if not package_versions:
-        raise ImageError("apt resolved no packages.", name=name, cause=output[-500:])
     return package_versions
 
 
-def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
+def _apt_options(suite: str, build: BuildOptions, work: Path, installed: str = "") -> list[str]:
+    """Return the options of an apt with directories of its own.
+
+    :param installed: the status file of the system that packages are installed in; empty for an
+        empty system.
+    """
     parts = ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/sources.list.d")
     for folder in (*parts, "lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
     write_sources(
-        recipe.suite, build, work / "sources.list", work / "etc/apt/sources.list.d/others.sources"
+        suite, build, work / "sources.list", work / "etc/apt/sources.list.d/others.sources"
     )
-    (work / "status").touch()
+    (work / "status").write_text(installed, encoding="utf-8")
     settings = {
         "Dir::Etc": work / "etc/apt",
         "Dir::Etc::SourceList": work / "sources.list",
@@ -127,7 +174,7 @@ def download(
 
     :param work: an empty directory.
     """
-    apt = _apt_options(recipe, build, work)
+    apt = _apt_options(recipe.suite, build, work)
     run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
     pinned_packages = [f"{package}={version}" for package, version in package_versions.items()]
     run(

@@ -45,6 +45,18 @@ def template(record: TemplateRecord, machine: Machine, image: Image, folder: Pat
     )
 
 
+def derived_template(
+    record: TemplateRecord, machine: Machine, image: Image, folder: Path
+) -> Domain:
+    """Return the domain of a template that is derived from a frozen one.
+
+    It waits for the device state of that template. Its RAM file, which receives all writes, is a
+    copy of that template's.
+    """
+    base = template(record, machine, image, folder)
+    return replace(base, arguments=(*base.arguments, "-incoming", "defer"))
+
+
 def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """Return the domain of a frozen template, whose files an accidental start cannot change."""
     base = _domain(record, record.hardware, machine, image, folder)

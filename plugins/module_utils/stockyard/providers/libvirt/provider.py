@@ -20,7 +20,7 @@ from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import GuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...model.host import Host, HostRecord, HostSpec
-from ...model.image import BuildOptions
+from ...model.image import BuildOptions, ImageSpec
 from ...model.network import GuestNetwork
 from ...model.observation import Observation, R, Record, SweepResult, Template
 from ...model.recipe import Recipe
@@ -30,6 +30,7 @@ from . import (
     boot,
     consistency,
     designer,
+    difference,
     disk_layers,
     disks,
     fork,
@@ -84,6 +85,7 @@ class LibvirtProvider:
             volumes=True,
             guest_agent=connection.getURI(),
             suspends=True,
+            derives=True,
         )
         self.connection = connection
         self.session = session
@@ -171,6 +173,40 @@ class LibvirtProvider:
             orphaned_files.note(folder, self.uri, record)
             disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, template_machine, image, folder), record.title)
+
+    def derive_template(
+        self, record: TemplateRecord, parent: TemplateRecord, deadline: Deadline
+    ) -> None:
+        source, folder = self._folder(parent), self._folder(record)
+        frozen.verify(source, parent)
+        template_machine = machine.frozen(self.domains.find(parent).XMLDesc(0))
+        image = self.images.path(record.image)
+        with self._registry():
+            self._record_session()
+            make(folder, record.title)
+            orphaned_files.note(folder, self.uri, record)
+            self._define(designer.template(record, template_machine, image, folder), record.title)
+        # A copy of the disk lies over the image, as the parent's disk does: chains stay short, and
+        # no file of the parent is needed afterwards.
+        for part in ("ram", "disk.qcow2"):
+            disks.copy(source / part, folder / part, record.title, deadline)
+        definition = designer.derived_template(record, template_machine, image, folder)
+        fork.resume(
+            self._create_paused(definition, record.title),
+            source / "state",
+            record.title,
+            deadline,
+        )
+
+    def fetch_difference(
+        self,
+        image: ImageSpec,
+        build: BuildOptions,
+        installed: str,
+        folder: Path,
+        deadline: Deadline,
+    ) -> dict[str, str]:
+        return difference.fetch(image, build, installed, folder, deadline)
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline

@@ -29,7 +29,7 @@ from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.records import encode
 from ...model import codec
 from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
-from ...model.image import BuildOptions
+from ...model.image import BuildOptions, ImageSpec
 from ...model.network import USER_NETWORK, GuestNetwork, bound
 from ...model.observation import (
     Observation,
@@ -73,7 +73,13 @@ class MemoryProvider(NoGuestClock):
         self.uri = uri
         self.site = f"memory {path.resolve()}"
         self.capabilities = Capabilities(
-            modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True, suspends=True
+            modes=MODES,
+            parallel=2,
+            endpoints=False,
+            resizes=True,
+            volumes=True,
+            suspends=True,
+            derives=True,
         )
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
@@ -143,6 +149,25 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             check_free(machines, record)
             machines[record.domain] = Machine(encode(record))
+
+    def derive_template(
+        self, record: TemplateRecord, parent: TemplateRecord, deadline: Deadline
+    ) -> None:
+        with self.state.change() as machines:
+            source = check_frozen(machines, parent)
+            check_free(machines, record)
+            self.disks.copy(source, record)
+            machines[record.domain] = Machine(encode(record), state="running")
+
+    def fetch_difference(
+        self,
+        image: ImageSpec,
+        build: BuildOptions,
+        installed: str,
+        folder: Path,
+        deadline: Deadline,
+    ) -> dict[str, str]:
+        return self.mirror.resolve(Recipe(image.suite, image.packages, {}, {}, 0))
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline

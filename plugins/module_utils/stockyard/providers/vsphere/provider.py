@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...model.host import Host, HostRecord, HostSpec
-from ...model.image import BuildOptions
+from ...model.image import BuildOptions, ImageSpec
 from ...model.login import NOBODY, Login
 from ...model.network import GuestNetwork
 from ...model.observation import Observation, R, Record, SweepResult, Template, UnreadableObject
@@ -58,6 +59,7 @@ FIRST_MAC, MACS = "00:50:56:00:00:00", 1 << 22
 REMOVAL = 600.0
 # If no host answers at its address, the guest's network settings do not matter.
 NOWHERE = "255.0.0.0"
+NOT_DERIVED = "templates cannot be derived on vSphere, because a template is a clone of a source."
 
 
 class VsphereProvider(NoGuestClock):
@@ -191,6 +193,21 @@ class VsphereProvider(NoGuestClock):
         )
         self.labels.write(record, clone_ref)
         self.register.change(reservations.stamp)
+
+    def derive_template(
+        self, record: TemplateRecord, parent: TemplateRecord, deadline: Deadline
+    ) -> None:
+        raise Unsupported(NOT_DERIVED, name=record.title, remedy="derive the source instead")
+
+    def fetch_difference(
+        self,
+        image: ImageSpec,
+        build: BuildOptions,
+        installed: str,
+        folder: Path,
+        deadline: Deadline,
+    ) -> dict[str, str]:
+        raise Unsupported(NOT_DERIVED, name=self.uri, remedy="derive the source instead")
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline

@@ -264,6 +264,8 @@ def describe_template(ctx: Context, template: Template) -> TemplateInfo:
         max_memory_mib=record.max_memory_mib,
         encrypted=record.encrypted,
         provision=record.provision,
+        parent=record.derivation.parent if record.derivation else "",
+        parent_generation=record.derivation.generation[:12] if record.derivation else "",
         source=_package_source(record.source) if record.source else None,
         mac=record.mac,
         ssh_user=record.ssh_user,

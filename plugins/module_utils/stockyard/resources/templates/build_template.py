@@ -18,6 +18,7 @@ from ...model import codec
 from ...model.image import without_secrets
 from ...model.observation import Observation, Template
 from ...model.template import Source, TemplateRecord, TemplateSpec
+from ...planning import derivation
 from ...planning.plan import Action, Plan, plan_deletion
 from ...planning.templates import (
     TemplateContext,
@@ -29,7 +30,7 @@ from ..context import Context
 from ..hosts.reservation import mac_of
 from ..operation import LockedOperation
 from ..undo import undo
-from . import cloud_image, freshness, preload, provision
+from . import cloud_image, derive_template, freshness, preload, provision
 
 SETTLE = 1.0
 # Seconds that an unused image is retained, because a template may be under construction from it.
@@ -72,14 +73,21 @@ class TemplateConvergence(LockedOperation):
         return self.ctx.lock_name("template", spec.tenant, spec.name)
 
     def plan_from(
-        self, observation: Observation, used_generations: frozenset[str] | None = None
+        self,
+        observation: Observation,
+        used_generations: frozenset[str] | None = None,
+        parent_generation: str | None = None,
     ) -> Plan:
         """Return the plan for an observation.
 
         :param used_generations: the generations that hosts will use, if they differ from the
             observed ones.
+        :param parent_generation: the generation that the parent of a derived template will have,
+            if that differs from the observed one.
         """
-        declared, spec, templates = self.declared, self.declared.spec, observation.templates
+        parent = self._parent(observation, parent_generation)
+        declared, templates = self._bound(parent), observation.templates
+        spec = declared.spec
         missing_updates = (
             freshness.list_missing_updates(
                 self.ctx, declared, candidate(spec, declared.digest, templates)
@@ -94,19 +102,26 @@ class TemplateConvergence(LockedOperation):
             self.ctx.clock.now(),
             missing_updates,
             None if observation.unreadable else used_generations,
-            options_digest(spec),
+            derivation.digest(spec, spec.parent) if spec.parent else options_digest(spec),
+            bool(spec.parent) and parent is None,
         )
+        if spec.parent and parent is None and parent_generation is None:
+            self.ctx.progress(f"template {spec.name}: template {spec.parent} must be built first")
         return plan_template(spec, declared.digest, templates, template_context)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
         """Build a generation, or make an earlier one current again; then delete those that are not
         retained.
         """
-        ctx, declared, spec = self.ctx, self.declared, self.declared.spec
+        ctx, parent = self.ctx, self._parent(observation)
+        declared = self._bound(parent)
+        spec = declared.spec
         own_generations = observation.generations(spec.tenant, spec.name)
         verbs = {action.verb for action in todo.actions}
         if "build" in verbs:
-            _build(ctx, declared, _remove_useless(ctx, declared, own_generations), deadline)
+            parent_record = derive_template.require_parent(spec, parent) if spec.parent else None
+            remaining = _remove_useless(ctx, declared, own_generations)
+            _build(ctx, declared, remaining, parent_record, deadline)
         elif "promote" in verbs:
             _promote(ctx, own_generations, candidate(spec, declared.digest, own_generations))
         if not verbs:
@@ -119,7 +134,21 @@ class TemplateConvergence(LockedOperation):
         """Delete the generations that are not retained and that no host uses."""
         with self.ctx.provider.exclusive(self.lock, deadline):
             observation = self.ctx.provider.observe(self.ctx.owner)
-            return Plan(_remove_surplus(self.ctx, self.declared, observation))
+            declared = self._bound(self._parent(observation))
+            return Plan(_remove_surplus(self.ctx, declared, observation))
+
+    def _parent(self, observation: Observation, generation: str | None = None) -> Template | None:
+        """Return the generation that the template is derived from; ``None`` if it is not derived or
+        that generation does not exist.
+        """
+        spec = self.declared.spec
+        return derive_template.parent_of(spec, observation, generation) if spec.parent else None
+
+    def _bound(self, parent: Template | None) -> RenderedTemplate:
+        """Return the declaration, bound to the parent if it is derived."""
+        if not self.declared.spec.parent:
+            return self.declared
+        return derive_template.bind(self.ctx, self.declared, parent)
 
 
 def get_current(tenant: str, name: str, observation: Observation) -> Template:
@@ -276,16 +305,23 @@ def _remove_surplus(
 
 
 def _build(
-    ctx: Context, declared: RenderedTemplate, own_generations: list[Template], deadline: Deadline
+    ctx: Context,
+    declared: RenderedTemplate,
+    own_generations: list[Template],
+    parent: TemplateRecord | None,
+    deadline: Deadline,
 ) -> None:
-    """Build a generation.
+    """Build a generation, or derive it from its parent.
 
     :param own_generations: the generations that exist.
     """
     spec, start_time = declared.spec, ctx.clock.monotonic()
     report = _stage_reporter(ctx, f"template {spec.name}", start_time)
-    image = ctx.provider.ensure_image(declared.recipe, spec.build, report, deadline)
-    record = _draft(ctx, declared, image, own_generations)
+    if parent:
+        record = derive_template.draft(ctx, declared, parent, _after(ctx, own_generations))
+    else:
+        image = ctx.provider.ensure_image(declared.recipe, spec.build, report, deadline)
+        record = _draft(ctx, declared, image, own_generations)
     existing = next(
         (
             template
@@ -294,7 +330,11 @@ def _build(
         ),
         None,
     )
-    if existing and existing.usable and not too_old(spec, existing.record, ctx.clock.now()):
+    is_current = (
+        existing and existing.usable and not too_old(spec, existing.record, ctx.clock.now())
+    )
+    # The digest of a derived generation does not contain the versions of the added packages.
+    if existing and is_current and not parent:
         # The mirror returned to an earlier state, or an earlier image is declared again.
         _promote(ctx, own_generations, existing)
         return
@@ -303,22 +343,46 @@ def _build(
             record, generation=codec.digest({"generation": record.generation, "again": record.uuid})
         )
     try:
-        ctx.provider.create_template(record, deadline)
-        _boot_and_freeze(ctx, spec, record, report, deadline)
+        if parent:
+            report(f"fork template {parent.name}")
+            ctx.provider.derive_template(record, parent, deadline)
+            record = _apply_difference(ctx, spec, record, report, deadline)
+        else:
+            ctx.provider.create_template(record, deadline)
+            ctx.provider.start(record, deadline)
+            report("boot the guest")
+        _fill_and_freeze(ctx, spec, record, report, deadline)
     except BaseException as error:
         undo(ctx, record, error)
         raise
 
 
-def _boot_and_freeze(
+def _apply_difference(
+    ctx: Context,
+    spec: TemplateSpec,
+    record: TemplateRecord,
+    report: Callable[[str], None],
+    deadline: Deadline,
+) -> TemplateRecord:
+    """Add the difference to a running fork of the parent, and restart the fork if a file is read
+    only then.
+    """
+    with ctx.guest(record, deadline) as guest:
+        record = derive_template.apply_difference(ctx, spec, record, guest, report, deadline)
+    if path := derive_template.restart_reason(spec):
+        report(f"restart the guest, because {path} is read at its start")
+        ctx.provider.stop(record, deadline)
+        ctx.provider.start(record, deadline)
+    return record
+
+
+def _fill_and_freeze(
     ctx: Context,
     spec: TemplateSpec,
     record: TemplateRecord,
     report: Callable[[str], None],
     deadline: Deadline,
 ) -> None:
-    ctx.provider.start(record, deadline)
-    report("boot the guest")
     with ctx.guest(record, deadline) as guest:
         guest.hello()
         docker = record.docker == "running"

@@ -31,7 +31,14 @@ def list_missing_updates(
     available_versions = ctx.provider.resolve(
         declared.recipe, declared.spec.build, ctx.deadline(PATIENCE)
     )
-    return missing_updates(ctx.provider.versions(template.record.image), available_versions)
+    installed_versions = _installed_versions(ctx, template)
+    if template.record.derivation:
+        # The parent's own packages are updated by its next generation.
+        added = template.record.derivation.packages
+        available_versions = {
+            name: version for name, version in available_versions.items() if name in added
+        }
+    return missing_updates(installed_versions, available_versions)
 
 
 def used_generations(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
@@ -88,10 +95,7 @@ def outdated(observation: Observation) -> set[str]:
 def _updates_of_template(
     ctx: Context, template: Template, available_versions: dict[Source, Mapping[str, str]]
 ) -> tuple[MissingUpdate, ...] | None:
-    source, installed_versions = (
-        template.record.source,
-        ctx.provider.versions(template.record.image),
-    )
+    source, installed_versions = template.record.source, _installed_versions(ctx, template)
     if source is None or not installed_versions:
         return None
     if source not in available_versions:
@@ -100,3 +104,10 @@ def _updates_of_template(
             package_recipe, source.build, ctx.deadline(PATIENCE)
         )
     return missing_updates(installed_versions, available_versions[source])
+
+
+def _installed_versions(ctx: Context, template: Template) -> dict[str, str]:
+    """Return the version of every package in a generation; empty if they are not known."""
+    versions = dict(ctx.provider.versions(template.record.image))
+    derivation = template.record.derivation
+    return {**versions, **derivation.packages} if versions and derivation else versions

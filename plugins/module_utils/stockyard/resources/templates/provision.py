@@ -20,10 +20,10 @@ from pathlib import Path
 from ...clock import Deadline
 from ...errors import Conflict, InvalidInput
 from ...guest.client import Guest
-from ...model.network import USER_NETWORK
 from ...model.provision import Provision
 from ...model.template import TemplateRecord, TemplateSpec
 from ..context import Context
+from . import template_shell
 from .playbook import SshTarget, find_program, play, workshop
 
 # These limits catch a playbook that was placed in a home directory by mistake.
@@ -85,21 +85,13 @@ def run(
         raise Conflict(
             f"the {provision.title} changed during the run.", name=record.title, remedy="run again"
         )
-    with workshop() as workspace:
-        if not ctx.provider.capabilities.endpoints:
-            # Without a machine, only the syntax of the playbook can be checked.
+    if not ctx.provider.capabilities.endpoints:
+        # Without a machine, only the syntax of the playbook can be checked.
+        with workshop() as workspace:
             play(provision, SshTarget(record.ssh_user), workspace, record, deadline, dry=True)
-            return
-        ssh = guest.enable_ssh(USER_NETWORK, record.mac, (workspace.public_key(),))
-        with ctx.provider.reach(record, deadline) as (address, port):
-            play(
-                provision,
-                SshTarget(record.ssh_user, address, port, ssh.host_key),
-                workspace,
-                record,
-                deadline,
-            )
-            guest.disable_ssh(USER_NETWORK, record.mac, record.ssh_user)
+        return
+    with template_shell.connected(ctx, record, guest, deadline) as (target, workspace):
+        play(provision, target, workspace, record, deadline)
 
 
 def _files(provision: Provision) -> Iterator[tuple[str, Path]]:

@@ -67,10 +67,12 @@ class YardConvergence:
         pruning.check(ctx, declaration, observation, confirmed=self.confirmed)
         pool_actions, observation = declared_pools.planned(ctx, declaration, observation)
         # Planned as if no host used any generation: surplus ones that hosts use are left out below.
-        template_plans = {
-            key: template.plan_from(observation, frozenset())
-            for key, template in self._templates.items()
-        }
+        template_plans: dict[Key, Plan] = {}
+        for key, template in self._templates.items():
+            parent_plan = template_plans.get((template.spec.tenant, template.spec.parent), Plan())
+            template_plans[key] = template.plan_from(
+                observation, frozenset(), _generation_after(parent_plan)
+            )
         builds = [
             action
             for todo in template_plans.values()
@@ -102,7 +104,7 @@ class YardConvergence:
         work = _Work(ctx)
         for pool in declared_pools.early(declaration, observation):
             work.attempt(PoolConvergence(ctx, pool.spec).apply, pool.timeout)
-        for term in declaration.templates:
+        for term in declaration.parents_first:
             work.attempt(self._template(term).apply, term.timeout)
         for volume in declaration.volumes:
             work.attempt(VolumeConvergence(ctx, volume.spec).apply, volume.timeout)
@@ -125,10 +127,12 @@ class YardConvergence:
 
     @cached_property
     def _templates(self) -> dict[Key, TemplateConvergence]:
-        """Return the convergence of each declared template; it renders the recipe once."""
+        """Return the convergence of each declared template, parents first; it renders the recipe
+        once.
+        """
         return {
             (term.spec.tenant, term.spec.name): TemplateConvergence(self.ctx, term.spec)
-            for term in self.declaration.templates
+            for term in self.declaration.parents_first
         }
 
     def _template(self, term: TemplateTerm) -> TemplateConvergence:

@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Derived templates: the difference from the parent, its digest, and the properties that a derived
+template has from its parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ..errors import Unsupported
+from ..model import codec
+from ..model.image import BuildOptions
+from ..model.template import Hardware, TemplateRecord, TemplateSpec
+
+# The version of the way in which a difference is applied, part of each digest. Increment it by hand
+# when old derived templates must be derived again.
+METHOD = 1
+
+
+def digest(spec: TemplateSpec, parent: str) -> str:
+    """Return the digest of a derived template.
+
+    :param parent: the digest of the parent's generation, or the name of the parent for a digest of
+        the options alone.
+    """
+    image = spec.image
+    difference = {
+        "packages": sorted(set(image.packages)),
+        "files": image.files or {},
+        "preload": [(item.kind, item.name, item.digest) for item in image.preload],
+        "commands": image.commands,
+        "provision": spec.provision.sum if spec.provision else "",
+    }
+    return codec.digest({"from": parent, "difference": difference, "method": METHOD})
+
+
+def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
+    """Return the properties of a template that a derived template has too, by their options."""
+    facts = {
+        **codec.to_dict(template.hardware),
+        "docker": template.docker,
+        "max_memory_mib": template.max_memory_mib,
+    }
+    if isinstance(template, TemplateSpec):
+        image = template.image
+        suite, ssh_user, disk_gib = image.suite, image.ssh_user, image.disk_gib
+    else:
+        suite = template.source.suite if template.source else ""
+        ssh_user, disk_gib = template.ssh_user, template.disk_gib
+    return facts | {"suite": suite, "ssh_user": ssh_user, "disk_gib": disk_gib}
+
+
+def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
+    """Return the declaration of a derived template with the properties of its parent.
+
+    :param parent: the layout of the parent.
+    :raises Unsupported: if it declares a property that differs from the default and from the
+        parent's.
+    """
+    defaults = layout(TemplateSpec("default"))
+    refused = {
+        option: value
+        for option, value in layout(spec).items()
+        if value not in (defaults[option], parent[option])
+    }
+    if refused:
+        option, value = next(iter(refused.items()))
+        raise Unsupported(
+            f"{option} is {value}, and {parent[option]} in template {spec.parent}, which the "
+            "template is derived from.",
+            name=f"template {spec.name}",
+            cause="a derived template is a fork of its parent: kernel, processors, memory, disk, "
+            "release and user are the parent's",
+            remedy=f"omit {option}, or omit from: then the template is built completely",
+        )
+    image = replace(
+        spec.image,
+        suite=parent["suite"] or spec.image.suite,
+        ssh_user=parent["ssh_user"],
+        disk_gib=parent["disk_gib"] or spec.image.disk_gib,
+    )
+    hardware = Hardware(**{name: parent[name] for name in Hardware.__dataclass_fields__})
+    return replace(
+        spec,
+        image=image,
+        hardware=hardware,
+        docker=parent["docker"],
+        max_memory_mib=parent["max_memory_mib"],
+    )
+
+
+def check(specs: Iterable[TemplateSpec]) -> None:
+    """Check that each derived template can have the properties of its parent, if the parent is
+    declared too.
+
+    :param specs: declared templates, each after its parent.
+    :raises Unsupported: as :func:`inherit` does.
+    """
+    layouts: dict[tuple[str, str], dict[str, Any]] = {}
+    for spec in specs:
+        parent = layouts.get((spec.tenant, spec.parent))
+        effective_spec = inherit(spec, parent) if parent else spec
+        if parent or not spec.parent:
+            layouts[spec.tenant, spec.name] = layout(effective_spec)
+
+
+def mirrors(spec: TemplateSpec, parent: TemplateRecord) -> BuildOptions:
+    """Return the mirrors of the added packages: the declared ones, or else the parent's."""
+    declares_mirrors = replace(spec.build, preload=(), cloud_image=None) != BuildOptions()
+    if declares_mirrors or parent.source is None:
+        return spec.build
+    return replace(parent.source.build, preload=spec.build.preload)

@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Derived templates: forks of a frozen template that get a difference and are frozen in turn.
+
+Nothing boots: the fork runs at once, with Docker. A derived generation has its own disk and memory
+file, so it does not need its parent afterwards.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ...clock import Deadline
+from ...errors import GuestError, NotFound, Unsupported
+from ...guest.agent.provision import COMMANDS, PLACE
+from ...guest.client import Guest
+from ...guest.recipe import RenderedTemplate
+from ...model.image import without_secrets
+from ...model.observation import Observation, Template
+from ...model.recipe import GuestFile
+from ...model.template import Derivation, Source, TemplateRecord, TemplateSpec
+from ...planning import derivation
+from ...planning.plan import UNKNOWN_GENERATION
+from ..context import Context
+from ..hosts.reservation import mac_of
+from . import template_shell
+from .template_shell import Shell
+
+# The agent of a frozen template has real-time priority until its fork has an identity. Commands
+# that it runs would have it too.
+ORDINARY_PRIORITY = (
+    "for thread in $(cat /sys/fs/cgroup/system.slice/stockyard-agent.service/cgroup.threads); do "
+    "chrt --other --pid 0 $thread || true; done"
+)
+PACKAGES = "/var/lib/stockyard/packages"
+INSTALL = (
+    "export DEBIAN_FRONTEND=noninteractive; "
+    "apt-get -qq --yes --no-install-recommends -o Dir::Etc::SourceList=/dev/null "
+    "-o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root "
+    "-o Dpkg::Options::=--force-confold "
+    f"install {PACKAGES}/*.deb; rm -rf {PACKAGES}; apt-get clean"
+)
+# Settings that are read only when the guest or a service starts.
+READ_AT_BOOT = (
+    "/etc/apparmor", "/etc/audit", "/etc/containerd/", "/etc/default/", "/etc/docker/",
+    "/etc/environment", "/etc/fstab", "/etc/modprobe.d/", "/etc/modules", "/etc/nftables",
+    "/etc/security/", "/etc/ssh/", "/etc/stockyard/", "/etc/sysctl", "/etc/systemd/",
+    "/etc/sysusers.d/", "/etc/tmpfiles.d/", "/etc/udev/", "/lib/", "/usr/lib/",
+)  # fmt: skip
+
+
+def parent_of(
+    spec: TemplateSpec, observation: Observation, upcoming: str | None = None
+) -> Template | None:
+    """Return the generation that a template will be derived from; ``None`` if it does not exist.
+
+    :param upcoming: the digits of the generation that the parent will have after its own plan, if
+        they are known, or :data:`UNKNOWN_GENERATION`.
+    """
+    if upcoming == UNKNOWN_GENERATION:
+        return None
+    if upcoming is None:
+        return observation.template(spec.tenant, spec.parent)
+    return next(
+        (
+            template
+            for template in observation.generations(spec.tenant, spec.parent)
+            if template.record.generation[:12] == upcoming
+        ),
+        None,
+    )
+
+
+def bind(ctx: Context, declared: RenderedTemplate, parent: Template | None) -> RenderedTemplate:
+    """Return a derived template with the properties of its parent, and its digest.
+
+    :raises Unsupported: if the hypervisor cannot derive templates, or if the declaration needs
+        another machine than the parent's.
+    """
+    spec = declared.spec
+    if not ctx.provider.capabilities.derives:
+        raise Unsupported(
+            "templates cannot be derived on this hypervisor.",
+            name=f"template {spec.name}",
+            cause="its templates are copies of machines that are finished elsewhere",
+            remedy="add the difference to a copy of the source, and declare that copy as source",
+        )
+    if parent is None:
+        return replace(declared, digest=derivation.digest(spec, ""))
+    spec = derivation.inherit(spec, derivation.layout(parent.record))
+    spec = replace(spec, build=derivation.mirrors(spec, parent.record))
+    return replace(declared, spec=spec, digest=derivation.digest(spec, parent.record.generation))
+
+
+def require_parent(spec: TemplateSpec, parent: Template | None) -> TemplateRecord:
+    """Return the record of the parent.
+
+    :raises NotFound: if the parent has no usable generation.
+    """
+    if parent is None:
+        raise NotFound(
+            f"template {spec.parent}, which it is derived from, does not exist, or is unusable.",
+            name=f"template {spec.name}",
+            remedy="create that template first, in the same tenant and with the same owner",
+        )
+    return parent.record
+
+
+def draft(
+    ctx: Context, declared: RenderedTemplate, parent: TemplateRecord, promotion_time: float
+) -> TemplateRecord:
+    """Return the record of a new derived generation."""
+    spec, template_uuid = declared.spec, uuid.uuid4()
+    packages = {*(parent.source.packages if parent.source else ()), *spec.image.packages}
+    return replace(
+        parent,
+        name=spec.name,
+        uuid=str(template_uuid),
+        generation=declared.digest,
+        recipe=declared.digest,
+        phase="booting",
+        created=ctx.clock.now(),
+        mac=mac_of(template_uuid, ctx.provider.capabilities),
+        version=1,
+        checksums=None,
+        promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
+        source=Source(spec.image.suite, tuple(sorted(packages)), without_secrets(spec.build)),
+        provision=spec.provision.title if spec.provision else "",
+        options=derivation.digest(spec, spec.parent),
+        derivation=Derivation(parent.name, parent.generation),
+    )
+
+
+def apply_difference(
+    ctx: Context,
+    spec: TemplateSpec,
+    record: TemplateRecord,
+    guest: Guest,
+    report: Callable[[str], None],
+    deadline: Deadline,
+) -> TemplateRecord:
+    """Add packages, files, images and commands to a running fork of the parent. The agent loads the
+    images and runs the commands later.
+
+    :return: the record, with the versions of the added packages.
+    :raises GuestError: if a package cannot be installed.
+    """
+    guest.set_clock(ctx.clock.now())
+    with (
+        tempfile.TemporaryDirectory(prefix="stockyard-") as folder,
+        template_shell.opened(ctx, record, guest, deadline) as shell,
+    ):
+        target = Path(folder)
+        installed = shell.run("cat /var/lib/dpkg/status") if spec.image.packages else ""
+        report("fetch packages and images")
+        versions = ctx.provider.fetch_difference(
+            spec.image, spec.build, installed, target, deadline
+        )
+        _refuse_kernel(spec, versions)
+        shell.run(ORDINARY_PRIORITY)
+        if versions:
+            report(f"install {len(versions)} packages")
+            _install(shell, target / "packages")
+        _send_files(shell, spec, target)
+    if record.derivation and versions:
+        return ctx.provider.claim(record, derivation=replace(record.derivation, packages=versions))
+    return record
+
+
+def restart_reason(spec: TemplateSpec) -> str:
+    """Return the file because of which the guest is restarted; empty for none."""
+    return next((path for path in spec.image.files or {} if path.startswith(READ_AT_BOOT)), "")
+
+
+def _install(shell: Shell, packages: Path) -> None:
+    shell.send(packages, PACKAGES)
+    shell.run(INSTALL)
+
+
+def _send_files(shell: Shell, spec: TemplateSpec, target: Path) -> None:
+    """Send the declared files, the images for the agent to load, and the commands for it to run."""
+    if (target / "preload").is_dir():
+        shell.send(target / "preload", f"/{PLACE}")
+    files = {path: GuestFile(text) for path, text in (spec.image.files or {}).items()}
+    if spec.image.commands:
+        text = "\n".join(spec.image.commands) + "\n"
+        files[f"/{COMMANDS}"] = GuestFile(text, 0o700)
+    if files:
+        shell.write(files)
+
+
+def _refuse_kernel(spec: TemplateSpec, versions: dict[str, str]) -> None:
+    kernels = [package for package in versions if package.startswith("linux-image-")]
+    if kernels:
+        raise GuestError(
+            f"package {kernels[0]} cannot be added to a derived template.",
+            name=f"template {spec.name}",
+            cause="the kernel of its parent runs in it",
+            remedy=f"rebuild template {spec.parent}, or declare the template without from",
+        )

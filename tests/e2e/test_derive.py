@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Derived templates on real guests: hosts have the content of every level, the security profile of
+the first, and an identity of their own; no level needs an earlier one afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec, HostInfo, ImageSpec, TemplateInfo, TemplateSpec, Yard
+from stockyard.model.preload import Preload
+from stockyard.model.provision import Provision
+from tests.helpers.values import present
+from tests.integration.conftest import task
+
+from .conftest import Docker, ssh
+from .guest_controller import OnGuests, connection
+from .test_attacks import TEMPLATES
+
+pytestmark = pytest.mark.real
+PARENT = TEMPLATES["hostile"]
+PACKAGE = "tree"
+PREPARED = (PARENT,)
+
+
+@pytest.fixture(scope="module")
+def parent(yard: Yard) -> TemplateInfo:
+    return yard.templates.apply(PARENT).object
+
+
+@pytest.fixture(scope="module")
+def spec(busybox: bytes, tmp_path_factory: pytest.TempPathFactory) -> TemplateSpec:
+    rootfs = tmp_path_factory.mktemp("derive") / "base.tar"
+    rootfs.write_bytes(busybox)
+    image = ImageSpec(
+        packages=(PACKAGE,),
+        files={"/etc/derived": "one level\n"},
+        preload=(Preload("rootfs", str(rootfs), "base:1"),),
+        commands=("docker image inspect base:1 >/dev/null", "echo was-here > /etc/was-here"),
+    )
+    return TemplateSpec("derived", parent=PARENT.name, image=image)
+
+
+@pytest.fixture(scope="module")
+def derived(yard: Yard, parent: TemplateInfo, spec: TemplateSpec) -> Iterator[TemplateInfo]:
+    yield yard.templates.apply(spec).object
+    yard.templates.delete(spec.name)
+
+
+@pytest.fixture(scope="module")
+def hosts(yard: Yard, derived: TemplateInfo) -> Iterator[list[HostInfo]]:
+    """Two hosts, to compare their identities."""
+    yield list(yard.fleets.apply(FleetSpec("derived", derived.name, count=2)).objects)
+    yard.fleets.delete("derived")
+
+
+def test_hosts_have_the_difference(
+    hosts: list[HostInfo], docker: Docker, derived: TemplateInfo, parent: TemplateInfo
+) -> None:
+    assert (derived.parent, derived.parent_generation) == (parent.name, parent.generation)
+    look = f"command -v {PACKAGE}; cat /etc/derived /etc/was-here; uptime -s; dpkg --audit"
+    found = ssh(hosts[0], look).stdout.splitlines()
+    assert found[:3] == ["/usr/bin/tree", "one level", "was-here"]
+    assert len(found) == 4
+    ran = docker(hosts[0], "run", "--rm", "base:1", "echo", "from a container")
+    assert ran.stdout == b"from a container\n"
+
+
+def test_nothing_of_the_way_in_is_left(hosts: list[HostInfo]) -> None:
+    look = (
+        "sudo sh -c 'cat /etc/ssh/stockyard_authorized_keys; ls /etc/ssh/*_key "
+        "/var/lib/stockyard /var/cache/apt/archives; "
+        "for thread in $(cat /sys/fs/cgroup/system.slice/stockyard-agent.service/cgroup.threads); "
+        "do chrt --pid $thread; done'"
+    )
+    text = ssh(hosts[0], look).stdout
+    assert text.count("ssh-ed25519") == 1
+    assert text.count("ssh_host_") == 1
+    for word in ("packages", "preload", "provision", ".deb", "SCHED_RR"):
+        assert word not in text
+
+
+def test_each_host_has_its_own_identity(hosts: list[HostInfo], derived: TemplateInfo) -> None:
+    identities = [present(host.identity) for host in hosts]
+    for attribute in ("machine_id", "ssh_host_key", "certificate"):
+        assert len({getattr(identity, attribute) for identity in identities}) == len(hosts)
+    assert len({derived.mac, *(host.mac for host in hosts)}) == len(hosts) + 1
+    assert all(host.ready for host in hosts)
+
+
+def test_security_profile_of_the_parent_is_in_force(
+    hosts: list[HostInfo], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
+    tmp_path = tmp_path_factory.mktemp("audit")
+    inventory = {"all": {"hosts": {hosts[0].name: connection(hosts[0])}}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    strict = task("strict", "audit", {"become": True}, security={"profile": "hostile"}, fail=True)
+    played = OnGuests(tmp_path / "controller").play(
+        [strict], "-i", str(tmp_path / "hosts.json"), hosts=hosts[0].name
+    )
+    assert played["strict"]["compliant"]
+
+
+def test_second_run_changes_nothing(yard: Yard, derived: TemplateInfo, spec: TemplateSpec) -> None:
+    assert not yard.templates.apply(spec).changed
+
+
+@pytest.mark.full
+def test_levels_need_no_earlier_one(
+    yard: Yard, parent: TemplateInfo, spec: TemplateSpec, docker: Docker, tmp_path: Path
+) -> None:
+    """The first level has an image, the second a playbook, the third a file for which the guest is
+    restarted. Each host is forked after its parents are deleted, in every mode.
+    """
+    play: list[dict[str, Any]] = [
+        {"name": "Say it", "ansible.builtin.shell": "echo two > /etc/level", "become": True}
+    ]
+    (tmp_path / "site.yml").write_text(json.dumps([{"hosts": "template", "tasks": play}]))
+    first = replace(spec, name="level-1")
+    second = TemplateSpec(
+        "level-2", parent="level-1", provision=Provision(str(tmp_path / "site.yml"))
+    )
+    third = TemplateSpec(
+        "level-3",
+        parent="level-2",
+        image=ImageSpec(files={"/etc/sysctl.d/99-level.conf": "kernel.panic = 17\n"}),
+    )
+    try:
+        for level in (first, second, third):
+            yard.templates.apply(level)
+        for gone in ("level-1", "level-2"):
+            yard.templates.delete(gone)
+        for mode in ("instant", "linked", "full"):
+            declared = FleetSpec("level", "level-3", count=1)
+            declared = replace(declared, host=replace(declared.host, fork_mode=mode))
+            (host,) = yard.fleets.apply(declared).objects
+            found = ssh(host, f"cat /etc/level; command -v {PACKAGE}; cat /proc/sys/kernel/panic")
+            assert found.stdout.split() == ["two", "/usr/bin/tree", "17"]
+            assert docker(host, "run", "--rm", "base:1", "true").returncode == 0
+            yard.fleets.delete("level")
+    finally:
+        yard.fleets.delete("level")
+        for level in (third, second, first):
+            yard.templates.delete(level.name)

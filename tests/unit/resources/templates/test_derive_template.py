@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Derived templates: generations of parent and child, their order, and deletion in every order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stockyard import (
+    FleetSpec,
+    Hardware,
+    HypervisorError,
+    ImageSpec,
+    NotFound,
+    TemplateInfo,
+    TemplateSpec,
+    Unsupported,
+    Yard,
+)
+from stockyard.planning.declaration import Declaration, FleetTerm, TemplateTerm
+from stockyard.resources.templates.derive_template import restart_reason
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
+
+BASE = TemplateSpec("base")
+CHANGED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
+JDK = TemplateSpec("jdk", parent="base", image=ImageSpec(packages=("jdk",)))
+ANT = TemplateSpec("ant", parent="jdk", image=ImageSpec(packages=("ant",)))
+LEVELS = Declaration(
+    (TemplateTerm(ANT), TemplateTerm(JDK), TemplateTerm(BASE)),
+    (FleetTerm(FleetSpec("ci", "ant", count=1)),),
+)
+
+
+def current(yard: Yard, name: str) -> TemplateInfo:
+    return yard.templates.get(name)
+
+
+def verbs(yard: Yard, declaration: Declaration, *, check: bool) -> list[str]:
+    actions = yard.apply(declaration, check=check).plan.actions
+    return [f"{action.verb} {action.kind} {action.name}" for action in actions]
+
+
+def test_derived_template_is_a_fork_of_the_parents_generation(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
+    result = yard.templates.apply(JDK)
+    assert [(a.verb, a.name, a.reason) for a in result.plan.actions] == [
+        ("build", "jdk", "it does not exist")
+    ]
+    (jdk,), base = result.objects, current(yard, "base")
+    assert (jdk.parent, jdk.parent_generation) == ("base", base.generation)
+    assert (jdk.image, jdk.hardware, jdk.phase) == (base.image, base.hardware, "frozen")
+    assert jdk.generation != base.generation
+    assert jdk.mac != base.mac
+    assert jdk.source
+    assert "jdk" in jdk.source.packages
+    # No image is built, and nothing boots.
+    assert hypervisor.calls["ensure_image"] == hypervisor.calls["create_template"] == 0
+    assert hypervisor.calls["start"] == 0
+    assert not yard.templates.apply(JDK).changed
+
+
+def test_host_of_a_derived_template_is_ready(yard: Yard) -> None:
+    yard.templates.apply(JDK)
+    (host,) = yard.fleets.apply(FleetSpec("ci", "jdk")).objects
+    assert (host.ready, host.template) == (True, "jdk")
+    assert host.generation == current(yard, "jdk").generation
+
+
+def test_new_generation_of_the_parent_makes_one_of_the_child(yard: Yard, clock: FakeClock) -> None:
+    first = yard.templates.apply(JDK).objects[-1]
+    clock.sleep(1)
+    yard.templates.apply(CHANGED)
+    result = yard.templates.apply(JDK)
+    assert [a.reason for a in result.plan.actions] == ["its parent base has another generation"]
+    second = result.objects[-1]
+    assert second.generation != first.generation
+    # An earlier generation of the parent that is current again makes the child's current again.
+    clock.sleep(1)
+    yard.templates.apply(BASE)
+    result = yard.templates.apply(JDK)
+    assert [a.verb for a in result.plan.actions] == ["promote"]
+    assert result.objects[-1].generation == first.generation
+
+
+def test_changed_difference_is_a_new_generation(yard: Yard, clock: FakeClock) -> None:
+    yard.templates.apply(JDK)
+    clock.sleep(1)
+    changed = replace(JDK, image=ImageSpec(packages=("jdk", "maven")))
+    result = yard.templates.apply(changed)
+    assert [a.reason for a in result.plan.actions] == ["its declaration changed"]
+
+
+def test_unknown_parent_is_reported_in_check_mode_and_refused_otherwise(bare: Yard) -> None:
+    assert bare.templates.apply(JDK, check=True).changed
+    with pytest.raises(NotFound, match="template base, which it is derived from"):
+        bare.templates.apply(JDK)
+    assert bare.templates.list() == ()
+
+
+def test_another_machine_is_refused_before_anything_changes(yard: Yard) -> None:
+    large = replace(JDK, hardware=Hardware(memory_mib=4096))
+    for check in (True, False):
+        with pytest.raises(Unsupported, match="memory_mib is 4096, and 1024 in template base"):
+            yard.templates.apply(large, check=check)
+    assert [template.name for template in yard.templates.list()] == ["base"]
+
+
+@pytest.mark.parametrize("step", ["derive_template", "fetch_difference", "channel", "freeze"])
+@pytest.mark.parametrize("after", [False, True])
+def test_failure_leaves_nothing_behind(
+    yard: Yard, hypervisor: FaultyProvider, step: str, after: bool
+) -> None:
+    hypervisor.fail(step, HypervisorError("the disk is on fire."), after=after)
+    with pytest.raises(HypervisorError, match="on fire"):
+        yard.templates.apply(JDK)
+    assert [template.name for template in yard.templates.list()] == ["base"]
+    assert yard.templates.apply(JDK).objects[0].usable
+
+
+@pytest.mark.parametrize("order", [("base", "jdk", "ant"), ("ant", "jdk", "base")])
+def test_levels_can_be_deleted_in_any_order(yard: Yard, order: tuple[str, ...]) -> None:
+    yard.templates.apply(JDK)
+    yard.templates.apply(ANT)
+    for number, name in enumerate(order):
+        yard.templates.delete(name)
+        for remaining in order[number + 1 :]:
+            (host,) = yard.fleets.apply(FleetSpec("ci", remaining)).objects
+            assert host.ready
+            yard.fleets.delete("ci")
+    assert yard.templates.list() == ()
+
+
+def test_yard_builds_parents_first_and_plans_what_it_does(bare: Yard, clock: FakeClock) -> None:
+    planned = verbs(bare, LEVELS, check=True)
+    assert planned[:3] == ["build template base", "build template jdk", "build template ant"]
+    assert bare.templates.list() == ()
+    assert verbs(bare, LEVELS, check=False) == planned
+    assert not bare.apply(LEVELS).changed
+    clock.sleep(1)
+    changed = replace(
+        LEVELS, templates=(TemplateTerm(ANT), TemplateTerm(JDK), TemplateTerm(CHANGED))
+    )
+    planned = verbs(bare, changed, check=True)
+    assert planned[:3] == ["build template base", "build template jdk", "build template ant"]
+    assert "create host ci-2" in planned
+    assert verbs(bare, changed, check=False) == planned
+    assert not bare.apply(changed).changed
+
+
+def test_yard_promotes_the_child_with_its_parent(bare: Yard, clock: FakeClock) -> None:
+    bare.apply(LEVELS)
+    clock.sleep(1)
+    bare.apply(
+        replace(LEVELS, templates=(TemplateTerm(ANT), TemplateTerm(JDK), TemplateTerm(CHANGED)))
+    )
+    clock.sleep(1)
+    planned = verbs(bare, LEVELS, check=True)
+    assert planned[:3] == ["promote template base", "promote template jdk", "promote template ant"]
+    assert verbs(bare, LEVELS, check=False) == planned
+
+
+def test_yard_without_the_parent_is_refused_before_anything_changes(bare: Yard) -> None:
+    declaration = Declaration((TemplateTerm(JDK), TemplateTerm(TemplateSpec("other"))))
+    with pytest.raises(NotFound, match="the declaration needs template base"):
+        bare.apply(declaration)
+    assert bare.templates.list() == ()
+
+
+def test_pruning_keeps_a_parent_that_is_not_declared(yard: Yard) -> None:
+    yard.apply(Declaration((TemplateTerm(JDK),), prune="force"))
+    assert {template.name for template in yard.templates.list()} == {"base", "jdk"}
+
+
+def test_upgrade_follows_the_added_packages_only(
+    yard: Yard, clock: FakeClock, tmp_path: Path
+) -> None:
+    fresh = replace(JDK, upgrade=True)
+    yard.templates.apply(fresh)
+    mirror = tmp_path / "hypervisor.d" / "mirror.json"
+    mirror.write_text(json.dumps({"docker.io": "2"}))
+    assert not yard.templates.apply(fresh).changed
+    mirror.write_text(json.dumps({"docker.io": "2", "jdk": "2"}))
+    clock.sleep(1)
+    result = yard.templates.apply(fresh)
+    assert [a.reason for a in result.plan.actions] == ["package updates: jdk 1 -> 2"]
+    assert not yard.templates.apply(fresh).changed
+    assert yard.templates.apply(JDK).objects[-1].generation == result.objects[-1].generation
+
+
+@pytest.mark.parametrize(
+    ("path", "restarts"),
+    [
+        ("/etc/docker/daemon.json", True),
+        ("/etc/systemd/system/x.service", True),
+        ("/etc/sysctl.d/x.conf", True),
+        ("/etc/motd", False),
+        ("/opt/tool/config", False),
+    ],
+)
+def test_guest_restarts_for_a_file_that_is_read_at_its_start(
+    yard: Yard, hypervisor: FaultyProvider, path: str, restarts: bool
+) -> None:
+    text = "{}" if path.endswith(".json") else "x"
+    spec = replace(JDK, image=ImageSpec(files={path: text}))
+    assert restart_reason(spec) == (path if restarts else "")
+    hypervisor.calls.clear()
+    yard.templates.apply(spec)
+    assert hypervisor.calls["start"] == restarts
