@@ -36,6 +36,8 @@ class TemplateContext:
     :param options: digest of the declaration's options alone.
     :param parent_pending: whether the parent of a derived template will have a generation that does
         not exist yet.
+    :param base: a generation without images, commands and playbook from which an ordinary template
+        can be derived instead of being built.
     """
 
     now: float = 0.0
@@ -43,6 +45,7 @@ class TemplateContext:
     used: frozenset[str] | None = None
     options: str = ""
     parent_pending: bool = False
+    base: TemplateRecord | None = None
 
 
 def plan_template(
@@ -65,7 +68,10 @@ def plan_template(
     )
     if reason:
         return Plan(
-            (_build(spec, declared, current, reason), *_surplus(spec, own_templates, None, context))
+            (
+                _build(spec, declared, current, reason, context.base),
+                *_surplus(spec, own_templates, None, context),
+            )
         )
     actions = (
         []
@@ -86,7 +92,13 @@ def too_old(spec: TemplateSpec, record: TemplateRecord, current_time: float) -> 
     return spec.max_age is not None and current_time - record.created >= spec.max_age
 
 
-def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: str) -> Action:
+def _build(
+    spec: TemplateSpec,
+    declared: str,
+    current: Template | None,
+    reason: str,
+    base: TemplateRecord | None,
+) -> Action:
     after: dict[str, Any] = {
         "recipe": declared[:12],
         "docker": spec.docker,
@@ -113,6 +125,8 @@ def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: 
             )
     elif title:
         after["provision"] = title
+    if base:
+        reason += f"; it will be derived from {base.title}"
     runs = f"; {title} will run in it" * bool(title)
     return Action("build", "template", spec.name, reason + runs, before, after)
 
@@ -212,10 +226,13 @@ def _surplus(
     """
     if context.used is None:
         return []
+    origin = upcoming.record.derivation if upcoming else None
+    base = context.base.generation if context.base else origin.generation if origin else ""
+    # The base of the current generation stays: the next change can be derived from it, too.
     superseded = [
         template
         for template in reversed(own_templates)
-        if template.usable and template is not upcoming
+        if template.usable and template is not upcoming and template.record.generation != base
     ]
     reason = f"only {spec.keep_generations} generations are retained"
     return [

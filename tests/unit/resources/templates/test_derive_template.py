@@ -21,6 +21,7 @@ from stockyard import (
     Unsupported,
     Yard,
 )
+from stockyard.model.preload import Preload
 from stockyard.planning.declaration import Declaration, FleetTerm, TemplateTerm
 from stockyard.resources.templates.derive_template import restart_reason
 from tests.helpers.clocks import FakeClock
@@ -212,3 +213,58 @@ def test_guest_restarts_for_a_file_that_is_read_at_its_start(
     hypervisor.calls.clear()
     yard.templates.apply(spec)
     assert hypervisor.calls["start"] == restarts
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Preload:
+    path = tmp_path / "app.tar"
+    path.write_bytes(b"an image")
+    return Preload("archive", str(path))
+
+
+def test_added_images_and_commands_are_derived_from_the_generation_without_them(
+    yard: Yard, hypervisor: FaultyProvider, clock: FakeClock, archive: Preload
+) -> None:
+    bare = current(yard, "base")
+    filled = replace(BASE, image=ImageSpec(preload=(archive,), commands=("true",)))
+    clock.sleep(1)
+    planned = yard.templates.apply(filled, check=True).plan
+    result = yard.templates.apply(filled)
+    assert result.plan == planned
+    assert [a.reason for a in result.plan.actions] == [
+        f"its declaration changed; it will be derived from template base ({bare.generation})"
+    ]
+    template = result.objects[-1]
+    assert (template.parent, template.parent_generation) == ("base", bare.generation)
+    assert template.source == bare.source
+    assert hypervisor.calls["ensure_image"] == 0
+    assert not yard.templates.apply(filled).changed
+    # The base stays, so that each later change can be derived from it, and be taken back.
+    for number in range(3):
+        clock.sleep(1)
+        changed = replace(BASE, image=ImageSpec(preload=(archive,), commands=(f"echo {number}",)))
+        result = yard.templates.apply(changed)
+        assert result.objects[-1].parent_generation == bare.generation
+    assert len(yard.templates.list(name="base")) == 3
+    clock.sleep(1)
+    assert next(a.verb for a in yard.templates.apply(BASE).plan.actions) == "promote"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        # Other packages than the base has; packages of today are required.
+        replace(CHANGED, image=ImageSpec(packages=("busybox",), commands=("true",))),
+        replace(BASE, image=ImageSpec(files={"/etc/x": "y"}, commands=("true",))),
+        replace(BASE, image=ImageSpec(commands=("true",)), upgrade=True),
+        replace(BASE, image=ImageSpec(commands=("true",)), max_age=86400),
+        replace(BASE, image=ImageSpec(commands=("true",)), hardware=Hardware(memory_mib=2048)),
+        replace(BASE, tenant="other", image=ImageSpec(commands=("true",))),
+    ],
+)
+def test_other_changes_of_an_ordinary_template_are_built(
+    yard: Yard, hypervisor: FaultyProvider, clock: FakeClock, spec: TemplateSpec
+) -> None:
+    clock.sleep(1)
+    assert yard.templates.apply(spec).objects[-1].parent == ""
+    assert (hypervisor.calls["ensure_image"], hypervisor.calls["derive_template"]) == (1, 0)

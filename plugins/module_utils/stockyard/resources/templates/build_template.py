@@ -95,6 +95,9 @@ class TemplateConvergence(LockedOperation):
             if spec.upgrade
             else ()
         )
+        base = None
+        if candidate(spec, declared.digest, templates) is None:
+            base = derive_template.base_of(self.ctx, declared, observation)
         if used_generations is None:
             used_generations = freshness.used_generations(spec.tenant, spec.name, observation.hosts)
         # An unreadable record may use any generation: then none is deleted.
@@ -104,6 +107,7 @@ class TemplateConvergence(LockedOperation):
             None if observation.unreadable else used_generations,
             derivation.digest(spec, spec.parent) if spec.parent else options_digest(spec),
             bool(spec.parent) and parent is None,
+            base.record if base else None,
         )
         if spec.parent and parent is None and parent_generation is None:
             self.ctx.progress(f"template {spec.name}: template {spec.parent} must be built first")
@@ -119,9 +123,13 @@ class TemplateConvergence(LockedOperation):
         own_generations = observation.generations(spec.tenant, spec.name)
         verbs = {action.verb for action in todo.actions}
         if "build" in verbs:
-            parent_record = derive_template.require_parent(spec, parent) if spec.parent else None
+            if spec.parent:
+                origin: TemplateRecord | None = derive_template.require_parent(spec, parent)
+            else:
+                base = derive_template.base_of(ctx, declared, observation)
+                origin = base.record if base else None
             remaining = _remove_useless(ctx, declared, own_generations)
-            _build(ctx, declared, remaining, parent_record, deadline)
+            _build(ctx, declared, remaining, origin, deadline)
         elif "promote" in verbs:
             _promote(ctx, own_generations, candidate(spec, declared.digest, own_generations))
         if not verbs:
@@ -314,6 +322,7 @@ def _build(
     """Build a generation, or derive it from its parent.
 
     :param own_generations: the generations that exist.
+    :param parent: the parent, or the base of an ordinary template; ``None`` to build it.
     """
     spec, start_time = declared.spec, ctx.clock.monotonic()
     report = _stage_reporter(ctx, f"template {spec.name}", start_time)
@@ -346,7 +355,8 @@ def _build(
         if parent:
             report(f"fork template {parent.name}")
             ctx.provider.derive_template(record, parent, deadline)
-            record = _apply_difference(ctx, spec, record, report, deadline)
+            difference = derive_template.difference_of(spec)
+            record = _apply_difference(ctx, difference, record, report, deadline)
         else:
             ctx.provider.create_template(record, deadline)
             ctx.provider.start(record, deadline)

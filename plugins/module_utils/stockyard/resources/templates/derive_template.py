@@ -19,9 +19,10 @@ from ...clock import Deadline
 from ...errors import GuestError, NotFound, Unsupported
 from ...guest.agent.provision import COMMANDS, PLACE
 from ...guest.client import Guest
-from ...guest.recipe import RenderedTemplate
+from ...guest.recipe import RenderedTemplate, declared_digest, options_digest
+from ...model import codec
 from ...model.image import without_secrets
-from ...model.observation import Observation, Template
+from ...model.observation import Observation, Template, newest
 from ...model.recipe import GuestFile
 from ...model.template import Derivation, Source, TemplateRecord, TemplateSpec
 from ...planning import derivation
@@ -97,6 +98,34 @@ def bind(ctx: Context, declared: RenderedTemplate, parent: Template | None) -> R
     return replace(declared, spec=spec, digest=derivation.digest(spec, parent.record.generation))
 
 
+def base_of(ctx: Context, declared: RenderedTemplate, observation: Observation) -> Template | None:
+    """Return a generation that equals a declared ordinary template without its images, commands and
+    playbook: these can be added to a fork of it. ``None`` if the template must be built.
+
+    A template that follows updates or has a maximum age is built: its packages must be of today.
+    """
+    spec = declared.spec
+    has_difference = spec.image.preload or spec.image.commands or spec.provision
+    if spec.parent or spec.upgrade or spec.max_age is not None or not has_difference:
+        return None
+    if not ctx.provider.capabilities.derives:
+        return None
+    bare_image = replace(spec.image, preload=(), commands=())
+    digest = declared_digest(replace(spec, image=bare_image, provision=None))
+    return newest(
+        template
+        for template in observation.templates
+        if template.record.tenant == spec.tenant and template.record.recipe == digest
+    )
+
+
+def difference_of(spec: TemplateSpec) -> TemplateSpec:
+    """Return a declaration with the packages and files that its parent or its base lacks."""
+    if spec.parent:
+        return spec
+    return replace(spec, image=replace(spec.image, packages=(), files=None))
+
+
 def require_parent(spec: TemplateSpec, parent: Template | None) -> TemplateRecord:
     """Return the record of the parent.
 
@@ -121,7 +150,7 @@ def draft(
         parent,
         name=spec.name,
         uuid=str(template_uuid),
-        generation=declared.digest,
+        generation=codec.digest({"recipe": declared.digest, "from": parent.generation}),
         recipe=declared.digest,
         phase="booting",
         created=ctx.clock.now(),
@@ -131,7 +160,7 @@ def draft(
         promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
         source=Source(spec.image.suite, tuple(sorted(packages)), without_secrets(spec.build)),
         provision=spec.provision.title if spec.provision else "",
-        options=derivation.digest(spec, spec.parent),
+        options=derivation.digest(spec, spec.parent) if spec.parent else options_digest(spec),
         derivation=Derivation(parent.name, parent.generation),
     )
 

@@ -32,7 +32,7 @@ def list_missing_updates(
         declared.recipe, declared.spec.build, ctx.deadline(PATIENCE)
     )
     installed_versions = _installed_versions(ctx, template)
-    if template.record.derivation:
+    if template.record.derivation and declared.spec.parent:
         # The parent's own packages are updated by its next generation.
         added = template.record.derivation.packages
         available_versions = {
