@@ -25,6 +25,7 @@ import stockyard
 from stockyard import (
     FleetSpec,
     HostSpec,
+    ImageSpec,
     LeaseSpec,
     SingleSpec,
     TemplateSpec,
@@ -170,6 +171,20 @@ def plug_and_drop(settings: YardSettings, yard: Yard) -> None:
     yard.volumes.delete("kept")
 
 
+def derive(settings: YardSettings, yard: Yard) -> None:
+    """Derive a template, and from that another one."""
+    for parent, name in ((settings.template.name, "derived"), ("derived", "derived-twice")):
+        image = ImageSpec(files={f"/etc/{name}": f"{name}\n"})
+        yard.templates.apply(TemplateSpec(name, parent=parent, image=image))
+
+
+def derive_and_drop(settings: YardSettings, yard: Yard) -> None:
+    """Derive them, and delete them, the parent first."""
+    derive(settings, yard)
+    for name in ("derived", "derived-twice"):
+        yard.templates.delete(name)
+
+
 def roll(settings: YardSettings, yard: Yard) -> None:
     """Replace all hosts of the fleet."""
     yard.fleets.apply(settings.fleet(8081))
@@ -245,6 +260,7 @@ JOBS = {
     "plugging": Job(
         made, plug_and_drop, plug_and_drop, volumes={"golden": "", "kept-now": ""}, length=2.0
     ),
+    "derive": Job(made, derive, derive_and_drop, length=3.0),
     "teardown": Job(with_another, tear_down, tear_down, ports=None, length=1.6),
 }
 
