@@ -64,9 +64,12 @@ options:
         that template, and adds O(packages), O(files), O(preload), O(commands) and O(provision) of
         this one to it. No guest boots, so this takes seconds instead of minutes.
       - The kernel, the machine (O(vcpus), O(max_vcpus), O(memory_mib), O(max_memory_mib),
-        O(spare_ports), O(accelerator)), O(suite), O(docker), O(ssh_user), O(disk_gib) and
-        O(security) are those of the other template. A different value is an error, except for a
-        value that is the default of its option, which is ignored.
+        O(spare_ports), O(accelerator)), O(suite), O(docker), O(ssh_user) and O(disk_gib) are those
+        of the other template. A different value is an error, except for a value that is the default
+        of its option, which is ignored.
+      - O(security) is that of the other template by default. Another profile restarts the guest
+        once. A difference in C(user_namespaces) or C(limits.disk_percent) is an error, because
+        Docker would lose the images of the other template.
       - A new generation of the other template leads to a new generation of this one. O(upgrade)
         compares only the packages that this template adds.
       - Not available on vSphere.

@@ -95,22 +95,46 @@ def test_each_host_has_its_own_identity(hosts: list[HostInfo], derived: Template
     assert all(host.ready for host in hosts)
 
 
-def test_security_profile_of_the_parent_is_in_force(
-    hosts: list[HostInfo], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def audit(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the module audit finds in a host that must have the hostile profile."""
     # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
     tmp_path = tmp_path_factory.mktemp("audit")
-    inventory = {"all": {"hosts": {hosts[0].name: connection(hosts[0])}}}
+    inventory = {"all": {"hosts": {host.name: connection(host)}}}
     (tmp_path / "hosts.json").write_text(json.dumps(inventory))
     strict = task("strict", "audit", {"become": True}, security={"profile": "hostile"}, fail=True)
     played = OnGuests(tmp_path / "controller").play(
-        [strict], "-i", str(tmp_path / "hosts.json"), hosts=hosts[0].name
+        [strict], "-i", str(tmp_path / "hosts.json"), hosts=host.name
     )
-    assert played["strict"]["compliant"]
+    found: dict[str, Any] = played["strict"]
+    return found
+
+
+def test_security_profile_of_the_parent_is_in_force(
+    hosts: list[HostInfo], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert audit(hosts[0], tmp_path_factory)["compliant"]
 
 
 def test_second_run_changes_nothing(yard: Yard, derived: TemplateInfo, spec: TemplateSpec) -> None:
     assert not yard.templates.apply(spec).changed
+
+
+@pytest.mark.full
+def test_declared_profile_replaces_that_of_the_parent(
+    yard: Yard, spec: TemplateSpec, docker: Docker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    yard.templates.apply(TEMPLATES["shared"])
+    stricter = replace(spec, name="stricter", parent="shared", security=PARENT.security)
+    yard.templates.apply(stricter)
+    try:
+        (host,) = yard.fleets.apply(FleetSpec("stricter", "stricter", count=1)).objects
+        assert audit(host, tmp_path_factory)["compliant"]
+        assert docker(host, "run", "--rm", "base:1", "true").returncode == 0
+        refused = docker(host, "run", "--rm", "--privileged", "base:1", "true", check=False)
+        assert refused.returncode != 0
+    finally:
+        yard.fleets.delete("stricter")
+        yard.templates.delete("stricter")
 
 
 @pytest.mark.full

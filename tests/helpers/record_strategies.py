@@ -16,6 +16,7 @@ from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
 from stockyard.model.pool import PoolRecord, PoolSpec
+from stockyard.model.security import SecuritySpec
 from stockyard.model.size import Size
 from stockyard.model.template import Derivation, Hardware, Source, TemplateRecord
 from stockyard.model.volume import Attachment, VolumeRecord, VolumeUse
@@ -141,6 +142,7 @@ def full_template() -> TemplateRecord:
         provision="playbook warm.yml",
         disk_gib=8,
         options="cd" * 32,
+        security=SecuritySpec("shared"),
         derivation=Derivation("base", "ef" * 32, {"git": "1:2.47.3-0+deb13u1"}),
     )
 

@@ -35,6 +35,7 @@ def declared(*specs: TemplateSpec) -> Declaration:
             JDK, image=replace(JDK.image, preload=(Preload("rootfs", "/x", "x:1", digest=PARENT),))
         ),
         replace(JDK, provision=Provision("site.yml", digest=PARENT)),
+        replace(JDK, security=SecuritySpec("hostile")),
     ],
 )
 def test_digest_covers_every_part_of_the_difference(changed: TemplateSpec) -> None:
@@ -87,7 +88,6 @@ def test_another_machine_than_the_parents_is_refused(spec: TemplateSpec, option:
         {"parent": "jdk"},
         {"parent": "Not A Name"},
         {"image": ImageSpec(source="golden")},
-        {"security": SecuritySpec("hostile")},
     ],
 )
 def test_impossible_declaration_is_refused(options: dict[str, Any]) -> None:

@@ -130,18 +130,20 @@ class RenderedTemplate:
 
     :param digest: the digest of the declaration alone. The same text gives the same digest; the
         packages that exist do not matter.
+    :param options: the digest of its options alone: see :func:`options_digest`.
     """
 
     spec: TemplateSpec
     recipe: Recipe
     digest: str
+    options: str
 
 
 def rendered(spec: TemplateSpec) -> RenderedTemplate:
     """Return a declared template with its recipe."""
     image_recipe = recipe(spec.image, spec.docker, spec.security)
     digest = template_digest(spec, codec.digest(image_recipe))
-    return RenderedTemplate(spec, image_recipe, digest)
+    return RenderedTemplate(spec, image_recipe, digest, options_digest(spec))
 
 
 def declared_digest(spec: TemplateSpec) -> str:

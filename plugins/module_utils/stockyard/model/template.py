@@ -65,7 +65,8 @@ class TemplateSpec:
         generations with hosts stay anyway.
     :param max_memory_mib: the memory that a running host can get, in MiB; no more than at start if
         0.
-    :param security: the security of its hosts; part of the digest.
+    :param security: the security of its hosts; part of the digest. A derived template has that of
+        its parent by default.
     :param provision: a playbook or roles that run against it before the freeze.
     :param secure_boot: refused, with the reason.
     :param vtpm: refused, with the reason.
@@ -129,14 +130,6 @@ class TemplateSpec:
                 name=f"template {self.name}",
                 cause="a derived template is a fork of another template, and has its disk",
                 remedy="declare them for the other template",
-            )
-        if self.security != SecuritySpec():
-            raise Unsupported(
-                "security cannot be declared for a derived template.",
-                name=f"template {self.name}",
-                cause="the security profile of its parent is in force in it: Docker and the kernel "
-                "read most of the settings only when they start",
-                remedy="declare security for the template that from names, or omit from",
             )
 
     def _refuse_impossible(self) -> None:
@@ -254,6 +247,7 @@ class TemplateRecord:
     :param encrypted: whether the volumes of its hosts are encrypted.
     :param profile: the security profile of its hosts; empty if unknown.
     :param derivation: the generation that it was derived from; ``None`` if it was built.
+    :param security: the security of its hosts; ``None`` if unknown.
     """
 
     owner: str
@@ -280,6 +274,7 @@ class TemplateRecord:
     options: str = ""
     profile: str = field(default="", metadata=SPARSE)
     derivation: Derivation | None = field(default=None, metadata=SPARSE)
+    security: SecuritySpec | None = field(default=None, metadata=SPARSE)
 
     kind = "template"
 

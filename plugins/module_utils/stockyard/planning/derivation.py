@@ -14,11 +14,14 @@ from typing import Any
 from ..errors import Unsupported
 from ..model import codec
 from ..model.image import BuildOptions
+from ..model.security import SecuritySpec
 from ..model.template import Hardware, TemplateRecord, TemplateSpec
 
 # The version of the way in which a difference is applied, part of each digest. Increment it by hand
 # when old derived templates must be derived again.
 METHOD = 1
+# The declared security of a template that has its parent's.
+INHERITED = SecuritySpec()
 
 
 def digest(spec: TemplateSpec, parent: str) -> str:
@@ -34,6 +37,7 @@ def digest(spec: TemplateSpec, parent: str) -> str:
         "preload": [(item.kind, item.name, item.digest) for item in image.preload],
         "commands": image.commands,
         "provision": spec.provision.sum if spec.provision else "",
+        "security": codec.to_dict(spec.security) if spec.security != INHERITED else None,
     }
     return codec.digest({"from": parent, "difference": difference, "method": METHOD})
 
@@ -51,7 +55,12 @@ def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
     else:
         suite = template.source.suite if template.source else ""
         ssh_user, disk_gib = template.ssh_user, template.disk_gib
-    return facts | {"suite": suite, "ssh_user": ssh_user, "disk_gib": disk_gib}
+    return facts | {
+        "suite": suite,
+        "ssh_user": ssh_user,
+        "disk_gib": disk_gib,
+        "security": template.security,
+    }
 
 
 def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
@@ -65,7 +74,7 @@ def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
     refused = {
         option: value
         for option, value in layout(spec).items()
-        if value not in (defaults[option], parent[option])
+        if option != "security" and value not in (defaults[option], parent[option])
     }
     if refused:
         option, value = next(iter(refused.items()))
@@ -90,7 +99,41 @@ def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
         hardware=hardware,
         docker=parent["docker"],
         max_memory_mib=parent["max_memory_mib"],
+        security=_security(spec, parent["security"]),
     )
+
+
+def _security(spec: TemplateSpec, parent: SecuritySpec | None) -> SecuritySpec:
+    """Return the security of a derived template: the declared one, or else the parent's.
+
+    :raises Unsupported: if Docker would lose the images of the parent, or the security of the
+        parent is unknown.
+    """
+    title = f"template {spec.name}"
+    if parent is None:
+        raise Unsupported(
+            f"template {spec.parent} was built by an earlier version of stockyard.",
+            name=title,
+            cause="its record does not contain its security, which a derived template has too",
+            remedy=f"rebuild template {spec.parent}",
+        )
+    if spec.security == INHERITED:
+        return parent
+    before, after = parent.settings(), spec.security.settings()
+    for option, old, new in (
+        ("security.user_namespaces", before.user_namespaces, after.user_namespaces),
+        ("security.limits.disk_percent", before.limits.disk_percent, after.limits.disk_percent),
+    ):
+        if old != new:
+            raise Unsupported(
+                f"{option} is {new}, and {old} in template {spec.parent}, which the template is "
+                "derived from.",
+                name=title,
+                cause="Docker would have its data elsewhere, and lose the images of the parent",
+                remedy=f"declare {option} as in template {spec.parent}, or omit from: then the "
+                "template is built completely",
+            )
+    return spec.security
 
 
 def check(specs: Iterable[TemplateSpec]) -> None:

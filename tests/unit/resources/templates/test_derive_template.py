@@ -15,17 +15,22 @@ from stockyard import (
     Hardware,
     HypervisorError,
     ImageSpec,
+    InvalidInput,
     NotFound,
+    SecuritySpec,
     TemplateInfo,
     TemplateSpec,
     Unsupported,
     Yard,
 )
+from stockyard.guest.recipe import rendered
 from stockyard.model.preload import Preload
+from stockyard.planning import derivation
 from stockyard.planning.declaration import Declaration, FleetTerm, TemplateTerm
-from stockyard.resources.templates.derive_template import restart_reason
+from stockyard.resources.templates.derive_template import Difference, difference_of
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.samples import template_record
 
 BASE = TemplateSpec("base")
 CHANGED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
@@ -209,10 +214,90 @@ def test_guest_restarts_for_a_file_that_is_read_at_its_start(
 ) -> None:
     text = "{}" if path.endswith(".json") else "x"
     spec = replace(JDK, image=ImageSpec(files={path: text}))
-    assert restart_reason(spec) == (path if restarts else "")
     hypervisor.calls.clear()
     yard.templates.apply(spec)
     assert hypervisor.calls["start"] == restarts
+
+
+SHARED = replace(BASE, security=SecuritySpec("shared"))
+
+
+def difference(parent: TemplateSpec, child: TemplateSpec) -> Difference:
+    """The difference of a derived template, as its guest gets it."""
+    record = template_record(security=parent.security, docker=parent.docker)
+    effective = derivation.inherit(child, derivation.layout(parent))
+    return difference_of(rendered(effective), record)
+
+
+def test_security_of_the_parent_is_inherited(yard: Yard, clock: FakeClock) -> None:
+    clock.sleep(1)
+    yard.templates.apply(SHARED)
+    yard.templates.apply(JDK)
+    observed = yard.context.provider.observe("stockyard").template("default", "jdk")
+    assert observed
+    assert observed.record.security == SHARED.security
+    assert difference(SHARED, JDK) == Difference(("jdk",), {}, ())
+
+
+def test_declared_security_replaces_that_of_the_parent_with_a_restart(
+    yard: Yard, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
+    clock.sleep(1)
+    yard.templates.apply(SHARED)
+    hostile = replace(JDK, security=SecuritySpec("hostile"))
+    hypervisor.calls.clear()
+    yard.templates.apply(hostile)
+    assert (hypervisor.calls["stop"], hypervisor.calls["start"]) == (1, 1)
+    changed = difference(SHARED, hostile)
+    assert "auditd" in changed.packages
+    assert '"hostile"' in changed.files["/etc/stockyard/security.json"].text
+    weaker = replace(JDK, security=replace(SHARED.security, firewall=False))
+    changed = difference(SHARED, weaker)
+    assert changed.packages == ("jdk",)
+    assert any("firewall" in path or "nftables" in path for path in changed.removed)
+
+
+@pytest.mark.parametrize(
+    ("security", "option"),
+    [
+        (SecuritySpec("trusted", icc=False), "user_namespaces is none, and remap"),
+        (SecuritySpec("shared", limits={"disk_percent": 10}), "disk_percent is 10, and 60"),
+    ],
+)
+def test_security_that_hides_the_parents_images_is_refused(
+    yard: Yard, clock: FakeClock, security: SecuritySpec, option: str
+) -> None:
+    clock.sleep(1)
+    yard.templates.apply(SHARED)
+    with pytest.raises(Unsupported, match=option):
+        yard.templates.apply(replace(JDK, security=security), check=True)
+
+
+def test_file_of_the_inherited_profile_is_refused(yard: Yard, clock: FakeClock) -> None:
+    clock.sleep(1)
+    yard.templates.apply(SHARED)
+    files = {"/etc/docker/daemon.json": "{}"}
+    with pytest.raises(InvalidInput, match="is a part of the security profile"):
+        yard.templates.apply(replace(JDK, image=ImageSpec(files=files)), check=True)
+
+
+def test_parent_of_an_earlier_version_is_refused(yard: Yard, hypervisor: FaultyProvider) -> None:
+    observed = yard.context.provider.observe("stockyard").template("default", "base")
+    assert observed
+    yard.context.provider.claim(observed.record, security=None)
+    with pytest.raises(Unsupported, match="was built by an earlier version"):
+        yard.templates.apply(JDK, check=True)
+
+
+def test_difference_contains_what_another_level_may_have_changed() -> None:
+    spec = replace(JDK, image=ImageSpec(packages=("sudo",), files={"/etc/default/locale": ""}))
+    changed = difference(BASE, spec)
+    assert changed.packages == ("sudo",)
+    assert list(changed.files) == ["/etc/default/locale"]
+    commands = replace(JDK, image=ImageSpec(commands=("true",)))
+    (path,) = difference(BASE, commands).files
+    assert path.endswith("/provision")
+    assert difference(BASE, commands).restart_reason == ""
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ from functools import cached_property
 
 from ...clock import Deadline
 from ...errors import NotFound
-from ...guest.recipe import RenderedTemplate, options_digest, rendered, template_digest
+from ...guest.recipe import RenderedTemplate, rendered, template_digest
 from ...model import codec
 from ...model.image import without_secrets
 from ...model.observation import Observation, Template
 from ...model.template import Source, TemplateRecord, TemplateSpec
-from ...planning import derivation
 from ...planning.plan import Action, Plan, plan_deletion
 from ...planning.templates import (
     TemplateContext,
@@ -105,7 +104,7 @@ class TemplateConvergence(LockedOperation):
             self.ctx.clock.now(),
             missing_updates,
             None if observation.unreadable else used_generations,
-            derivation.digest(spec, spec.parent) if spec.parent else options_digest(spec),
+            declared.options,
             bool(spec.parent) and parent is None,
             base.record if base else None,
         )
@@ -355,8 +354,7 @@ def _build(
         if parent:
             report(f"fork template {parent.name}")
             ctx.provider.derive_template(record, parent, deadline)
-            difference = derive_template.difference_of(spec)
-            record = _apply_difference(ctx, difference, record, report, deadline)
+            record = _apply_difference(ctx, declared, parent, record, report, deadline)
         else:
             ctx.provider.create_template(record, deadline)
             ctx.provider.start(record, deadline)
@@ -369,7 +367,8 @@ def _build(
 
 def _apply_difference(
     ctx: Context,
-    spec: TemplateSpec,
+    declared: RenderedTemplate,
+    parent: TemplateRecord,
     record: TemplateRecord,
     report: Callable[[str], None],
     deadline: Deadline,
@@ -377,9 +376,12 @@ def _apply_difference(
     """Add the difference to a running fork of the parent, and restart the fork if a file is read
     only then.
     """
+    difference = derive_template.difference_of(declared, parent)
     with ctx.guest(record, deadline) as guest:
-        record = derive_template.apply_difference(ctx, spec, record, guest, report, deadline)
-    if path := derive_template.restart_reason(spec):
+        record = derive_template.apply_difference(
+            ctx, declared.spec, difference, record, guest, report, deadline
+        )
+    if path := difference.restart_reason:
         report(f"restart the guest, because {path} is read at its start")
         ctx.provider.stop(record, deadline)
         ctx.provider.start(record, deadline)
@@ -436,7 +438,8 @@ def _draft(
         provision=spec.provision.title if spec.provision else "",
         encrypted=spec.security.encrypted_data,
         profile=spec.security.profile,
-        options=options_digest(spec),
+        options=declared.options,
+        security=spec.security if ctx.provider.capabilities.builds else None,
     )
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...clock import Deadline
 from ...errors import GuestError, NotFound, Unsupported
-from ...guest.agent.provision import COMMANDS, PLACE
+from ...guest.agent.provision import PLACE
 from ...guest.client import Guest
-from ...guest.recipe import RenderedTemplate, declared_digest, options_digest
+from ...guest.recipe import RenderedTemplate, declared_digest, recipe, rendered
 from ...model import codec
 from ...model.image import without_secrets
 from ...model.observation import Observation, Template, newest
@@ -82,6 +82,7 @@ def bind(ctx: Context, declared: RenderedTemplate, parent: Template | None) -> R
 
     :raises Unsupported: if the hypervisor cannot derive templates, or if the declaration needs
         another machine than the parent's.
+    :raises InvalidInput: if a declared file is a part of the security profile.
     """
     spec = declared.spec
     if not ctx.provider.capabilities.derives:
@@ -91,11 +92,14 @@ def bind(ctx: Context, declared: RenderedTemplate, parent: Template | None) -> R
             cause="its templates are copies of machines that are finished elsewhere",
             remedy="add the difference to a copy of the source, and declare that copy as source",
         )
+    options = derivation.digest(spec, spec.parent)
     if parent is None:
-        return replace(declared, digest=derivation.digest(spec, ""))
+        return replace(declared, digest=derivation.digest(spec, ""), options=options)
+    digest = derivation.digest(spec, parent.record.generation)
     spec = derivation.inherit(spec, derivation.layout(parent.record))
     spec = replace(spec, build=derivation.mirrors(spec, parent.record))
-    return replace(declared, spec=spec, digest=derivation.digest(spec, parent.record.generation))
+    # Files of the declaration must not replace files of the security profile.
+    return replace(rendered(spec), digest=digest, options=options)
 
 
 def base_of(ctx: Context, declared: RenderedTemplate, observation: Observation) -> Template | None:
@@ -119,11 +123,45 @@ def base_of(ctx: Context, declared: RenderedTemplate, observation: Observation) 
     )
 
 
-def difference_of(spec: TemplateSpec) -> TemplateSpec:
-    """Return a declaration with the packages and files that its parent or its base lacks."""
+@dataclass(frozen=True)
+class Difference:
+    """The packages and files by which a template differs from its parent or its base.
+
+    :param files: files to write, the user's commands included.
+    :param removed: paths of files of the parent's security profile to delete.
+    """
+
+    packages: tuple[str, ...]
+    files: dict[str, GuestFile]
+    removed: tuple[str, ...]
+
+    @property
+    def restart_reason(self) -> str:
+        """Return the file because of which the guest is restarted; empty for none."""
+        paths = (*self.files, *self.removed)
+        return next((path for path in paths if path.startswith(READ_AT_BOOT)), "")
+
+
+def difference_of(declared: RenderedTemplate, parent: TemplateRecord) -> Difference:
+    """Return the difference of a template from its parent, or of an ordinary one from its base."""
+    spec, image = declared.spec, declared.spec.image
+    bare_image = replace(image, preload=(), commands=())
+    own_packages: tuple[str, ...] = ()
+    own_files: dict[str, str] = {}
     if spec.parent:
-        return spec
-    return replace(spec, image=replace(spec.image, packages=(), files=None))
+        bare_image = replace(bare_image, packages=(), files=None)
+        # The parent can have other content at the same path.
+        own_packages, own_files = image.packages, image.files or {}
+    before = recipe(bare_image, spec.docker, parent.security if spec.parent else spec.security)
+    after = declared.recipe
+    files = {
+        path: file
+        for path, file in after.files.items()
+        if path in own_files or before.files.get(path) != file
+    }
+    packages = {*own_packages, *after.packages} - ({*before.packages} - {*own_packages})
+    removed = before.files.keys() - after.files.keys()
+    return Difference(tuple(sorted(packages)), files, tuple(sorted(removed)))
 
 
 def require_parent(spec: TemplateSpec, parent: Template | None) -> TemplateRecord:
@@ -160,7 +198,10 @@ def draft(
         promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
         source=Source(spec.image.suite, tuple(sorted(packages)), without_secrets(spec.build)),
         provision=spec.provision.title if spec.provision else "",
-        options=derivation.digest(spec, spec.parent) if spec.parent else options_digest(spec),
+        options=declared.options,
+        encrypted=spec.security.encrypted_data,
+        profile=spec.security.profile,
+        security=spec.security,
         derivation=Derivation(parent.name, parent.generation),
     )
 
@@ -168,6 +209,7 @@ def draft(
 def apply_difference(
     ctx: Context,
     spec: TemplateSpec,
+    difference: Difference,
     record: TemplateRecord,
     guest: Guest,
     report: Callable[[str], None],
@@ -185,42 +227,30 @@ def apply_difference(
         template_shell.opened(ctx, record, guest, deadline) as shell,
     ):
         target = Path(folder)
-        installed = shell.run("cat /var/lib/dpkg/status") if spec.image.packages else ""
+        image = replace(spec.image, packages=difference.packages)
+        installed = shell.run("cat /var/lib/dpkg/status") if image.packages else ""
         report("fetch packages and images")
-        versions = ctx.provider.fetch_difference(
-            spec.image, spec.build, installed, target, deadline
-        )
+        versions = ctx.provider.fetch_difference(image, spec.build, installed, target, deadline)
         _refuse_kernel(spec, versions)
         shell.run(ORDINARY_PRIORITY)
         if versions:
             report(f"install {len(versions)} packages")
             _install(shell, target / "packages")
-        _send_files(shell, spec, target)
+        if (target / "preload").is_dir():
+            shell.send(target / "preload", f"/{PLACE}")
+        shell.write(difference.files)
+        shell.delete(difference.removed)
+        if difference.restart_reason:
+            # A boot creates the users of new files only if the image is new.
+            shell.run("systemd-sysusers")
     if record.derivation and versions:
         return ctx.provider.claim(record, derivation=replace(record.derivation, packages=versions))
     return record
 
 
-def restart_reason(spec: TemplateSpec) -> str:
-    """Return the file because of which the guest is restarted; empty for none."""
-    return next((path for path in spec.image.files or {} if path.startswith(READ_AT_BOOT)), "")
-
-
 def _install(shell: Shell, packages: Path) -> None:
     shell.send(packages, PACKAGES)
     shell.run(INSTALL)
-
-
-def _send_files(shell: Shell, spec: TemplateSpec, target: Path) -> None:
-    """Send the declared files, the images for the agent to load, and the commands for it to run."""
-    if (target / "preload").is_dir():
-        shell.send(target / "preload", f"/{PLACE}")
-    files = {path: GuestFile(text) for path, text in (spec.image.files or {}).items()}
-    if spec.image.commands:
-        text = "\n".join(spec.image.commands) + "\n"
-        files[f"/{COMMANDS}"] = GuestFile(text, 0o700)
-    if files:
-        shell.write(files)
 
 
 def _refuse_kernel(spec: TemplateSpec, versions: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -94,12 +94,17 @@ class Shell:
 
     def write(self, files: dict[str, GuestFile]) -> None:
         """Write files in the guest, owned by root."""
-        if not self._command:
+        if not self._command or not files:
             return
         with tempfile.TemporaryFile() as archive:
             pack(archive, files)
             archive.seek(0)
             self.run(f"{UNPACK} --directory=/", archive)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete files in the guest."""
+        if paths:
+            self.run(f"rm -f {shlex.join(paths)}")
 
 
 @contextmanager
