@@ -21,7 +21,7 @@ daytwo    a rolling rebuild, and leases
 suspend   the suspension and the resume of a host with a running container
 derive    a template that is derived from a frozen one, and forks of both
 
-The last seven need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+The last eight need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
 """
 

@@ -101,11 +101,13 @@ def audit(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     tmp_path = tmp_path_factory.mktemp("audit")
     inventory = {"all": {"hosts": {host.name: connection(host)}}}
     (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-    strict = task("strict", "audit", {"become": True}, security={"profile": "hostile"}, fail=True)
+    security = {"profile": "hostile", "limits": present(PARENT.security.limits)}
+    strict = task("strict", "audit", {"become": True}, security=security, fail=True)
     played = OnGuests(tmp_path / "controller").play(
         [strict], "-i", str(tmp_path / "hosts.json"), hosts=host.name
     )
     found: dict[str, Any] = played["strict"]
+    assert "compliant" in found, found
     return found
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from stockyard import BuildOptions, Repository
-from stockyard.providers.libvirt.debian import LEFT_OUT, write_sources
+from stockyard.clock import Deadline
+from stockyard.providers.libvirt.debian import LEFT_OUT, add, write_sources
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----"
 
@@ -41,3 +42,46 @@ def test_every_source_says_whose_signature_it_needs(tmp_path: Path) -> None:
 def test_what_is_left_out_of_an_image(path: str, left_out: bool) -> None:
     # dpkg matches as fnmatch(3) does without flags: a star matches slashes too.
     assert any(fnmatchcase(path, pattern) for pattern in LEFT_OUT) == left_out
+
+
+APT = """\
+#!/bin/sh
+for word in "$@"; do
+  case $word in
+    Dir::Cache=*) cache=${word#*=} ;;
+    Dir::State::Status=*) status=${word#*=} ;;
+  esac
+done
+case "$*" in
+  *--simulate*)
+    grep -q '^Package: libc6$' "$status"
+    echo 'Inst libc6 [2.41-12] (2.41-13 Debian:13.1/stable [amd64])'
+    echo 'Inst tree (2.2.1-1 Debian:13.1/stable [amd64])'
+    echo 'Conf tree (2.2.1-1 Debian:13.1/stable [amd64])' ;;
+  *--download-only*) touch "$cache/archives/tree_2.2.1-1_amd64.deb" ;;
+esac
+"""
+
+
+def test_packages_are_added_to_an_installed_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "apt-get"
+    program.write_text(APT)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    (tmp_path / "work").mkdir()
+    installed = "Package: libc6\nStatus: install ok installed\n"
+    versions = add(
+        ("tree",),
+        "trixie",
+        BuildOptions(),
+        installed,
+        tmp_path / "work",
+        tmp_path / "packages",
+        Deadline(60),
+        "template jdk",
+    )
+    assert versions == {"libc6": "2.41-13", "tree": "2.2.1-1"}
+    assert [path.name for path in (tmp_path / "packages").iterdir()] == ["tree_2.2.1-1_amd64.deb"]

@@ -242,7 +242,7 @@ def apply_difference(
         shell.delete(difference.removed)
         if difference.restart_reason:
             # A boot creates the users of new files only if the image is new.
-            shell.run("systemd-sysusers")
+            shell.run("systemd-sysusers; sync")
     if record.derivation and versions:
         return ctx.provider.claim(record, derivation=replace(record.derivation, packages=versions))
     return record
