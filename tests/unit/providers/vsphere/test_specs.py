@@ -49,6 +49,20 @@ def test_a_card_that_is_connected_keeps_its_address() -> None:
     assert (edited.connectable.connected, edited.connectable.startConnected) == (True, True)
 
 
+def test_a_connected_card_can_start_disconnected_and_no_other_starts_connected() -> None:
+    links = [
+        specs.link(card(), connected, at_start=at_start).device.connectable
+        for connected in (True, False)
+        for at_start in (True, False)
+    ]
+    assert [(link.connected, link.startConnected) for link in links] == [
+        (True, True),
+        (True, False),
+        (False, False),
+        (False, False),
+    ]
+
+
 def test_cards_are_found_among_devices() -> None:
     assert [
         nic.key for nic in specs.nics([disk(1), card(), vim.vm.device.VirtualCdrom(key=1)])
