@@ -287,7 +287,9 @@ class LibvirtProvider:
         )
 
     def check_start(self, record: HostRecord) -> None:
-        boot.check(record, self._disk(record, self.domains.find(record)))
+        # libvirt may still save the memory of the machine.
+        if not self.domains.is_active(record.uuid):
+            boot.check(record, self._disk(record, self.domains.find(record)))
 
     def start(self, record: Record, deadline: Deadline) -> str:
         domain = self.domains.find(record)
