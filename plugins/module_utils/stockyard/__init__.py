@@ -59,7 +59,14 @@ from .model.versions import MissingUpdate
 from .model.volume import VolumeSpec, VolumeUse
 from .model.volume_info import VolumeInfo
 from .model.yard_info import HypervisorInfo, ReportInfo, SkippedObject
-from .planning.declaration import Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
+from .planning.declaration import (
+    Declaration,
+    FleetTerm,
+    PoolTerm,
+    SuspendedFleetTerm,
+    TemplateTerm,
+    VolumeTerm,
+)
 from .planning.plan import Action, Plan
 from .resources.certificates.clients import Client
 from .result import Result
@@ -134,6 +141,7 @@ __all__ = [
     "SkippedObject",
     "SshAccess",
     "StockyardError",
+    "SuspendedFleetTerm",
     "TemplateInfo",
     "TemplateSizes",
     "TemplateSpec",

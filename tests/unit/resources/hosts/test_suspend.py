@@ -24,13 +24,13 @@ from stockyard import (
     OutOfSpace,
     SingleSpec,
     StockyardError,
+    SuspendedFleetTerm,
     TemplateSpec,
     TemplateTerm,
     UpdateSpec,
     VolumeSpec,
     Yard,
 )
-from stockyard.planning.declaration import SuspendedFleetTerm
 from stockyard.planning.plan import Plan
 from stockyard.providers.memory.guest import AHEAD
 from tests.helpers.clocks import FakeClock
