@@ -52,7 +52,12 @@ def keep(ctx: Context, lease: str, duration: float, deadline: Deadline) -> KeptH
     if not name:
         name, separate = record.name, False
     spec = SingleSpec(name, tenant=record.tenant)
-    SingleHostConvergence(ctx, spec, SUSPENDED, force=True).apply(deadline)
+    try:
+        SingleHostConvergence(ctx, spec, SUSPENDED, force=True).apply(deadline)
+    except StockyardError:
+        if separate:
+            SingleHostConvergence(ctx, spec, "absent").apply(deadline)
+        raise
     host = ctx.provider.observe(ctx.owner).host(record.tenant, name)
     if host is None:
         raise AssertionError("a host that was just suspended exists")
