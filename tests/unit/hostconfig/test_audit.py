@@ -201,6 +201,26 @@ def test_host_network_that_meets_a_bridge_is_reported(shut: Machine, put: Put) -
     assert bad(shut) == ["the host's networks that meet Docker's"]
 
 
+def test_networks_that_each_interface_has_are_no_collision(shut: Machine, put: Put) -> None:
+    link_local, multicast = (
+        "fe800000000000000000000000000000 40",
+        "ff000000000000000000000000000000 08",
+    )
+    lines = [
+        f"{network} {'0' * 32} 00 {'0' * 32} 00000100 00000001 00000000 00000001 {name}\n"
+        for network in (link_local, multicast)
+        for name in ("eth0", "docker0")
+    ]
+    put("/proc/net/ipv6_route", "".join(lines))
+    assert bad(shut) == []
+
+
+def test_ipv6_network_inside_a_pool_is_reported(shut: Machine, put: Put) -> None:
+    network = "fd5a7c1ed0c800000000000000000000 40"
+    put("/proc/net/ipv6_route", f"{network} {'0' * 32} 00 {'0' * 32} 0 0 0 0 eth1\n")
+    assert bad(shut) == ["the host's networks that meet Docker's"]
+
+
 @pytest.mark.parametrize("name", ["rules", "tables", "policy"])
 def test_plugin_of_another_release_is_reported(shut: Machine, put: Put, name: str) -> None:
     put(f"{authorization.PROGRAM}/{name}.py", "# older\n")

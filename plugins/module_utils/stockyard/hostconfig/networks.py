@@ -50,8 +50,8 @@ def _pools(machine: Machine) -> list[Network]:
 
 
 def _routes(machine: Machine) -> Iterator[tuple[str, Network]]:
-    """Yield the interface and the network of each route, without the kernel's routes of
-    loopback.
+    """Yield the interface and the network of each route, without those that the kernel creates for
+    each interface: loopback, link-local and multicast of IPv6.
     """
     for line in (machine.read("/proc/net/route") or "").splitlines()[1:]:
         name, destination, mask = (line.split()[field] for field in (0, 1, 7))
@@ -61,5 +61,6 @@ def _routes(machine: Machine) -> Iterator[tuple[str, Network]]:
         yield name, ipaddress.IPv4Network((address, bits.bit_count()))
     for line in (machine.read("/proc/net/ipv6_route") or "").splitlines():
         fields = line.split()
-        if fields[-1] != "lo":
-            yield fields[-1], ipaddress.IPv6Network((int(fields[0], 16), int(fields[1], 16)))
+        network = ipaddress.IPv6Network((int(fields[0], 16), int(fields[1], 16)))
+        if fields[-1] != "lo" and not (network.is_link_local or network.is_multicast):
+            yield fields[-1], network
