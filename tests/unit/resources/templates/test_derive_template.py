@@ -117,6 +117,19 @@ def test_another_machine_is_refused_before_anything_changes(yard: Yard) -> None:
     assert [template.name for template in yard.templates.list()] == ["base"]
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_hypervisor_that_clones_sources_refuses_with_the_reason(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    capabilities = replace(hypervisor.inner.capabilities, derives=False)
+    monkeypatch.setattr(hypervisor.inner, "capabilities", capabilities)
+    with pytest.raises(Unsupported, match="cannot be derived on this hypervisor") as refused:
+        yard.templates.apply(JDK, check=check)
+    assert "copies of machines" in refused.value.cause
+    filled = replace(BASE, image=ImageSpec(commands=("true",)))
+    assert "derived from" not in str(yard.templates.apply(filled, check=True).plan)
+
+
 @pytest.mark.parametrize("step", ["derive_template", "fetch_difference", "channel", "freeze"])
 @pytest.mark.parametrize("after", [False, True])
 def test_failure_leaves_nothing_behind(
