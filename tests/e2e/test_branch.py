@@ -40,7 +40,8 @@ PARENT, CHILDREN = "trunk", ("twig-1", "twig-2")
 COUNT = "n=0; while true; do n=$((n+1)); echo $n >>/numbers; echo $n; sleep 0.02; done"
 # Milliseconds for which a container's output may be silent because of the branch.
 GAP = 300.0
-# An emulated host is stopped while its memory is copied, and a loaded machine delays everything.
+# An emulated host of QEMU before 9.0 is stopped while its memory is copied, and a loaded machine
+# delays everything.
 LONGEST_PAUSE = 20_000.0
 
 

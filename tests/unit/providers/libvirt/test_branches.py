@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import libvirt
 import pytest
@@ -23,6 +23,7 @@ from stockyard.model.branch import BranchRecord, MemoryModule
 from stockyard.model.template import Hardware
 from stockyard.providers.libvirt import branches, frozen
 from stockyard.providers.libvirt.disk_layers import DiskLayers
+from stockyard.providers.libvirt.monitor import Monitor
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.providers.libvirt.store import Store
 from stockyard.providers.libvirt.xml.domain import record_element
@@ -264,3 +265,21 @@ def test_the_layers_under_a_disk_are_facts_of_a_host(provider: LibvirtProvider) 
     assert provider.facts(CHILD).disk_layers == 1
     disk(store.hosts / HOST.uuid / "disk.qcow2", template)
     assert provider.facts(HOST).disk_layers == 0
+
+
+@pytest.mark.parametrize(
+    ("kvm", "major", "misses"), [(True, 7, False), (False, 7, True), (False, 9, False)]
+)
+def test_only_an_emulated_host_of_an_old_qemu_is_stopped_first(
+    kvm: bool, major: int, misses: bool
+) -> None:
+    class OldOrNew:
+        def command(self, execute: str) -> dict[str, Any]:
+            version = {"major": major, "minor": 2, "micro": 0}
+            answers: dict[str, dict[str, Any]] = {
+                "query-kvm": {"enabled": kvm},
+                "query-version": {"qemu": version},
+            }
+            return answers[execute]
+
+    assert branches.misses_writes(cast(Monitor, OldOrNew())) is misses

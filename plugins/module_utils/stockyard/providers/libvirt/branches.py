@@ -4,10 +4,10 @@
 """Branches: the state of a running host, frozen while the host continues.
 
 The memory of the host is migrated into a *twin*: an equal machine that waits and whose RAM is in
-files. A host with KVM runs until the last pages; an emulated host is stopped before. When the
-migration is complete, the host gets an overlay, so the content of its disk at that moment becomes a
-layer. The twin then writes the device state into a file and ends. RAM, state and layer can be
-forked like a template.
+files. The host runs until the last pages; only an emulated host of QEMU before 9.0 is stopped
+before. When the migration is complete, the host gets an overlay, so the content of its disk at that
+moment becomes a layer. The twin then writes the device state into a file and ends. RAM, state and
+layer can be forked like a template.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ from .xml.element import BRANCH_NS, Element, parse, serialize
 DISK, STATE, RAM, NOTE = "disk.qcow2", "state", "ram", "owner.json"
 # The chain of a host's disk is shortened before it has more layers than this.
 LONGEST_CHAIN = 7
+# The major version of QEMU that migrates the memory of a running emulated machine exactly.
+FIRST_EXACT = 9
 POLL = 0.05
 
 
@@ -262,10 +264,8 @@ class Branches:
             twin = self._start(designer.twin_domain(record, parent_machine, image, folder), title)
             layer = self.layers.add(record.uuid, disk)
             overlay = disk_layers.overlay(disk, layer, record.uuid, title, deadline)
-            # QEMU can miss writes of emulated processors to memory that it migrates; before
-            # version 9.0 it often does (its commit 03bfc2188f06 has the cause).
-            is_emulated = not Monitor(domain, host.title).command("query-kvm")["enabled"]
-            result = process.run(disk_layers.snapshot(overlay), deadline, stop_first=is_emulated)
+            stop_first = misses_writes(Monitor(domain, host.title))
+            result = process.run(disk_layers.snapshot(overlay), deadline, stop_first=stop_first)
         finally:
             process.close()
         self._freeze(record, twin, layer, deadline)
@@ -477,6 +477,17 @@ def _draft(
         added_vcpus=machine.added_processors(definition),
         modules=tuple(_modules(monitor)),
     )
+
+
+def misses_writes(monitor: Monitor) -> bool:
+    """Return whether QEMU can miss writes of a running guest to memory that it migrates.
+
+    Before version 9.0 it does so with emulated processors: a write through the processor's cache of
+    addresses was not tracked (QEMU's commit 03bfc2188f06).
+    """
+    if monitor.command("query-kvm")["enabled"]:
+        return False
+    return int(monitor.command("query-version")["qemu"]["major"]) < FIRST_EXACT
 
 
 def _modules(monitor: Monitor) -> Iterator[MemoryModule]:

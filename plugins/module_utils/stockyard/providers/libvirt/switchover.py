@@ -6,8 +6,8 @@
 This file is the text of a process of its own (:mod:`.switchover_process`), which outlives its
 controller: it imports nothing of stockyard. It migrates the parent's memory into the twin while the
 parent runs. When only a few pages are left, QEMU stops the parent; the parent's disk gets a new
-overlay, the rest is migrated, and the parent continues. An emulated parent is stopped before its
-memory is migrated: QEMU can miss writes of emulated processors.
+overlay, the rest is migrated, and the parent continues. If QEMU can miss writes of the parent, it
+is stopped before its memory is migrated.
 
 If the controller dies before the parent was stopped, the migration is cancelled. After that moment
 the switch-over is completed. In each case the parent runs, and without a controller the twin is
