@@ -278,11 +278,23 @@ def test_a_vcenter_without_instant_clones_has_no_branches(start: Start, tmp_path
     ) as yard:
         yard.templates.apply(BASE)
         yard.hosts.apply(SingleSpec(TRUNK, "base"))
-        branch = branched(yard)
+        vcenter.reset()
         with pytest.raises(Unsupported, match="does not support instant clones") as refusal:
-            forked(yard, branch)
+            yard.hosts.branch(BranchSpec(TRUNK, (TWIG,)))
         assert "6.7" in (refusal.value.remedy or "")
-        yard.context.provider.branches.release(branch)
+        assert [host.name for host in yard.hosts.list()] == [TRUNK]
+        assert yard.context.provider.branches.all() == []
+
+
+def test_the_objections_of_vcenter_come_before_a_child_is_reserved(
+    yard: Yard, vcenter: Simulator
+) -> None:
+    vcenter.fail("CheckInstantClone_Task", "NoCompatibleHost")
+    with pytest.raises(HypervisorError, match="NoCompatibleHost"):
+        yard.hosts.branch(BranchSpec(TRUNK, (TWIG,)))
+    assert [host.name for host in yard.hosts.list()] == [TRUNK]
+    assert vcenter.changes()["InstantClone_Task"] == 1  # the trunk itself
+    yard.hosts.branch(BranchSpec(TRUNK, (TWIG,)))
 
 
 def test_a_missing_privilege_is_named(yard: Yard, vcenter: Simulator) -> None:

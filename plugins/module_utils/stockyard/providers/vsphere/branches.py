@@ -42,8 +42,9 @@ class VsphereBranches:
     def create(
         self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
     ) -> BranchRecord:
-        self.hosts.parent(host)
+        source = self.hosts.parent(host)
         record = branch_of(host, template, current_time, "frozen")
+        self.hosts.forks.check_children(host, source, record, deadline)
         lock = ExitStack()
         # The lock is held until the release. If it is free, the controller died.
         lock.enter_context(self.locks.held(branch_records.lock_of(record), deadline))

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...clock import Deadline
 from ...errors import HypervisorError, NotFound, OperationRefused, StockyardError, Unsupported
+from ...model.branch import BranchRecord
 from ...model.host import HostRecord
 from ...model.observation import Record
 from ...model.template import TemplateRecord
@@ -71,24 +74,29 @@ class Forks:
         :raises Unsupported: if an instant clone is impossible; a cold clone may work.
         """
         spec = self.designer.instant(host, source.devices)
-        self._check(host, source, origin_uuid, spec, deadline)
-        try:
-            ref = self.tasks.run(
+        with _clones_supported(host):
+            self._check(host, source, origin_uuid, spec, deadline)
+            return self.tasks.run(
                 "create an instant clone",
                 host.title,
                 lambda: source.ref.InstantClone_Task(spec),
                 deadline,
             )
-        except StockyardError as error:
-            if is_a(error.__cause__, *NO_CLONE):
-                raise Unsupported(
-                    "this vCenter does not support instant clones.",
-                    name=host.title,
-                    cause=fault_text(error.__cause__),
-                    remedy="use vCenter 6.7 or later",
-                ) from error
-            raise
-        return ref
+
+    def check_children(
+        self, parent: HostRecord, source: Machine, branch: BranchRecord, deadline: Deadline
+    ) -> None:
+        """Let vCenter check that children of a host can be created.
+
+        :param source: the host's machine, with its devices.
+        :raises Unsupported: if this vCenter has no instant clones.
+        :raises HypervisorError: with the reasons of vCenter.
+        """
+        # The name and the uuid of no machine.
+        child = replace(parent, name=f"branch-{branch.uuid[:8]}", uuid=branch.uuid)
+        spec = self.designer.instant(child, source.devices)
+        with _clones_supported(parent):
+            self._check(parent, source, branch.uuid, spec, deadline)
 
     def cold(self, record: Record, source: Source, mode: str, deadline: Deadline) -> Any:
         """Clone a machine into one that is off.
@@ -172,17 +180,12 @@ class Forks:
 
     def _ask(self, host: HostRecord, source: Machine, spec: Any, deadline: Deadline) -> None:
         checker = self.session.content.vmProvisioningChecker
-        try:
-            answers = self.tasks.run(
-                "check the fork",
-                host.title,
-                lambda: checker.CheckInstantClone_Task(source.ref, spec, []),
-                deadline,
-            )
-        except StockyardError as error:
-            if not is_a(error.__cause__, *NO_CLONE):
-                raise
-            answers = []
+        answers = self.tasks.run(
+            "check the fork",
+            host.title,
+            lambda: checker.CheckInstantClone_Task(source.ref, spec, []),
+            deadline,
+        )
         faults = [
             fault for answer in answers or [] for fault in getattr(answer, "error", None) or []
         ]
@@ -252,6 +255,25 @@ def _check_chain(machine: Machine, record: Record, remedy: str) -> None:
             cause="vSphere fails at 255",
             remedy=remedy,
         )
+
+
+@contextmanager
+def _clones_supported(host: HostRecord) -> Iterator[None]:
+    """Translate the faults of a vCenter without instant clones.
+
+    :raises Unsupported: if there was one of them.
+    """
+    try:
+        yield
+    except StockyardError as error:
+        if is_a(error.__cause__, *NO_CLONE):
+            raise Unsupported(
+                "this vCenter does not support instant clones.",
+                name=host.title,
+                cause=fault_text(error.__cause__),
+                remedy="use vCenter 6.7 or later",
+            ) from error
+        raise
 
 
 def was_perhaps_made(error: StockyardError) -> bool:
