@@ -28,7 +28,7 @@ from stockyard.providers.common.pool_files import FilePoolStore
 from stockyard.providers.common.volume_files import VolumeFiles
 from stockyard.providers.libvirt.xml.element import parse
 from stockyard.providers.memory.provider import NO_LIMITS
-from stockyard.providers.vsphere import pools, reservations, volume_records
+from stockyard.providers.vsphere import branch_records, pools, reservations, volume_records
 from stockyard.providers.vsphere import records as vsphere_records
 from tests.helpers.locking import unlocked
 
@@ -59,7 +59,7 @@ def texts(schema: int) -> Iterator[str]:
     for key, value in vsphere["register"].items():
         if key.startswith(reservations.VOLUME):
             yield json.loads(value.removeprefix("1 "))["record"]
-        elif key.startswith((reservations.HOST, reservations.POOL)):
+        elif key.startswith((reservations.HOST, reservations.POOL, reservations.BRANCH)):
             yield value.removeprefix("1 ")
 
 
@@ -94,8 +94,8 @@ def test_recorded_record_is_read_with_every_field(schema: int) -> None:
         "template": 7,
         "volume": 6,
         "pool": 4,
-        # Schema 3 added branches, which two hypervisors have.
-        "branch": 0 if schema < 3 else 2,
+        # Schema 3 added branches.
+        "branch": 0 if schema < 3 else 3,
     }
 
 
@@ -158,6 +158,9 @@ def test_recorded_register_of_vsphere_is_read(schema: int) -> None:
     entries, unreadable_volumes = volume_records.read(values)
     assert {entry.record.name for entry in entries} == {"db-1-data", "golden", "snap"}
     assert unreadable_volumes == []
+    branches, unreadable_branches = branch_records.read(values)
+    assert [branch.name for branch in branches] == ([] if schema < 3 else ["ci-1"])
+    assert unreadable_branches == []
 
 
 @SCHEMAS
@@ -215,7 +218,9 @@ def test_record_of_a_newer_version_is_an_unreadable_object_everywhere(tmp_path: 
         if isinstance(record, UnreadableObject)
     ]
     reasons += [
-        item.reason for item in (*pools.read(register)[1], *volume_records.read(register)[1])
+        item.reason
+        for module in (pools, volume_records, branch_records)
+        for item in module.read(register)[1]
     ]
     uri = json.loads(memory["volumes"][0])["uri"]
     (tmp_path / "pools").mkdir()
@@ -234,5 +239,5 @@ def test_record_of_a_newer_version_is_an_unreadable_object_everywhere(tmp_path: 
             *VolumeFiles(tmp_path / "volumes", uri, unlocked).observe("old").unreadable,
         )
     ]
-    assert len(reasons) == 4 + 1 + 2 + 3 + 1 + 1
+    assert len(reasons) == 4 + 1 + 2 + 3 + 1 + 1 + 1
     assert all("made by a newer stockyard" in reason for reason in reasons)
