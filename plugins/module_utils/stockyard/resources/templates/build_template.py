@@ -398,9 +398,11 @@ def _fill_and_freeze(
     with ctx.guest(record, deadline) as guest:
         guest.hello()
         docker = record.docker == "running"
-        if spec.provision:
-            report("wait for Docker")
+        if spec.provision or record.derivation:
+            # A separate request, so that its duration is known.
+            report("wait for Docker, load images and run commands")
             guest.prepare(docker=docker)
+        if spec.provision:
             report(f"run {spec.provision.title}")
             provision.run(ctx, record, spec.provision, guest, deadline)
         report("wait for Docker and warm up")
