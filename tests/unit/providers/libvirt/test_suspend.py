@@ -21,8 +21,10 @@ from stockyard.errors import (
     OutOfSpace,
     Unsupported,
 )
+from stockyard.hypervisor.records import encode
 from stockyard.providers.libvirt import memory, processes, suspend
 from stockyard.providers.libvirt.domains import Domains
+from stockyard.providers.libvirt.xml.element import RECORD_NS, element, serialize
 
 from .test_power import RECORD, XML
 
@@ -206,3 +208,27 @@ def test_domain_that_libvirt_saved_is_suspended() -> None:
     domain.managedSaveRemove()
     assert [state for _record, state in domains.read_all()[0]] == ["off"]
     connection.close()
+
+
+def test_domain_whose_memory_is_being_saved_is_suspended() -> None:
+    """As after the death of the controller that began it."""
+    connection: Any = SimpleNamespace(
+        getAllDomainStats=lambda _flags: [
+            (RecordedDomain(), {"state.state": SAVING[0], "state.reason": SAVING[1]}),
+            (RecordedDomain(), {"state.state": SAVING[0], "state.reason": 1}),
+        ]
+    )
+    assert [s for _record, s in Domains(connection).read_all()[0]] == ["suspended", "paused"]
+
+
+class RecordedDomain:
+    """A domain with a record."""
+
+    def name(self) -> str:
+        return RECORD.domain
+
+    def UUIDString(self) -> str:  # noqa: N802  # libvirt's name
+        return RECORD.uuid
+
+    def metadata(self, *_arguments: Any) -> str:
+        return serialize(element(f"{{{RECORD_NS}}}record", text=encode(RECORD)))

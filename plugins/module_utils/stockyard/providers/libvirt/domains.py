@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import NotFound, OperationRefused
@@ -49,11 +49,22 @@ class Domains:
             if isinstance(record, UnreadableObject):
                 unreadable.append(record)
             else:
-                state = STATES.get(values.get("state.state"), "off")
-                if state == "off" and record.kind == "host" and self._has_saved_memory(domain):
-                    state = SUSPENDED
-                machines.append((record, state))
+                machines.append((record, self._state(domain, record, values)))
         return machines, unreadable
+
+    def _state(self, domain: Any, record: Record, values: Mapping[str, int]) -> str:
+        """Return the state of a machine. A host whose memory libvirt saves now is suspended."""
+        import libvirt
+
+        state = STATES.get(values.get("state.state", 0), "off")
+        if record.kind != "host":
+            return state
+        is_being_saved = (
+            state == "paused" and values.get("state.reason") == libvirt.VIR_DOMAIN_PAUSED_SAVE
+        )
+        if is_being_saved or (state == "off" and self._has_saved_memory(domain)):
+            return SUSPENDED
+        return state
 
     def _has_saved_memory(self, domain: Any) -> bool:
         """Return whether libvirt has the memory of a machine that is off."""
