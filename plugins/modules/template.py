@@ -62,7 +62,7 @@ options:
     description:
       - The name of a template of the same tenant to derive this template from. The module forks
         that template, and adds O(packages), O(files), O(preload), O(commands) and O(provision) of
-        this one to it. No guest boots, so this takes seconds instead of minutes.
+        this one to it. No image is built and no guest boots, so this takes less time than a build.
       - The kernel, the machine (O(vcpus), O(max_vcpus), O(memory_mib), O(max_memory_mib),
         O(spare_ports), O(accelerator)), O(suite), O(docker), O(ssh_user) and O(disk_gib) are those
         of the other template. A different value is an error, except for a value that is the default
