@@ -13,7 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -112,11 +112,12 @@ def opened(
     ctx: Context, record: TemplateRecord, guest: Guest, deadline: Deadline
 ) -> Iterator[Shell]:
     """Open a shell in a running template for the length of a ``with`` block."""
-    if not ctx.provider.capabilities.endpoints:
-        yield Shell([], record.title, deadline)
-        return
-    with connected(ctx, record, guest, deadline) as (target, workspace):
-        yield Shell(_command(target, workspace), record.title, deadline)
+    command: list[str] = []
+    with ExitStack() as stack:
+        if ctx.provider.capabilities.endpoints:
+            connection = connected(ctx, record, guest, deadline)
+            command = _command(*stack.enter_context(connection))
+        yield Shell(command, record.title, deadline)
 
 
 @contextmanager
