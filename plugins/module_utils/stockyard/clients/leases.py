@@ -97,6 +97,7 @@ class HeldLease:
 
         :param duration: seconds, or as ``2h``. Then the kept host is deleted.
         :raises LeaseExpired: if the lease has expired.
+        :raises OperationRefused: if an earlier state of the host is kept already.
         """
         host, separate = self._leases.keep(self.id, duration)
         self._kept = not separate

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from stockyard import FleetSpec, LeaseExpired, OutOfSpace, Yard
+from stockyard import FleetSpec, LeaseExpired, OperationRefused, OutOfSpace, Yard
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 
@@ -26,6 +26,15 @@ def test_kept_host_is_deleted_in_time_and_not_before(yard: Yard, clock: FakeCloc
     clock.sleep(200)
     yard.reap()
     assert [host.name for host in yard.hosts.list()] == ["ci-1"]
+
+
+def test_earlier_state_is_not_reported_as_the_present_one(yard: Yard) -> None:
+    yard.fleets.apply(FLEET)
+    with yard.leases.acquire("ci", holder="job", duration=600) as held:
+        kept_host = held.keep("2h")
+        with pytest.raises(OperationRefused, match=kept_host.name):
+            held.keep("2h")
+        assert yard.hosts.get(kept_host.name) == kept_host
 
 
 def test_host_of_an_expired_lease_is_not_kept(yard: Yard, clock: FakeClock) -> None:

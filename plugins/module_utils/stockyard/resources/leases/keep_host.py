@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...clock import Deadline
-from ...errors import StockyardError
+from ...errors import OperationRefused, StockyardError
 from ...model.branch import BranchSpec
 from ...model.fleet import SingleSpec
 from ...model.host import SUSPENDED, HostRecord
@@ -45,6 +45,7 @@ def keep(ctx: Context, lease: str, duration: float, deadline: Deadline) -> KeptH
 
     :param duration: seconds.
     :raises LeaseExpired: if the lease has ended.
+    :raises OperationRefused: if an earlier state of the host is kept already.
     :raises StockyardError: if the host cannot be suspended.
     """
     record = lease_lifecycle.renew(ctx, lease, duration)
@@ -81,8 +82,15 @@ def _branch(
         allow_hostile=True,
     )
     try:
-        HostBranching(ctx, spec, lease_child).apply(deadline)
+        todo = HostBranching(ctx, spec, lease_child).apply(deadline)
     except StockyardError as error:
         ctx.progress(f"{record.title}: not branched, so the host itself is kept: {error}")
         return ""
+    if not todo:
+        raise OperationRefused(
+            "an earlier state of the host is kept already.",
+            name=record.title,
+            cause=f"it is host {name}",
+            remedy=f"delete host {name}, and run again",
+        )
     return name
