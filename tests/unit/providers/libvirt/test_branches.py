@@ -134,6 +134,34 @@ def test_a_branch_is_deleted_with_its_last_host_and_its_layer_with_the_last_disk
     assert not layer.exists()
 
 
+def test_deletion_of_a_branch_leaves_the_overlay_of_another_one(provider: LibvirtProvider) -> None:
+    """The parent may be switched to it at this moment."""
+    recorded(provider)
+    parent = element(
+        "domain",
+        element("name", text="parent"),
+        element("uuid", text=BRANCH.parent),
+        element("memory", text="1024"),
+        element("os", element("type", text="hvm")),
+        element(
+            "devices",
+            element(
+                "disk",
+                element("source", file=str(provider.store.hosts / BRANCH.parent / "top.qcow2")),
+                element("target", dev="vda"),
+                type="file",
+            ),
+        ),
+        type="test",
+    )
+    provider.connection.defineXML(serialize(parent))
+    folder = provider.store.hosts / BRANCH.parent
+    other = disk(folder / "disk-99999999-8888-4999-8aaa-bbbbbbbbbbbb.qcow2")
+    provider.branches.prune(BRANCH.owner)
+    assert other.exists()
+    assert not (folder / f"disk-{BRANCH.uuid}.qcow2").exists()
+
+
 def test_deleting_the_last_host_deletes_the_branch(provider: LibvirtProvider) -> None:
     folder = recorded(provider)
     host(provider, CHILD)

@@ -131,7 +131,7 @@ class Branches:
         if self.layers.depth(disk_layers.top(definition)) >= LONGEST_CHAIN:
             self._shorten(domain, definition, host.title, deadline)
             definition = _definition(domain, host.title)
-        self._remove_unused_disks(host.uuid)
+        self._remove_unused_disks(host.uuid, f"disk*{disk_layers.SUFFIX}")
         check_space(record, self.store, host.title)
         folder = self.folder(record)
         make(folder, record.title)
@@ -321,21 +321,24 @@ class Branches:
             power.off(twin, record.title)
         folder = self.folder(record)
         processes.refuse_if_running(record.uuid, folder / designer.SCRATCH, record.title)
-        self._remove_unused_disks(record.parent)
+        # Another controller may be about to switch the parent to the overlay of another branch.
+        self._remove_unused_disks(record.parent, f"disk-{record.uuid}{disk_layers.SUFFIX}")
         if folder.exists():
             shutil.rmtree(folder)
         if twin is not None:
             self.domains.undefine(twin, record.title)
 
-    def _remove_unused_disks(self, host_uuid: str) -> None:
+    def _remove_unused_disks(self, host_uuid: str, pattern: str) -> None:
         """Delete the disks in a host's directory that the host does not use: overlays that it was
         never switched to, and second names of layers.
+
+        :param pattern: the names of the files that no other controller works on.
         """
         definitions = self._definitions(host_uuid)
         used = {path for definition in definitions for path in disk_layers.sources(definition)}
         if not used:
             return
-        for path in (self.store.hosts / host_uuid).glob(f"disk*{disk_layers.SUFFIX}"):
+        for path in (self.store.hosts / host_uuid).glob(pattern):
             if path not in used:
                 path.unlink()
 
