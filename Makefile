@@ -8,13 +8,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo teardown report test test-full lint bench bench-full docs
+TARGETS := setup demo teardown report test test-full endpoint-suite lint bench bench-full docs
 
 .PHONY: help generate generate-diff $(TARGETS)
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 	@echo 'Variables: ARGS (passed on to the tool), PYTHON (default /usr/bin/python3), STOCKYARD_USER (for root).'
+
+# The copy of root's runs has no git.
+endpoint-suite: export STOCKYARD_COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 
 ifeq ($(shell id -u),0)
 
@@ -48,6 +51,9 @@ test: setup ## all tests but the long ones
 
 test-full: setup ## all tests, the long ones too
 	@.venv/bin/pytest $(ARGS)
+
+endpoint-suite: setup ## docker-py's tests on a bare dockerd in a host and on the endpoint; ARGS="1/8" runs a part
+	@hack/endpoint_suite.sh $(ARGS)
 
 lint: setup ## all checks; ARGS="ruff mypy" runs only those
 	@hack/lint.sh $(ARGS)

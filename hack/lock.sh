@@ -9,3 +9,4 @@ cd "$root"
 compile() { .venv/bin/uv pip compile --quiet --python-version 3.11 --no-header "$@"; }
 compile pyproject.toml --group dev --all-extras --output-file requirements/dev.txt "$@"
 compile --group bench --output-file requirements/bench.txt "$@"
+compile --group endpoint-suite --output-file requirements/endpoint-suite.txt "$@"

@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run docker-py's integration tests against a bare dockerd in a host and against the endpoint.
+
+``make endpoint-suite`` runs what has not been run yet; a run that was stopped goes on where it was.
+
+  ARGS="1/8"                           one of eight parts
+  ARGS="api_exec_test.py"              one file
+  ARGS="--server bare"                 only one of the servers
+  ARGS="--server other=unix:///path"   another server
+  ARGS="--minutes 10"                  stop after this time
+  ARGS="--fresh"                       discard earlier outcomes of the selected files
+  ARGS="--report"                      only show the table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from stockyard.model.template import Hardware
+from stockyard.providers.libvirt.machine import choose
+
+from . import images, registry, servers
+from .results import (
+    BOUND,
+    RecordStore,
+    ServerResults,
+    compare,
+    document,
+    load_differences,
+    summary,
+    table,
+)
+from .suite import DESELECTED, Suite, part_of
+
+CHECKOUT = Path(__file__).parents[2]
+WORK = CHECKOUT / "build" / "endpoint-suite"
+RESULT = CHECKOUT / "build" / "endpoint-suite.json"
+DIFFERENCES = Path(__file__).with_name("differences.yml")
+# Emulation is about this many times slower than KVM.
+EMULATION = 6.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the selected tests and return 0, or 1 if the endpoint is below its bound."""
+    options = parser().parse_args(arguments)
+    scale = 1.0 if choose(Hardware(), "endpoint-suite").type == "kvm" else EMULATION
+    suite = Suite(WORK / "venv" / "bin" / "python", WORK / "docker-7.0.0", scale)
+    files = suite.collect()
+    store = RecordStore(WORK / "records")
+    if not options.report:
+        if os.geteuid() == 0:
+            raise SystemExit("libvirt's session is for ordinary users: run `make endpoint-suite`")
+        run(suite, store, files, options)
+    return report(store, files)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="endpoint-suite",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("selection", nargs="*", metavar="N/M|FILE", help="a part, or files")
+    made.add_argument("--server", action="append", metavar="NAME[=DOCKER_HOST]", help="a server")
+    made.add_argument("--minutes", type=float, default=600.0, help="time limit of this run")
+    made.add_argument("--fresh", action="store_true", help="discard outcomes of selected files")
+    made.add_argument("--report", action="store_true", help="show results, and run nothing")
+    return made
+
+
+def run(
+    suite: Suite,
+    store: RecordStore,
+    files: dict[str, list[str]],
+    options: argparse.Namespace,
+) -> None:
+    """Run the selected tests that have no outcome yet on each selected server."""
+    deadline = time.time() + options.minutes * 60
+    selected = select(files, options.selection)
+    names = options.server or default_servers()
+    with ExitStack() as stack:
+        port = stack.enter_context(registry.serving(WORK / "root/usr/bin/docker-registry", WORK))
+        images.publish(f"http://127.0.0.1:{port}", WORK / "root/bin/busybox")
+        for name in names:
+            with serve(name, port) as server:
+                measure(
+                    suite,
+                    store,
+                    server,
+                    {file: files[file] for file in selected},
+                    deadline,
+                    options.fresh,
+                )
+
+
+@contextmanager
+def serve(name: str, registry_port: int) -> Iterator[servers.Server]:
+    """Yield the server of this name."""
+    label, separator, docker_host = name.partition("=")
+    if separator:
+        context = servers.given(label, docker_host)
+    elif label == "bare":
+        context = servers.bare(WORK, registry_port)
+    elif label == "endpoint":
+        context = servers.endpoint(WORK, registry_port)
+    else:
+        raise SystemExit(f"server {label} has no DOCKER_HOST: write {label}=unix:///path")
+    with context as server:
+        yield server
+
+
+def default_servers() -> list[str]:
+    """Return the servers that this checkout has."""
+    return ["bare", "endpoint"] if servers.endpoint_exists() else ["bare"]
+
+
+def select(files: dict[str, list[str]], selection: list[str]) -> list[str]:
+    """Return the selected files; all of them without a selection."""
+    if not selection:
+        return sorted(files)
+    chosen: list[str] = []
+    for word in selection:
+        if part := re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", word):
+            number, count = int(part[1]), int(part[2])
+            if number > count:
+                raise SystemExit(f"part {word} does not exist")
+            chosen += part_of(files, number, count)
+        elif word in files:
+            chosen.append(word)
+        else:
+            raise SystemExit(f"{word} is neither a part nor one of {', '.join(sorted(files))}")
+    return sorted(set(chosen))
+
+
+def measure(
+    suite: Suite,
+    store: RecordStore,
+    server: servers.Server,
+    files: dict[str, list[str]],
+    deadline: float,
+    fresh: bool = False,
+) -> None:
+    """Run the tests without an outcome on one server, each file in a process."""
+    commit = os.environ.get("STOCKYARD_COMMIT", "")
+    head = ServerResults(server.identity, server.facts(), commit)
+    discarded = {test for tests in files.values() for test in tests} if fresh else set()
+    store.begin(server.name, head, discarded)
+    for file, tests in files.items():
+        while pending := pending_tests(store, server.name, tests):
+            if time.time() > deadline:
+                print(f"{server.name}: the time is up before {file}", flush=True)
+                return
+            server.check()
+            begin = time.monotonic()
+            record = store.path(server.name)
+            completed = suite.run(file, pending, server.docker_host, record, deadline)
+            remaining = pending_tests(store, server.name, tests)
+            ended, seconds = len(pending) - len(remaining), time.monotonic() - begin
+            print(
+                f"{server.name}: {file}: {ended} of {len(pending)} tests in {seconds:.0f} s",
+                flush=True,
+            )
+            stuck = remaining == pending and time.time() <= deadline
+            if remaining and (stuck or not completed):
+                store.append(server.name, remaining[0], "failed", "the process ended in this test")
+
+
+def pending_tests(store: RecordStore, server: str, tests: list[str]) -> list[str]:
+    """Return the tests that have no outcome yet."""
+    results = store.load(server)
+    done = results.tests if results else {}
+    return [test for test in tests if test not in done]
+
+
+def report(store: RecordStore, files: dict[str, list[str]]) -> int:
+    """Write the file of results, show the table, and return 1 if the endpoint misses its bound."""
+    tests = [test for names in files.values() for test in names]
+    differences = load_differences(DIFFERENCES, tests)
+    results = store.all()
+    head = {
+        "suite": "docker-py 7.0.0",
+        "selection": DESELECTED,
+        "commit": os.environ.get("STOCKYARD_COMMIT", ""),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "tests": len(tests),
+    }
+    RESULT.write_text(json.dumps(document(results, differences, head), indent=1), encoding="utf-8")
+    print("\n".join(table(results, len(tests))))
+    bare, endpoint = results.get("bare"), results.get("endpoint")
+    for name, other in results.items():
+        if bare and name != "bare":
+            print("\n".join(summary(name, compare(bare, other, differences))))
+    print(f"every outcome: {RESULT}")
+    if not bare or not endpoint:
+        return 0
+    comparison = compare(bare, endpoint, differences)
+    return int(not comparison.missing and comparison.ratio < BOUND)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
