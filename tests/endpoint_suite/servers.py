@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stockyard import HostSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
+from stockyard import HostInfo, ImageSpec, SingleSpec, TemplateInfo, TemplateSpec, Yard
 from stockyard.model.template import Hardware
 
-OWNER = "endpoint-suite"
+URI, OWNER, IMAGE_HOST = "qemu:///session", "endpoint-suite", "images"
+# The command line of the endpoint.
+ENDPOINT = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
 # The port in a guest that leads to the registry.
 MIRROR = 5000
 # Docker's own default log options, which tests compare, and the mirror.
@@ -64,7 +66,7 @@ class Server:
     version: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Check that a server at a unix socket still answers."""
+        """Check that a server at a Unix socket still answers."""
         url = urlsplit(self.docker_host)
         if url.scheme == "unix":
             request(Path(url.path), "/version")
@@ -77,60 +79,33 @@ class Server:
 
 @contextmanager
 def bare(work: Path, registry_port: int) -> Iterator[Server]:
-    """Create a host and yield its dockerd, through a forwarded unix socket as the endpoint has.
+    """Create a host and yield its dockerd, at a forwarded Unix socket.
 
     :param registry_port: port of the registry on the loopback of this machine.
     """
-    with (
-        Yard(
-            "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
-        ) as yard,
-        _socket_path() as path,
-    ):
-        yard.teardown()
-        template = yard.templates.apply(TEMPLATE).objects[-1]
-        yard.templates.prune()
-        try:
-            host = yard.hosts.apply(SingleSpec("bare", TEMPLATE.name, host=HostSpec())).object
-            way = host.ssh
-            command = [
-                "ssh",
-                "-N",
-                *("-F", "/dev/null"),
-                *(
-                    "-o",
-                    "BatchMode=yes",
-                    "-o",
-                    "IdentitiesOnly=yes",
-                    "-o",
-                    "ServerAliveInterval=30",
-                ),
-                *("-o", f"UserKnownHostsFile={way.known_hosts}", "-o", "ExitOnForwardFailure=yes"),
-                *("-i", str(way.private_key), "-p", str(way.port)),
-                *("-L", f"{path}:/run/docker.sock"),
-                *("-R", f"127.0.0.1:{MIRROR}:127.0.0.1:{registry_port}"),
-                f"{way.user}@{way.host}",
-            ]
-            with running(command, work / "bare.log"):
-                yield _answering("bare", path, template.generation)
-        finally:
-            yard.teardown()
+    with _forking(work) as (yard, template), _socket_path() as path:
+        host = yard.hosts.apply(SingleSpec("bare", TEMPLATE.name)).object
+        command = tunnel(host, registry_port, "-L", f"{path}:/run/docker.sock")
+        with running(command, work / "bare.log") as process:
+            yield answering("bare", path, template.generation, process)
 
 
 @contextmanager
 def endpoint(work: Path, registry_port: int) -> Iterator[Server]:
-    """Run an endpoint on a unix socket and yield it.
+    """Run an endpoint with an empty image host, and yield the endpoint.
 
     :param registry_port: port of the registry on the loopback of this machine.
     """
-    with _socket_path() as path:
-        command = [*ENDPOINT, "--unix", str(path)]
-        with running(command, work / "endpoint.log"):
-            yield _answering("endpoint", path, source_digest())
-
-
-# The command line of the endpoint. Its first words must be enough to ask for --help.
-ENDPOINT = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
+    with _forking(work) as (yard, _template), _socket_path() as path:
+        host = yard.hosts.apply(SingleSpec(IMAGE_HOST, TEMPLATE.name)).object
+        options = ["--hypervisor", URI, "--owner", OWNER, "--image-host", IMAGE_HOST]
+        options += ["--storage", str(work / "store"), "--pki-dir", str(work / "pki")]
+        command = [*ENDPOINT, "--unix", str(path), *options]
+        with (
+            running(tunnel(host, registry_port), work / "images.log"),
+            running(command, work / "endpoint.log") as process,
+        ):
+            yield answering("endpoint", path, source_digest(), process)
 
 
 def endpoint_exists() -> bool:
@@ -146,7 +121,27 @@ def given(name: str, docker_host: str) -> Iterator[Server]:
     if url.scheme != "unix":
         yield Server(name, docker_host, docker_host)
         return
-    yield _answering(name, Path(url.path), docker_host)
+    yield answering(name, Path(url.path), docker_host)
+
+
+def tunnel(host: HostInfo, registry_port: int, *options: str) -> list[str]:
+    """Return the command that leads from a host to the registry.
+
+    :param options: further forwards.
+    """
+    settings = {
+        "BatchMode": "yes",
+        "ExitOnForwardFailure": "yes",
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "ServerAliveInterval": "30",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": host.ssh.known_hosts,
+    }
+    command = ["ssh", "-N", "-F", "/dev/null", "-i", host.ssh.private_key, "-p", str(host.ssh.port)]
+    command += [f"-o{key}={value}" for key, value in settings.items()]
+    command += ["-R", f"127.0.0.1:{MIRROR}:127.0.0.1:{registry_port}", *options]
+    return [*command, f"{host.ssh.user}@{host.ssh.host}"]
 
 
 def source_digest() -> str:
@@ -159,32 +154,42 @@ def source_digest() -> str:
 
 
 @contextmanager
-def running(command: list[str], log_path: Path) -> Iterator[None]:
+def running(command: list[str], log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program for as long as the context lasts."""
     with log_path.open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(WAIT)
 
 
-def _answering(name: str, path: Path, identity: str) -> Server:
-    """Return the server at a unix socket when it answers."""
+def answering(
+    name: str, path: Path, identity: str, process: subprocess.Popen[bytes] | None = None
+) -> Server:
+    """Return the server at a Unix socket when it answers.
+
+    :param process: the program that serves the socket.
+    """
     end = time.monotonic() + WAIT
     while True:
         try:
             version = request(path, "/version")
             return Server(name, f"unix://{path}", identity, version)
         except (OSError, http.client.HTTPException, ValueError) as error:
+            code = process.poll() if process else None
+            if code is not None:
+                raise RuntimeError(
+                    f"the program of server {name} ended with code {code}"
+                ) from error
             if time.monotonic() > end:
                 raise RuntimeError(f"server {name} does not answer: {error!r}") from error
             time.sleep(0.5)
 
 
 def request(path: Path, url: str) -> dict[str, Any]:
-    """Return the JSON answer to a GET request at a unix socket."""
+    """Return the JSON answer to a GET request at a Unix socket."""
     connection = http.client.HTTPConnection("localhost", timeout=30)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.sock.settimeout(30)
@@ -195,6 +200,19 @@ def request(path: Path, url: str) -> dict[str, Any]:
         return answer
     finally:
         connection.close()
+
+
+@contextmanager
+def _forking(work: Path) -> Iterator[tuple[Yard, TemplateInfo]]:
+    """Yield a yard without hosts, and its template. All hosts are deleted afterwards."""
+    with Yard(URI, owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")) as yard:
+        yard.teardown()
+        template = yard.templates.apply(TEMPLATE).object
+        yard.templates.prune()
+        try:
+            yield yard, template
+        finally:
+            yard.teardown()
 
 
 @contextmanager

@@ -11,14 +11,13 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stockyard import HostInfo, Yard
 from tests.endpoint_suite import __main__ as harness
 from tests.endpoint_suite import images, servers
 from tests.endpoint_suite.results import (
@@ -32,6 +31,7 @@ from tests.endpoint_suite.results import (
     table,
 )
 from tests.endpoint_suite.suite import Suite, part_of
+from tests.helpers.clocks import BriskClock
 
 FILE = "a_test.py"
 PREFIX = f"tests/integration/{FILE}::"
@@ -127,14 +127,6 @@ def test_outcome_of_every_phase_is_recorded(tmp_path: Path, store: RecordStore) 
     assert "on purpose" in recorded.tests[f"{PREFIX}test_fails"]["reason"]
 
 
-@contextmanager
-def unix_server(path: Path) -> Iterator[None]:
-    """Serve a version at a unix socket."""
-    command = [sys.executable, "-c", UNIX_SERVER, "--unix", str(path)]
-    with servers.running(command, path.with_suffix(".log")):
-        yield
-
-
 UNIX_SERVER = """
 import http.server, socketserver, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -147,16 +139,37 @@ socketserver.UnixStreamServer(sys.argv[2], Handler).serve_forever()
 """
 
 
-def test_endpoint_is_started_awaited_and_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("name", ["bare", "endpoint"])
+def test_server_has_hosts_and_a_socket_until_its_context_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    monkeypatch.setattr(servers, "ENDPOINT", [sys.executable, "-c", UNIX_SERVER])
-    with servers.endpoint(tmp_path, 5000) as server:
+    """Programs are stand-ins; hosts are on a hypervisor without guests."""
+
+    def open_yard(_uri: str, **options: Any) -> Yard:
+        pki = options["pki_dir"]
+        return Yard(f"memory://{tmp_path}/hypervisor", pki_dir=pki, clock=BriskClock())
+
+    def tunnel(_host: HostInfo, _port: int, *options: str) -> list[str]:
+        path = options[1].partition(":")[0] if options else str(tmp_path / "unused")
+        return [*serving, "--unix", path]
+
+    serving = [sys.executable, "-c", UNIX_SERVER]
+    monkeypatch.setattr(servers, "Yard", open_yard)
+    monkeypatch.setattr(servers, "ENDPOINT", serving)
+    monkeypatch.setattr(servers, "tunnel", tunnel)
+    with (
+        getattr(servers, name)(tmp_path, 5000) as server,
+        open_yard("", pki_dir=str(tmp_path)) as y,
+    ):
         assert server.facts()["Version"] == "26.1"
-        assert server.identity == servers.source_digest()
         server.check()
+        assert len(y.hosts.list()) == 1
+        generation = y.templates.get("endpoint-suite").generation
+        assert server.identity == {"bare": generation, "endpoint": servers.source_digest()}[name]
     with pytest.raises(OSError, match="No such file"):
         server.check()
+    with open_yard("", pki_dir=str(tmp_path)) as yard:
+        assert not yard.hosts.list()
 
 
 def test_server_without_an_answer_is_an_error(
@@ -166,6 +179,10 @@ def test_server_without_an_answer_is_an_error(
     silent = servers.given("other", f"unix://{tmp_path}/none")
     with pytest.raises(RuntimeError, match="other does not answer"), silent:
         pass
+    monkeypatch.setattr(servers, "WAIT", 60)
+    program = servers.running([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log")
+    with pytest.raises(RuntimeError, match="code 3"), program as process:
+        servers.answering("other", tmp_path / "none", "identity", process)
     with servers.given("far", "tcp://127.0.0.1:1") as server:
         assert server.docker_host == "tcp://127.0.0.1:1"
         server.check()
