@@ -12,11 +12,11 @@ import signal
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from stockyard import FleetSpec, HostInfo, SingleSpec, TemplateInfo, Yard
+from stockyard import FleetSpec, HostInfo, HostSpec, SingleSpec, TemplateInfo, Yard
 from stockyard.errors import OutOfSpace
 from stockyard.providers.libvirt import processes, suspend
 
@@ -111,6 +111,50 @@ def test_hosts_without_space_for_their_memory_continue(
         with pytest.raises(OutOfSpace):
             yard.hosts.suspend(host.name, check=check)
     assert yard.hosts.get(host.name).ready
+
+
+@pytest.mark.full
+def test_host_whose_memory_was_enlarged_keeps_it(
+    yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
+) -> None:
+    """libvirt does not know of memory that was plugged in."""
+    stride = 256
+    grown = replace(SPEC, host=HostSpec(memory_mib=host.size.memory_mib + stride))
+    (action,) = yard.hosts.apply(grown).plan.actions
+    assert action.verb == "resize"
+    run_container(docker, host, busybox)
+    before, total = inspect(docker, host), ssh(host, "grep MemTotal /proc/meminfo").stdout
+    for _cycle in range(2):
+        yard.hosts.suspend(host.name)
+        assert [a.verb for a in yard.hosts.apply(grown).plan.actions] == ["resume"]
+        assert inspect(docker, host) == before
+        assert ssh(host, "grep MemTotal /proc/meminfo").stdout == total
+    assert not yard.hosts.apply(grown).changed
+
+
+@pytest.mark.full
+def test_host_of_a_failed_job_is_kept_with_its_containers(
+    yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes
+) -> None:
+    fleet = FleetSpec("jobs", "docker", count=1)
+    (job,) = yard.fleets.apply(fleet).objects
+    try:
+        with yard.leases.acquire("jobs", holder="me") as held:
+            run_container(docker, job, busybox)
+            kept = held.keep("1h")
+        assert (kept.state, kept.fleet) == ("suspended", "")
+        assert kept.name.startswith("jobs-1-kept-")
+        assert [host.name for host in yard.hosts.list(name=kept.name)] == [kept.name]
+        assert not yard.hosts.list(fleet="jobs")
+        resumed = yard.hosts.resume(kept.name).object
+        facts = docker(resumed, "inspect", "-f", "{{.State.Running}}", "worker").stdout
+        assert facts.decode().strip() == "true"
+        assert ssh(resumed, "cat /run/note; hostname").stdout.split() == ["kept", kept.name]
+    finally:
+        yard.fleets.delete("jobs")
+        for host in yard.hosts.list():
+            if host.name.startswith("jobs-1-kept-"):
+                yard.hosts.delete(host.name)
 
 
 @pytest.mark.full

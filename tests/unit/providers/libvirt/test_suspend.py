@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -19,17 +20,29 @@ from stockyard.errors import (
     HypervisorError,
     OperationRefused,
     OutOfSpace,
-    Unsupported,
 )
 from stockyard.hypervisor.records import encode
+from stockyard.model.size import Size
 from stockyard.providers.libvirt import memory, processes, suspend
 from stockyard.providers.libvirt.domains import Domains
-from stockyard.providers.libvirt.xml.element import RECORD_NS, element, serialize
+from stockyard.providers.libvirt.xml.element import (
+    QEMU_NS,
+    RECORD_NS,
+    element,
+    parse,
+    serialize,
+)
 
 from .test_power import RECORD, XML
 
 SAVING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE]
 RUNNING = [libvirt.VIR_DOMAIN_RUNNING, 0]
+GROWN = replace(
+    RECORD,
+    template_size=Size(1, 1024, 8),
+    max_size=Size(4, 5120, 8),
+    size=Size(1, 1536, 8),
+)
 
 
 class Domain:
@@ -149,12 +162,82 @@ def test_save_of_another_controller_is_waited_for_until_the_deadline() -> None:
         save(domain, 0.3)
 
 
-def test_machine_with_plugged_memory_is_refused(monitor: type[Monitor]) -> None:
-    monitor.modules = [{"type": "dimm"}]
+@pytest.mark.parametrize("ids", [["grown-0"], ["grown-0", "grown-1", "grown-2"], ["other"]])
+def test_machine_with_other_memory_than_its_record_says_is_refused(
+    ids: list[str], monitor: type[Monitor]
+) -> None:
+    monitor.modules = [{"type": "dimm", "data": {"id": name}} for name in ids]
     domain = Domain()
-    with pytest.raises(Unsupported, match="memory that was plugged in"):
-        save(domain)
+    with pytest.raises(OperationRefused, match="more or less memory"):
+        suspend.suspend(domain, GROWN, Deadline(20))
     assert domain.active
+
+
+def test_machine_with_the_memory_of_its_record_is_suspended(monitor: type[Monitor]) -> None:
+    monitor.modules = [{"type": "dimm", "data": {"id": f"grown-{n}"}} for n in range(2)]
+    domain = Domain()
+    suspend.suspend(domain, GROWN, Deadline(20))
+    assert domain.saved
+
+
+PLUGGED = [
+    "-object",
+    "memory-backend-ram,id=grown-ram-0,size=256M",
+    "-device",
+    "pc-dimm,id=grown-0,memdev=grown-ram-0",
+    "-object",
+    "memory-backend-ram,id=grown-ram-1,size=256M",
+    "-device",
+    "pc-dimm,id=grown-1,memdev=grown-ram-1",
+]
+# As a child of a branch has it.
+OWN = [
+    "-object",
+    "memory-backend-file,id=grown-ram-0,mem-path=/b/ram-0,share=off",
+    "-device",
+    "pc-dimm,id=grown-0,memdev=grown-ram-0,addr=4294967296,slot=0",
+]
+SURPLUS = ["-object", "memory-backend-ram,id=grown-ram-2", "-device", "pc-dimm,id=grown-2,memdev=x"]
+
+
+class SavedDomain:
+    """A machine with a saved image."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.xml = serialize(
+            element(
+                "domain",
+                element(
+                    f"{{{QEMU_NS}}}commandline",
+                    *(element(f"{{{QEMU_NS}}}arg", value=argument) for argument in arguments),
+                ),
+            )
+        )
+        self.changes = 0
+
+    def managedSaveGetXMLDesc(self, _flags: int) -> str:  # noqa: N802  # libvirt's name
+        return self.xml
+
+    def managedSaveDefineXML(self, xml: str, _flags: int) -> None:  # noqa: N802  # libvirt's name
+        self.xml, self.changes = xml, self.changes + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["-S"], ["-S", *PLUGGED]),
+        ([*PLUGGED, "-S"], [*PLUGGED, "-S"]),
+        ([*SURPLUS, "-S", *PLUGGED], ["-S", *PLUGGED]),
+        ([*OWN], [*OWN, *PLUGGED[4:]]),
+    ],
+)
+def test_saved_definition_gets_the_memory_that_was_plugged_in(
+    before: list[str], after: list[str]
+) -> None:
+    domain: Any = SavedDomain(before)
+    suspend.complete_definition(domain, GROWN)
+    assert [argument.get("value") for argument in parse(domain.xml)[0]] == after
+    assert domain.changes == (before != after)
 
 
 class OneDomain:

@@ -58,6 +58,8 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
         is_active = domain.isActive()
     if not is_active:
         check(record, disk)
+        if isinstance(record, HostRecord) and _is_saved(domain, title):
+            suspend.complete_definition(domain, record)
         warning = _power_on(domain, title, disk, deadline)
     Monitor(domain, title).set_link(network.nic(record), False)
     _continue(domain, title)

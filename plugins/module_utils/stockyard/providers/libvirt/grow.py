@@ -27,15 +27,27 @@ PATIENCE = 60.0
 UNWILLING = "the guest does not return the resource"
 
 
+def modules(record: HostRecord, size: Size) -> tuple[int, int]:
+    """Return the number of memory modules of a machine of a size, and the MiB of each."""
+    stride = step(record.template_size.memory_mib, record.max_size.memory_mib)
+    count = (size.memory_mib - record.template_size.memory_mib) // stride if stride else 0
+    return count, stride
+
+
+def plugged_modules(monitor: Monitor) -> set[str]:
+    """Return the IDs of the memory modules of a running machine."""
+    devices = monitor.command("query-memory-devices") or []
+    return {str(device.get("data", {}).get("id", "")) for device in devices}
+
+
 def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> None:
     """Resize a running machine. Processors and memory that it has already are left as they are.
 
     :raises HypervisorError: if the guest does not return resources that it must return.
     """
     # Memory first: processors may have to wait until the guest has booted.
-    stride = step(record.template_size.memory_mib, record.max_size.memory_mib)
+    count, stride = modules(record, size)
     if stride:
-        count = (size.memory_mib - record.template_size.memory_mib) // stride
         _Dimms(Monitor(domain, record.title), record, stride).set_count(count, deadline)
     _Processors(domain, record).set_count(size.vcpus, deadline)
 
@@ -143,8 +155,7 @@ class _Dimms:
                 self._plug_in(number)
 
     def _plugged_numbers(self) -> set[int]:
-        devices = self.monitor.command("query-memory-devices") or []
-        names = [str(device.get("data", {}).get("id", "")) for device in devices]
+        names = plugged_modules(self.monitor)
         return {int(name.removeprefix(DIMM)) for name in names if name.startswith(DIMM)}
 
     def _plug_in(self, number: int) -> None:

@@ -10,6 +10,7 @@ deletes the file and the guest continues. :mod:`.boot` resumes the machine.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,18 +19,21 @@ from threading import Thread
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import DeadlineExceeded, OperationRefused, OutOfSpace, StockyardError, Unsupported
+from ...errors import DeadlineExceeded, OperationRefused, OutOfSpace, StockyardError
 from ...model.host import HostRecord
-from . import memory, processes
+from . import grow, memory, processes
 from .domains import Domains
 from .faults import translated
 from .monitor import Monitor
 from .session import Session
+from .xml.element import QEMU_NS, Element, element, parse, serialize
 
 SYSTEM_SAVES = Path("/var/lib/libvirt/qemu/save")
 # MiB of device state and headers for each machine.
 OVERHEAD = 16
 POLL = 0.1
+# An argument of QEMU about one memory module: its backend, or the module itself.
+_MODULE = re.compile(rf"\bid=(?:{grow.DIMM}|{grow.BACKEND})(\d+)\b")
 # Seconds for libvirt to end a save that took too long, and to continue the guest.
 ABORT_WAIT = 10.0
 
@@ -44,7 +48,7 @@ def check(domains: Domains, records: Iterable[HostRecord], folder: Path) -> None
 
     :param folder: the directory of saved memory.
     :raises OutOfSpace: with the MiB that are needed and those that are free.
-    :raises Unsupported: if the saved memory of a machine could not be loaded.
+    :raises OperationRefused: if the saved memory of a machine could not be loaded.
     """
     pids, needed_mib = processes.running(), 0
     for record in records:
@@ -53,10 +57,11 @@ def check(domains: Domains, records: Iterable[HostRecord], folder: Path) -> None
             if not domain.isActive():
                 continue
             size_kib = domain.maxMemory()
-        _refuse_plugged_memory(domain, record)
+        added_mib = record.size.memory_mib - record.template_size.memory_mib
+        _refuse_unknown_memory(domain, record)
         pid = pids.get(record.uuid)
         saved_mib = memory.saved_mib(pid, size_kib) if pid else None
-        needed_mib += (size_kib // 1024 if saved_mib is None else saved_mib) + OVERHEAD
+        needed_mib += (size_kib // 1024 if saved_mib is None else saved_mib) + added_mib + OVERHEAD
     existing_folder = next(path for path in (folder, *folder.parents) if path.exists())
     free_mib = shutil.disk_usage(existing_folder).free >> 20
     if needed_mib > free_mib:
@@ -71,8 +76,8 @@ def check(domains: Domains, records: Iterable[HostRecord], folder: Path) -> None
 def suspend(domain: Any, record: HostRecord, deadline: Deadline) -> None:
     """Save the memory of a running machine, and end the machine.
 
-    :raises OperationRefused: if the machine is off and has no saved memory.
-    :raises Unsupported: if the saved memory could not be loaded.
+    :raises OperationRefused: if the machine is off and has no saved memory, or the saved memory
+        could not be loaded.
     :raises DeadlineExceeded: if the memory is not saved in time. The machine continues to run.
     """
     wait_for_save(domain, record.title, deadline)
@@ -85,7 +90,7 @@ def suspend(domain: Any, record: HostRecord, deadline: Deadline) -> None:
                 name=record.title,
                 remedy="start the host",
             )
-    _refuse_plugged_memory(domain, record)
+    _refuse_unknown_memory(domain, record)
     # A fork of an earlier version still leaves its RAM out of streams.
     Monitor(domain, record.title).leave_out_ram(False)
     _save(domain, record.title, deadline)
@@ -133,13 +138,57 @@ def _save(domain: Any, title: str, deadline: Deadline) -> None:
         raise errors[0]
 
 
-def _refuse_plugged_memory(domain: Any, record: HostRecord) -> None:
-    """Refuse a machine with memory that was plugged in while it ran: libvirt does not know of that
-    memory, and starts a machine without it, which cannot load the saved memory.
+def complete_definition(domain: Any, record: HostRecord) -> None:
+    """Add the memory that was plugged in to the definition in a saved image: libvirt does not know
+    of it, and without it the saved memory cannot be loaded.
     """
-    if Monitor(domain, record.title).command("query-memory-devices"):
-        raise Unsupported(
-            "the host has memory that was plugged in while it ran, and cannot be suspended.",
+    with translated("read the saved definition", record.title):
+        definition = parse(domain.managedSaveGetXMLDesc(0))
+    count, size_mib = grow.modules(record, record.size)
+    if _set_modules(definition, count, size_mib):
+        with translated("change the saved definition", record.title):
+            domain.managedSaveDefineXML(serialize(definition), 0)
+
+
+def _set_modules(definition: Element, count: int, size_mib: int) -> bool:
+    """Give a definition a number of memory modules; return whether it changed."""
+    command_line = definition.find(f"{{{QEMU_NS}}}commandline")
+    if command_line is None:
+        return False
+    arguments = [argument.get("value", "") for argument in command_line]
+    wanted = _without_modules(arguments, count)
+    for number in range(count):
+        module_id, backend = f"{grow.DIMM}{number}", f"{grow.BACKEND}{number}"
+        if not any(argument.startswith(f"pc-dimm,id={module_id},") for argument in arguments):
+            wanted += ["-object", f"memory-backend-ram,id={backend},size={size_mib}M"]
+            wanted += ["-device", f"pc-dimm,id={module_id},memdev={backend}"]
+    command_line[:] = [element(f"{{{QEMU_NS}}}arg", value=argument) for argument in wanted]
+    return wanted != arguments
+
+
+def _without_modules(arguments: list[str], count: int) -> list[str]:
+    """Return the arguments without those of modules that were unplugged."""
+    remaining: list[str] = []
+    for argument in arguments:
+        match = _MODULE.search(argument)
+        if match and int(match[1]) >= count:
+            # The option that the value belongs to.
+            remaining.pop()
+        else:
+            remaining.append(argument)
+    return remaining
+
+
+def _refuse_unknown_memory(domain: Any, record: HostRecord) -> None:
+    """Refuse a machine with other memory than its record says: its saved memory could not be
+    loaded.
+    """
+    count, _size_mib = grow.modules(record, record.size)
+    expected_ids = {f"{grow.DIMM}{number}" for number in range(count)}
+    if grow.plugged_modules(Monitor(domain, record.title)) != expected_ids:
+        raise OperationRefused(
+            "the host has more or less memory than its record says.",
             name=record.title,
-            remedy="declare the memory in its template, or shut the host down instead",
+            cause="a resize was interrupted, or another program plugged memory in",
+            remedy="converge the host, or shut it down instead",
         )
