@@ -22,6 +22,7 @@ from stockyard.hypervisor.records import encode
 from stockyard.model.branch import BranchRecord, MemoryModule
 from stockyard.model.template import Hardware
 from stockyard.providers.libvirt import branches, frozen
+from stockyard.providers.libvirt.branches import Branches
 from stockyard.providers.libvirt.disk_layers import DiskLayers
 from stockyard.providers.libvirt.monitor import Monitor
 from stockyard.providers.libvirt.provider import LibvirtProvider
@@ -162,6 +163,34 @@ def test_deletion_of_a_branch_leaves_the_overlay_of_another_one(provider: Libvir
     assert not (folder / f"disk-{BRANCH.uuid}.qcow2").exists()
 
 
+def test_a_twin_runs_until_the_release(
+    provider: LibvirtProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The children are forked before."""
+    written: list[str] = []
+    monkeypatch.setattr(Branches, "_write", lambda _self, record: written.append(record.phase))
+    folder = recorded(provider, replace(BRANCH, phase="frozen"))
+    cast(Branches, provider.branches).locks.hold(folder)
+    twin = provider.connection.lookupByUUIDString(BRANCH.uuid)
+    twin.create()
+    host(provider, CHILD)
+    provider.branches.prune(BRANCH.owner)
+    assert twin.isActive()
+    provider.branches.release(BRANCH)
+    assert not twin.isActive()
+    assert written == ["released"]
+
+
+def test_a_twin_of_a_dead_controller_is_ended(provider: LibvirtProvider) -> None:
+    folder = recorded(provider, replace(BRANCH, phase="frozen"))
+    twin = provider.connection.lookupByUUIDString(BRANCH.uuid)
+    twin.create()
+    host(provider, CHILD)
+    provider.branches.prune(BRANCH.owner)
+    assert not twin.isActive()
+    assert folder.exists()
+
+
 def test_deleting_the_last_host_deletes_the_branch(provider: LibvirtProvider) -> None:
     folder = recorded(provider)
     host(provider, CHILD)
@@ -244,35 +273,38 @@ def test_a_sweep_deletes_directories_without_a_branch_of_this_owner(
     os.close(lock)
 
 
-def test_a_changed_file_of_a_branch_is_noticed(tmp_path: Path) -> None:
-    parts = ("state", "ram")
-    for part in parts:
+PARTS = ("state", "ram", "disk.qcow2")
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> BranchRecord:
+    """A branch whose files are in the temporary directory."""
+    for part in PARTS:
         (tmp_path / part).write_text(part)
-    record = replace(BRANCH, checksums=frozen.seal_branch(tmp_path, parts))
-    assert [(tmp_path / part).stat().st_mode & 0o777 for part in parts] == [0o400, 0o600]
-    frozen.verify_branch(tmp_path, record, parts)
-    os.utime(tmp_path / "ram", (1, 1))
-    frozen.verify_branch(tmp_path, record, parts)
-    (tmp_path / "ram").write_text("other")
-    with pytest.raises(ImageError, match="ram was changed"):
-        frozen.verify_branch(tmp_path, record, parts)
+    return replace(BRANCH, checksums=frozen.seal_branch(tmp_path, PARTS))
 
 
-def test_the_checksum_of_a_sparse_file_depends_on_positions_and_not_on_holes(
-    tmp_path: Path,
+def test_the_files_of_a_branch_are_read_only_except_ram(
+    tmp_path: Path, sealed: BranchRecord
 ) -> None:
-    def file(name: str, position: int, zeroes: bytes = b"") -> str:
-        path = tmp_path / name
-        with path.open("wb") as handle:
-            handle.write(zeroes)
-            handle.seek(position)
-            handle.write(b"content")
-            handle.truncate(8 << 20)
-        return frozen.sparse_checksum(path)
+    modes = [(tmp_path / part).stat().st_mode & 0o777 for part in PARTS]
+    assert modes == [0o400, 0o600, 0o400]
+    frozen.verify_branch(tmp_path, sealed, PARTS)
 
-    checksum = file("sparse", 3 << 20)
-    assert file("written", 3 << 20, bytes(1 << 20)) == checksum
-    assert file("moved", 4 << 20) != checksum
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_changed_file_of_a_branch_is_noticed(
+    tmp_path: Path, sealed: BranchRecord, part: str
+) -> None:
+    os.utime(tmp_path / part, (1, 1))
+    with pytest.raises(ImageError, match=f"{part} was changed or deleted"):
+        frozen.verify_branch(tmp_path, sealed, PARTS)
+
+
+def test_a_missing_file_of_a_branch_is_noticed(tmp_path: Path, sealed: BranchRecord) -> None:
+    (tmp_path / "ram").unlink()
+    with pytest.raises(ImageError, match="ram was changed or deleted"):
+        frozen.verify_branch(tmp_path, sealed, PARTS)
 
 
 def test_a_branch_needs_space_for_all_of_its_memory(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import inspect
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Qemu:
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.limits = {"max-bandwidth": 1, "downtime-limit": 2, "other": 3}
         self.refusals = 0
+        self.remaining = 0
 
     def __call__(self, execute: str, **arguments: Any) -> Any:
         self.commands.append((execute, arguments))
@@ -51,7 +53,7 @@ class Qemu:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if status == "pre-switchover":
             self.running = False
-        return {"status": status, "downtime": 7}
+        return {"status": status, "downtime": 7, "ram": {"remaining": self.remaining}}
 
     def pass_file(self, descriptor: int, label: str) -> None:
         os.fstat(descriptor)
@@ -203,6 +205,20 @@ def test_a_busy_guest_may_be_stopped_for_longer(monkeypatch: pytest.MonkeyPatch)
         if name == "migrate-set-parameters"
     ]
     assert limits == [10, 50, 90, 2]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "pause"), [(0, switchover.POLL), (1 << 30, switchover.PATIENT_POLL)]
+)
+def test_queries_are_rare_while_much_is_left(
+    monkeypatch: pytest.MonkeyPatch, remaining: int, pause: float
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    parent = Qemu("active", "pre-switchover", "completed")
+    parent.remaining = remaining
+    switch(parent, Snapshot(parent))
+    assert pauses[0] == pause
 
 
 def test_the_text_of_the_process_needs_nothing_of_the_sdk() -> None:

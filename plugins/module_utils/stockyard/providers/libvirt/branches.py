@@ -6,8 +6,10 @@
 The memory of the host is migrated into a *twin*: an equal machine that waits and whose RAM is in
 files. The host runs until the last pages; only an emulated host of QEMU before 9.0 is stopped
 before. When the migration is complete, the host gets an overlay, so the content of its disk at that
-moment becomes a layer. The twin then writes the device state into a file and ends. RAM, state and
-layer can be forked like a template.
+moment becomes a layer. The twin then writes the device state into a file. RAM, state and layer can
+be forked like a template. The suspended twin ends when the branch is released, because libvirt
+answers no other request about domains until the process of an ended domain is gone, which delayed
+the children.
 """
 
 from __future__ import annotations
@@ -174,6 +176,7 @@ class Branches:
         """Delete a branch, or mark it for deletion together with the last host that was forked
         from it.
         """
+        self._end_twin(record)
         self.locks.drop(self.folder(record))
         with self.registry():
             current_record = self._read(record.uuid)
@@ -183,7 +186,7 @@ class Branches:
 
     def prune(self, owner: str) -> None:
         """Delete branches without hosts that are released or whose controller died, and layers that
-        no disk lies over.
+        no disk lies over. End the twins of dead controllers.
         """
         if self.store.branches.is_dir():
             with self.registry():
@@ -295,9 +298,7 @@ class Branches:
                 deadline.pause(POLL)
 
     def _freeze(self, record: BranchRecord, twin: Any, layer: Path, deadline: Deadline) -> None:
-        """Write the device state of a twin, without the connection of its network card, and end
-        the twin.
-        """
+        """Write the device state of a twin, without the connection of its network card."""
         folder = self.folder(record)
         monitor = Monitor(twin, record.title)
         # The parent has sent everything. The twin may still read it from the connection: its link
@@ -306,27 +307,31 @@ class Branches:
         # The children come up with their links down, and with another kind of network if needed.
         monitor.set_link(network.NIC, False)
         monitor.command("netdev_del", id=network.NETDEV)
-        fork.freeze(twin, folder / STATE, record.title, deadline)
+        fork.save_state(twin, folder / STATE, record.title, deadline)
         (folder / designer.SCRATCH).unlink(missing_ok=True)
         link(layer, folder / DISK)
 
-    def _delete(self, record: BranchRecord) -> None:
-        """Delete a branch. Its layer stays as long as disks lie over it."""
+    def _end_twin(self, record: BranchRecord) -> Any | None:
+        """End the twin of a branch if it runs; return the domain of the branch, if it exists."""
         try:
             with translated("look up the domain", record.title):
-                twin = self.domains.connection.lookupByUUIDString(record.uuid)
+                domain = self.domains.connection.lookupByUUIDString(record.uuid)
         except NotFound:
-            twin = None
-        if twin is not None:
-            power.off(twin, record.title)
+            return None
+        power.off(domain, record.title)
+        return domain
+
+    def _delete(self, record: BranchRecord) -> None:
+        """Delete a branch. Its layer stays as long as disks lie over it."""
+        domain = self._end_twin(record)
         folder = self.folder(record)
         processes.refuse_if_running(record.uuid, folder / designer.SCRATCH, record.title)
         # Another controller may be about to switch the parent to the overlay of another branch.
         self._remove_unused_disks(record.parent, f"disk-{record.uuid}{disk_layers.SUFFIX}")
         if folder.exists():
             shutil.rmtree(folder)
-        if twin is not None:
-            self.domains.undefine(twin, record.title)
+        if domain is not None:
+            self.domains.undefine(domain, record.title)
 
     def _remove_unused_disks(self, host_uuid: str, pattern: str) -> None:
         """Delete the disks in a host's directory that the host does not use: overlays that it was
@@ -366,10 +371,13 @@ class Branches:
         hosts = [record for record, _state in machines if isinstance(record, HostRecord)]
         used = {host.branch for host in hosts}
         for record in records:
-            if record.owner == owner and record.uuid not in used:
-                with self.locks.tried(self.folder(record)) as is_free:
-                    if is_free:
-                        self._delete(record)
+            if record.owner != owner:
+                continue
+            with self.locks.tried(self.folder(record)) as is_free:
+                if is_free and record.uuid in used:
+                    self._end_twin(record)
+                elif is_free:
+                    self._delete(record)
         for path in self._unused_layers():
             path.unlink()
 
@@ -402,9 +410,11 @@ class Branches:
         self._define(replace(record, version=record.version + 1), template_machine)
 
     def _machine(self, record: BranchRecord) -> machine.Machine:
+        import libvirt
+
         with translated("read the branch", record.title):
             domain = self.domains.connection.lookupByUUIDString(record.uuid)
-            return machine.frozen(domain.XMLDesc(0))
+            return machine.frozen(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
     def _define(self, record: BranchRecord, parent_machine: machine.Machine) -> None:
         image, folder = self.images.path(record.image), self.folder(record)

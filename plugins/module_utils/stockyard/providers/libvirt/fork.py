@@ -24,9 +24,16 @@ LABEL = "state"
 
 
 def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
+    """Suspend a running domain, write its device state to a file, and end the domain."""
+    save_state(domain, state, name, deadline)
+    with translated("stop the frozen template", name):
+        domain.destroy()
+
+
+def save_state(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
     """Suspend a running domain and write its device state to a file.
 
-    Its RAM is in its own file already.
+    Its RAM is in its own file already. The domain stays suspended, and its RAM does not change.
     """
     monitor = Monitor(domain, name)
     with translated("suspend", name):
@@ -39,8 +46,6 @@ def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
         monitor.migrated(deadline)
     finally:
         os.close(descriptor)
-    with translated("stop the frozen template", name):
-        domain.destroy()
 
 
 def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:

@@ -10,9 +10,7 @@ Size and time of change are compared each time; the checksum is computed again o
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,11 +23,11 @@ from ...model.template import TemplateRecord
 from ...model.template_info import TemplateSizes
 from .run import run
 
-PARTS = ("state", "ram", "disk.qcow2")
+DISK = "disk.qcow2"
+PARTS = ("state", "ram", DISK)
 STAMP = "stamp:"
 # Seconds to read through a RAM file.
 DIG = 300.0
-BLOCK = 1 << 18
 
 
 def seal(folder: Path, name: str) -> dict[str, str]:
@@ -46,64 +44,55 @@ def seal(folder: Path, name: str) -> dict[str, str]:
     for part in PARTS:
         flush(folder / part)
     checksums = {part: checksum(folder / part) for part in PARTS}
-    for part in ("state", "disk.qcow2"):
+    for part in ("state", DISK):
         (folder / part).chmod(0o400)
     return checksums | {STAMP + part: _stamp(folder / part) for part in PARTS}
 
 
 def seal_branch(folder: Path, parts: Sequence[str]) -> dict[str, str]:
-    """Set the files of a branch read-only, except RAM as in :func:`seal`; return checksums and
-    stamps.
+    """Set the files of a branch read-only, except RAM as in :func:`seal`; return their stamps.
 
-    Pages without content were not written, so no holes must be punched. RAM is not flushed: after a
-    crash of the machine nothing runs that uses it.
+    A branch is forked only while the controller that created it lives, so its files are restored
+    from no backup, and stamps suffice. Only the disk is flushed: hosts that boot need it. After a
+    crash of the machine nothing runs that uses RAM and state.
     """
+    flush(folder / DISK)
     for part in parts:
-        is_ram = part.startswith("ram")
-        (folder / part).chmod(0o600 if is_ram else 0o400)
-        if not is_ram:
-            flush(folder / part)
-    checksums = {part: sparse_checksum(folder / part) for part in parts}
-    return checksums | {STAMP + part: _stamp(folder / part) for part in parts}
+        (folder / part).chmod(0o600 if part.startswith("ram") else 0o400)
+    return {STAMP + part: _stamp(folder / part) for part in parts}
 
 
 def problem(folder: Path, record: TemplateRecord) -> str:
     """Return the damage of a frozen template's files; empty if they are unchanged."""
-    return _damage(folder, record.checksums or {}, PARTS)
-
-
-def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> None:
-    """Refuse to fork from the files of a branch if they differ from the frozen ones.
-
-    :raises ImageError: with the path of the file.
-    """
-    damage = _damage(folder, record.checksums or {}, parts, is_sparse=True)
-    if damage:
-        raise ImageError(
-            f"the {record.title} is damaged.",
-            name=record.title,
-            cause=damage,
-            remedy="branch the host again",
-        )
-
-
-def _damage(
-    folder: Path, checksums: dict[str, str], parts: Sequence[str], *, is_sparse: bool = False
-) -> str:
-    """Return the damage of frozen files; empty if they are unchanged.
-
-    :param is_sparse: whether the checksums are those of :func:`sparse_checksum`.
-    """
-    for part in parts:
+    checksums = record.checksums or {}
+    for part in PARTS:
         path = folder / part
         if not path.exists():
             return f"its file {path} is missing"
         stamp = _stamp(path)
         if checksums.get(STAMP + part) in (None, stamp):
             continue
-        if checksums.get(part) != _checksum_at(path, stamp, is_sparse):
+        if checksums.get(part) != _checksum_at(path, stamp):
             return f"its file {path} was changed after it was frozen (the checksum differs)"
     return ""
+
+
+def verify_branch(folder: Path, record: BranchRecord, parts: Sequence[str]) -> None:
+    """Refuse to fork from the files of a branch if they were changed since it was frozen.
+
+    :raises ImageError: with the path of the file.
+    """
+    stamps = record.checksums or {}
+    for part in parts:
+        path = folder / part
+        if path.exists() and stamps.get(STAMP + part) == _stamp(path):
+            continue
+        raise ImageError(
+            f"the {record.title} is damaged.",
+            name=record.title,
+            cause=f"its file {path} was changed or deleted after it was frozen",
+            remedy="branch the host again",
+        )
 
 
 def verify(folder: Path, record: TemplateRecord) -> None:
@@ -123,7 +112,7 @@ def sizes(folder: Path, image: Path) -> TemplateSizes:
     The size of its image is included, which other templates may share.
     """
     return TemplateSizes(
-        disk_mib=_on_disk(folder / "disk.qcow2"),
+        disk_mib=_on_disk(folder / DISK),
         ram_mib=_on_disk(folder / "ram"),
         state_mib=_on_disk(folder / "state"),
         image_mib=_on_disk(image),
@@ -144,36 +133,12 @@ def checksum(path: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _checksum_at(path: Path, _key: str, is_sparse: bool) -> str:
+def _checksum_at(path: Path, _key: str) -> str:
     """Return the checksum of a file; compute it once for each size and time of change.
 
     A template that was restored from a backup is observed as fast as others then.
     """
-    return sparse_checksum(path) if is_sparse else checksum(path)
-
-
-def sparse_checksum(path: Path) -> str:
-    """Return a SHA-256 over the blocks of a file that contain data, with their positions, in hex.
-
-    A RAM file consists mostly of holes, which take longer to read than the data.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as handle:
-        descriptor = handle.fileno()
-        size, position = os.fstat(descriptor).st_size, 0
-        while position < size:
-            try:
-                position = os.lseek(descriptor, position, os.SEEK_DATA) // BLOCK * BLOCK
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                break
-            block = os.pread(descriptor, BLOCK, position)
-            if block.count(0) != len(block):
-                digest.update(position.to_bytes(8, "big") + block)
-            position += BLOCK
-    digest.update(size.to_bytes(8, "big"))
-    return digest.hexdigest()
+    return checksum(path)
 
 
 def _stamp(path: Path) -> str:
