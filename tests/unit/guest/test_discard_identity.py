@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,9 @@ class Recorder(NoEffects):
 
     def reseed(self, entropy: bytes) -> None:
         self.effects.append("reseed")
+
+    def prioritize(self, on: bool) -> None:
+        self.effects.append("prioritize" if on else "normal priority")
 
     def replace_front(self) -> None:
         assert not (self.root / OPEN_FLAG).exists(), "the new front would not wait"
@@ -102,7 +107,12 @@ def test_no_key_and_no_door_of_the_parent_is_left(
     keys = private_keys(tmp_path)
     assert len(keys) == 2
     assert ask(agent, **DISCARD)["ok"]
-    assert recorder.effects == ["reseed", "kill logins of stockyard", "replace front"]
+    assert recorder.effects == [
+        "reseed",
+        "prioritize",
+        "kill logins of stockyard",
+        "replace front",
+    ]
     texts = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(key in text for key in keys for text in texts)
     assert not (tmp_path / "etc/ssh/stockyard_authorized_keys").exists()
@@ -135,13 +145,44 @@ def test_the_agent_is_replaced_after_its_answer_if_the_controller_asks(agent: Ag
     assert agent.restart_due
 
 
-def test_the_process_of_the_agent_is_replaced(
+def test_a_worker_ends_after_the_answer_that_makes_it_due(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
-    chunks = [wire.encode({"id": 1, "op": "settle", "restart_agent": True}), b""]
+    answers: list[bool] = []
+    chunks = [wire.encode({"id": 1, "op": "settle", "restart_agent": True})]
     monkeypatch.setattr(os, "read", lambda _handle, _count: chunks.pop(0))
-    monkeypatch.setattr(main, "_send", lambda _handle, message: calls.append(f"ok {message['ok']}"))
-    monkeypatch.setattr(os, "execv", lambda _path, _arguments: calls.append("replaced"))
+    monkeypatch.setattr(main, "_send", lambda _handle, message: answers.append(message["ok"]))
     main._drain(agent, 0, wire.Lines())
-    assert calls == ["ok True", "replaced"]
+    assert answers == [True]
+
+
+PROGRAM = """
+import os
+from stockyard.guest.agent import main
+
+def work(*, restore):
+    print(os.getpid(), os.getppid(), restore, flush=True)
+    if not restore:
+        raise RuntimeError("it fails")
+
+main.work = work
+main.main()
+"""
+
+
+def test_a_worker_is_replaced_by_a_process_of_the_same_supervisor() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    first, second = (line.split() for line in process.stdout.splitlines())
+    assert first[0] != second[0]
+    assert first[1] == second[1]
+    assert (first[2], second[2]) == ("True", "False")
+    # A worker that fails ends the agent, which systemd starts again.
+    assert process.returncode == 1
+    assert "it fails" in process.stderr

@@ -104,3 +104,37 @@ def test_who_had_found_the_pipe_and_not_yet_opened_it_is_not_left_behind(
         monkeypatch.setattr(time, "sleep", meanwhile)
         LinuxEffects().open_gate()
         assert late[0].result(10) == TEXT
+
+
+def test_a_front_that_starts_again_is_awaited_and_gets_priority(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the pipe, although it comes after the agent began to open the gate."""
+    LinuxEffects().open_gate()
+    own, priorities = Own(), list[bool]()
+    monkeypatch.setattr(effects, "FRONT_KILL", str(gate.parent / "kill"))
+    monkeypatch.setattr(own, "prioritize", priorities.append)
+    own.replace_front()
+    assert stat.S_ISFIFO(gate.stat().st_mode)
+    with ThreadPoolExecutor() as pool:
+
+        def come() -> bytes:
+            time.sleep(0.3)
+            return Path(f"{gate}.pipe").read_bytes()
+
+        front = pool.submit(come)
+        own.open_gate()
+        assert front.result(10) == TEXT
+    assert priorities == [True]
+    assert stat.S_ISREG(gate.stat().st_mode)
+
+
+def test_a_front_that_does_not_start_again_reads_a_file_later(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effects, "FRONT_KILL", str(gate.parent / "kill"))
+    monkeypatch.setattr(effects, "START_PAUSES", (0.0,))
+    own = Own()
+    own.replace_front()
+    own.open_gate()
+    assert gate.read_bytes() == TEXT

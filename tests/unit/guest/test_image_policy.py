@@ -106,10 +106,9 @@ class Rehearsal:
         self.csr = self.settle = lambda *_asked: {"csr": ""}
 
 
-def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images are there before the commands; the policy is back before memory is zeroed, and the
-    plugin was asked.
-    """
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The steps of warm-ups in their order; none of them has an effect."""
     done: list[str] = []
 
     def noted(module: Any, name: str, result: Any = None) -> None:
@@ -122,8 +121,11 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
         (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")),
         (provision, ("load", "provision")),
-        (memory_trim, ("drop_caches", "reclaim", "forget", "zero_free_memory")),
-        (units, ("check_sshd",)),
+        (
+            memory_trim,
+            ("drop_caches", "reclaim", "forget", "forget_layers", "zero_free_memory"),
+        ),
+        (units, ("check_sshd", "failures")),
     ):
         for name in names:
             noted(module, name)
@@ -133,6 +135,17 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "_self_signed", lambda _csr: {})
     monkeypatch.setattr(memory_trim, "little_read_ahead", nullcontext)
     monkeypatch.setattr(shutil, "rmtree", lambda *_given, **_named: None)
+    monkeypatch.setattr(warmup, "REHEARSED", str(tmp_path / "rehearsed"))
+    monkeypatch.setattr(warmup, "RUN_LINK", f"{tmp_path}/{{}}")
+    for unit in warmup.REHEARSED_UNITS:
+        (tmp_path / unit).symlink_to("1")
+    return done
+
+
+def test_the_order_of_a_warm_up(done: list[str]) -> None:
+    """Images are there before the commands; the policy is back before memory is zeroed, and the
+    plugin was asked.
+    """
     warmup.warm_up(5.0, docker=True, sparse=True)
     assert done == [
         "check_sshd",
@@ -152,3 +165,52 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     done.clear()
     warmup.warm_up(5.0, docker=False)
     assert done == ["check_sshd", "provision"]
+
+
+def test_a_derived_template_is_not_rehearsed_again(done: list[str]) -> None:
+    warmup.warm_up(5.0, docker=True, sparse=True)
+    done.clear()
+    warmup.warm_up(5.0, docker=True, sparse=True, derived=True)
+    assert done[5:] == [
+        "forget_layers",
+        "restore",
+        "_docker",
+        "failures",
+        "_until",
+        "forget",
+        "zero_free_memory",
+    ]
+
+
+def test_a_derived_template_with_a_failed_unit_is_refused(
+    done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmup.warm_up(5.0, docker=True)
+    monkeypatch.setattr(units, "failures", lambda _units: ["docker.service failed: no space"])
+    with pytest.raises(warmup.UnitFailed, match="no space"):
+        warmup.warm_up(5.0, docker=True, derived=True)
+
+
+@pytest.mark.parametrize("unit", warmup.REHEARSED_UNITS)
+def test_a_service_that_was_started_again_is_rehearsed_again(
+    done: list[str], tmp_path: Path, unit: str
+) -> None:
+    warmup.warm_up(5.0, docker=True)
+    (tmp_path / unit).unlink()
+    (tmp_path / unit).symlink_to("2")
+    done.clear()
+    warmup.warm_up(5.0, docker=True, derived=True)
+    assert "_rehearse_container" in done
+
+
+def test_a_derived_template_that_was_booted_is_rehearsed(done: list[str]) -> None:
+    """The file with the runs of the services is in memory."""
+    warmup.warm_up(5.0, docker=True, derived=True)
+    assert "_rehearse_container" in done
+
+
+def test_a_built_template_is_always_rehearsed(done: list[str]) -> None:
+    for _attempt in range(2):
+        done.clear()
+        warmup.warm_up(5.0, docker=True)
+        assert "_rehearse_container" in done

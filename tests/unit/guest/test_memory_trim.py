@@ -131,3 +131,19 @@ def test_reclaim_asks_the_kernel_for_each_group_and_takes_no_for_an_answer(
     monkeypatch.setattr(memory_trim, "GROUPS", ("init.scope", "system.slice"))
     memory_trim.reclaim()
     assert (tmp_path / "system.slice" / "memory.reclaim").read_text() == str(1 << 30)
+
+
+def test_only_pages_of_new_layers_are_dropped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, age in (("old", 1000.0), ("new", 2000.0)):
+        (tmp_path / name / "diff").mkdir(parents=True)
+        (tmp_path / name / "diff/file").write_text(name)
+        (tmp_path / name / "diff/link").symlink_to("/dev/null")
+        os.mkfifo(tmp_path / name / "diff/pipe")
+        os.utime(tmp_path / name, (age, age))
+    dropped: list[str] = []
+    monkeypatch.setattr(memory_trim, "LAYERS", (f"{tmp_path}/*",))
+    monkeypatch.setattr(memory_trim, "_forget_file", dropped.append)
+    memory_trim.forget_layers(1500.0)
+    assert dropped == [str(tmp_path / "new/diff/file")]

@@ -268,12 +268,17 @@ class Guest:
         """Disable SSH logins in a template, and delete its keys."""
         self._request("disable-ssh", network=_network(network, mac), user=user)
 
-    def warm_up(self, *, docker: bool, sparse: bool) -> None:
+    def warm_up(self, *, docker: bool, sparse: bool, derived: bool = False) -> None:
         """Complete the preparation of a template and rehearse an identity.
 
         :param sparse: whether to release memory that forks do not need.
+        :param derived: whether the template is a fork of a rehearsed one. The agent rehearses it
+            only if necessary; agents of earlier templates always do.
         """
-        self._request("warm-up", timeout=self.deadline.left(), docker=docker, sparse=sparse)
+        fields: dict[str, Any] = {"docker": docker, "sparse": sparse}
+        if derived:
+            fields["derived"] = True
+        self._request("warm-up", timeout=self.deadline.left(), **fields)
 
     def freeze(self) -> None:
         """Freeze the machine; the next request is answered by forks only."""

@@ -57,7 +57,8 @@ RemainAfterExit=yes
 ExecStart=/usr/bin/systemctl --no-block start docker.service
 """
 
-# systemd restarts the front any number of times, for example for each list of revoked certificates.
+# systemd restarts the front any number of times, for example for each list of revoked certificates,
+# and soon: a child of a branch waits for it.
 # The front is frozen after dynamic linking, while it waits for its configuration: a pipe until the
 # host has its identity, then a file. Until then stunnel draws nothing from OpenSSL's generator,
 # which is instantiated at the first draw (EVP_RAND(7)): it holds no key and no state from which two
@@ -76,7 +77,7 @@ ExecStart=/usr/bin/stunnel4 /run/stockyard/stunnel.conf
 LimitNOFILE=4096
 TasksMax=2100
 Restart=always
-RestartSec=1
+RestartSec=100ms
 NoNewPrivileges=yes
 
 [Install]

@@ -114,9 +114,11 @@ class Identity:
         """Discard the identity of the parent in a fork of a branch, which then gets its own.
 
         The parent's front and logins end, because they hold its keys and used generators. A new
-        front waits at its gate as in a fork of a template. Containers continue.
+        front waits at its gate as in a fork of a template. Containers continue. The agent has
+        priority until :meth:`settle`, as it has in a fork of a template.
         """
         self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
+        self.effects.prioritize(True)
         files = (
             *(f"{STATE}/tls/{part}.pem" for part in ("key", "cert", "ca", "crl")),
             f"{STATE}/identity.json",

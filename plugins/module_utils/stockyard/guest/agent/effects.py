@@ -45,8 +45,9 @@ PATIENCE = 600.0
 GATE = "/run/stockyard/stunnel.conf"
 CONFIGURATION = "/etc/stockyard/stunnel.conf"
 FRONT_USER = "stockyard-tls"
-# Seconds to wait for a front that is about to open the pipe.
+# Seconds to wait for a front that is about to open the pipe, and for one that systemd starts again.
 PIPE_PAUSES = (0.05, 0.0)
+START_PAUSES = (0.02,) * 100
 # Only the front's processes: a container can also run stunnel.
 UNITS = "/sys/fs/cgroup/system.slice"
 FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
@@ -108,7 +109,7 @@ class Effects(Protocol):
         """
 
     def replace_front(self) -> None:
-        """End the TLS front at once with all connections, and start another one, which waits at the
+        """End the TLS front at once with all connections. Another one starts, which waits at the
         gate.
         """
 
@@ -135,8 +136,8 @@ class LinuxEffects:
     sessions start other processes.
     """
 
-    # The command that starts a new front, until the gate opens.
-    _front_start: subprocess.Popen[bytes] | None = None
+    # Whether systemd starts another front, which is not yet at the gate.
+    _front_starts = False
 
     def reseed(self, entropy: bytes) -> None:
         request = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
@@ -195,9 +196,7 @@ class LinuxEffects:
         os.chown(path, *_ids(user))
 
     def open_gate(self) -> None:
-        if self._front_start is not None:
-            self._front_start.wait(PATIENCE)
-            self._front_start = None
+        pauses = START_PAUSES if self._front_starts else PIPE_PAUSES
         pipe = f"{GATE}.pipe"
         with open(CONFIGURATION, "rb") as handle:
             text = handle.read()
@@ -209,7 +208,7 @@ class LinuxEffects:
             _replace(GATE, text)
         if not os.path.exists(pipe):
             return
-        for pause in PIPE_PAUSES:
+        for pause in pauses:
             try:
                 descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
@@ -217,10 +216,13 @@ class LinuxEffects:
                     raise
                 time.sleep(pause)
                 continue
+            if self._front_starts:
+                self.prioritize(True)
             os.write(descriptor, text)
             os.close(descriptor)
             break
         os.unlink(pipe)
+        self._front_starts = False
 
     def close_gate(self) -> None:
         """Close the gate: the next front waits at it."""
@@ -238,10 +240,9 @@ class LinuxEffects:
 
     def replace_front(self) -> None:
         self.close_gate()
+        # systemd starts a killed front again (RestartSec=), while the identity is created.
         _kill(FRONT_KILL)
-        # systemd's own restart of a killed front would wait. The identity does not wait for this.
-        command = ["systemctl", "--no-block", "restart", "stockyard-tls.service"]
-        self._front_start = subprocess.Popen(command)
+        self._front_starts = True
 
     def kill_logins(self, user: str) -> None:
         uid = _ids(user)[0]

@@ -5,10 +5,16 @@
 
 The loop sleeps in ``epoll`` without a timeout: an idle guest costs nothing, and the freeze happens
 during that sleep. VMware has no such port: there requests arrive through :mod:`.guestinfo`.
+
+The agent is two processes. The worker answers requests, and its memory can hold keys. The
+supervisor only starts the worker and never reads a request or a key: in a child of a branch it
+starts another worker, which has nothing of the parent's worker. That worker shares the memory of
+the loaded program with the supervisor, so a child does not load the program into memory of its own.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
@@ -45,7 +51,7 @@ class Agent:
     def __init__(self, identity: Identity, volumes: Volumes | None = None) -> None:
         self.identity = identity
         self.volumes = volumes or Volumes(identity.root, LinuxDisks())
-        # Whether this process must be replaced after its answer: in a fork of a branch its memory
+        # Whether this worker must be replaced after its answer: in a fork of a branch its memory
         # holds keys of the parent.
         self.restart_due = False
 
@@ -117,7 +123,12 @@ class Agent:
 
     def _warm_up(self, payload: dict[str, Any]) -> dict[str, Any]:
         return dict(
-            warm_up(float(payload["timeout"]), bool(payload["docker"]), bool(payload.get("sparse")))
+            warm_up(
+                float(payload["timeout"]),
+                bool(payload["docker"]),
+                bool(payload.get("sparse")),
+                bool(payload.get("derived")),
+            )
         )
 
     def _settle(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +152,7 @@ def _complain() -> None:
 
 
 def serve(agent: Agent, port: str) -> None:
-    """Serve one port for ever.
+    """Serve one port until the worker must be replaced.
 
     The port reports a hang-up while no controller is connected; edge-triggered events report only
     the change.
@@ -151,7 +162,7 @@ def serve(agent: Agent, port: str) -> None:
     poll = select.epoll()
     poll.register(handle, select.EPOLLIN | select.EPOLLET)
     lines = wire.Lines()
-    while True:
+    while not agent.restart_due:
         for _handle, events in poll.poll():
             if events & select.EPOLLHUP:
                 lines.reset()
@@ -159,8 +170,8 @@ def serve(agent: Agent, port: str) -> None:
 
 
 def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
-    """Read all available requests and answer them."""
-    while True:
+    """Read all available requests and answer them, until the worker must be replaced."""
+    while not agent.restart_due:
         try:
             data = os.read(handle, 65536)
         except BlockingIOError:
@@ -174,13 +185,6 @@ def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
             continue
         for line in complete:
             _send(handle, agent.answer(line))
-            if agent.restart_due:
-                _restart()
-
-
-def _restart() -> None:
-    """Replace this process by a new one, which has nothing of its memory."""
-    os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # no shell is wanted
 
 
 def _send(handle: int, message: dict[str, Any]) -> None:
@@ -195,13 +199,35 @@ def _send(handle: int, message: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Restore the identity on disk if there is one, then serve requests."""
+    """Start workers, each after the end of the former one. If a worker fails, so does the agent:
+    systemd starts it again.
+    """
+    # A collection of garbage would write to pages that all workers share.
+    gc.freeze()
+    is_first = True
+    while True:
+        worker = os.fork()
+        if worker == 0:
+            work(restore=is_first)
+            return
+        is_first = False
+        _pid, status = os.waitpid(worker, 0)
+        if status:
+            sys.exit(f"the worker failed with code {os.waitstatus_to_exitcode(status)}")
+
+
+def work(*, restore: bool) -> None:
+    """Serve requests until the worker must be replaced.
+
+    :param restore: whether to restore the identity on disk first, if there is one.
+    """
     agent = Agent(Identity("/", LinuxEffects()))
-    agent.resume()
+    if restore:
+        agent.resume()
     if guestinfo.runs_on_vmware():
         guestinfo.serve(agent, guestinfo.Rpctool())
-        _restart()
-    serve(agent, PORT)
+    else:
+        serve(agent, PORT)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 """Reduction of a template's memory before the freeze: its RAM file contains only useful pages.
 
 The agent drops the caches of the boot before the rehearsal, which fills them again with the pages
-that forks need. After the rehearsal it zeroes free memory: the hypervisor stores zeroes as holes.
+that forks need. After the rehearsal it zeroes free memory: the hypervisor stores zeroes as holes. A
+derived template keeps the caches of its parent, and the agent drops only pages of new images.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import mmap
 import os
 import shutil
 import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ RECLAIM, EVERYTHING = "/sys/fs/cgroup/{}/memory.reclaim", 1 << 30
 GROUPS = ("system.slice", "user.slice", "init.scope")
 # The kernel's read-ahead for files (KiB), and its value during the rehearsal.
 READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "4"
+# Docker's layers, also those of a Docker with its own user IDs.
+LAYERS = ("/var/lib/docker/overlay2/*", "/var/lib/docker/*/overlay2/*")
 OOM_SCORE = "/proc/self/oom_score_adj"
 # The kernel's settings while free memory is zeroed: no compaction of small pages into large pages,
 # which takes minutes under emulation, and reclaim only below this amount of free memory (KiB). With
@@ -58,11 +62,32 @@ def reclaim() -> None:
 def forget(program: str) -> None:
     """Drop the cached pages of a program that no fork needs."""
     if path := shutil.which(program):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
+        _forget_file(path)
+
+
+def forget_layers(since: float) -> None:
+    """Drop the cached pages of images that were loaded after a time, as :func:`drop_caches` does
+    in a template that is built.
+
+    :param since: seconds since the epoch.
+    """
+    os.sync()
+    for layer in (path for pattern in LAYERS for path in glob.glob(pattern)):
+        if os.stat(layer).st_mtime < since:
+            continue
+        for folder, _folders, names in os.walk(layer):
+            for name in names:
+                path = os.path.join(folder, name)
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    _forget_file(path)
+
+
+def _forget_file(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

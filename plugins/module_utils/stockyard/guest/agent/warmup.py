@@ -4,6 +4,9 @@
 """The rehearsal before the freeze: it runs every path once, so that a fork's pages are in memory.
 
 The keys of the rehearsal are in a separate directory, and all of its files are deleted.
+
+A derived template is not rehearsed: it is a fork of a rehearsed template, so these pages are in
+its memory already, unless a service was started again since.
 """
 
 from __future__ import annotations
@@ -42,6 +45,11 @@ QUIET = 0.5
 # Seconds between two checks of the units that the agent waits for.
 LOOK = 2.0
 REHEARSAL_IMAGE = "rehearsal"
+# The file that names the runs of the rehearsed services. It is in memory: after a boot it does not
+# exist. systemd has a link for each service, whose target is the ID of the service's current run.
+REHEARSED = "/run/stockyard/rehearsed"
+RUN_LINK = "/run/systemd/units/invocation:{}"
+REHEARSED_UNITS = ("stockyard-agent.service", FRONT, "containerd.service", "docker.service")
 DENIED = b"authorization denied by plugin"
 
 
@@ -103,23 +111,35 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
     return {"engine": version}
 
 
-def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
+def warm_up(
+    timeout: float, docker: bool, sparse: bool = False, derived: bool = False
+) -> dict[str, str]:
     """Complete the preparation, rehearse an identity and the TLS front, and delete all traces of
     the rehearsal.
 
     :param timeout: seconds.
     :param docker: whether dockerd runs in this template.
     :param sparse: whether to release memory that forks do not need.
+    :param derived: whether this is a fork of a rehearsed template. It is rehearsed only if a
+        rehearsed service was started again since.
+    :raises UnitFailed: if a unit failed that Docker needs.
     :raises TimeoutError: if dockerd or the front does not answer in time.
     """
     end = time.monotonic() + timeout
     result = prepare(timeout, docker)
-    if sparse:
-        memory_trim.drop_caches()
-    with memory_trim.little_read_ahead() if sparse else nullcontext():
+    if derived and _is_rehearsed():
         if sparse:
-            memory_trim.reclaim()
-        _rehearse(end, docker)
+            memory_trim.forget_layers(os.stat(REHEARSED).st_mtime)
+        _check_derivation(end, docker)
+    else:
+        if sparse:
+            memory_trim.drop_caches()
+        with memory_trim.little_read_ahead() if sparse else nullcontext():
+            if sparse:
+                memory_trim.reclaim()
+            _rehearse(end, docker)
+    with open(REHEARSED, "w", encoding="ascii") as handle:
+        handle.write(_runs())
     if sparse:
         # Users reach forks from outside and do not need the client in the guest.
         memory_trim.forget("docker")
@@ -129,6 +149,35 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
     # name.
     LinuxEffects().prioritize(True)
     return result
+
+
+def _runs() -> str:
+    """Return the IDs of the current runs of the rehearsed services; an empty line for none."""
+    links = [RUN_LINK.format(unit) for unit in REHEARSED_UNITS]
+    return "\n".join(os.readlink(link) if os.path.islink(link) else "" for link in links)
+
+
+def _is_rehearsed() -> bool:
+    """Return whether the rehearsed services still run. A boot, an update of a package or a command
+    of the user can start them again.
+    """
+    try:
+        with open(REHEARSED, encoding="ascii") as handle:
+            return handle.read() == _runs()
+    except FileNotFoundError:
+        return False
+
+
+def _check_derivation(end: float, docker: bool) -> None:
+    """Check that the services of a derived template are as the rehearsal left them."""
+    if not docker:
+        return
+    if image_policy.restore("/"):
+        # The plugin was restarted: its first request must not come from a fork.
+        _docker("ps")
+    if failures := units.failures(units.DOCKER):
+        raise UnitFailed(" | ".join(failures))
+    _until(end, "the TLS front", units.FRONT, _front_waits)
 
 
 def _rehearse(end: float, docker: bool) -> None:

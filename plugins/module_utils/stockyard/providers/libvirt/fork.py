@@ -23,13 +23,6 @@ from .monitor import Monitor
 LABEL = "state"
 
 
-def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
-    """Suspend a running domain, write its device state to a file, and end the domain."""
-    save_state(domain, state, name, deadline)
-    with translated("stop the frozen template", name):
-        domain.destroy()
-
-
 def save_state(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
     """Suspend a running domain and write its device state to a file.
 

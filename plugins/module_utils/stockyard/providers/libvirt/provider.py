@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,12 @@ class LibvirtProvider:
         folder = self._folder(record)
         domain = self.domains.find(record)
         template_machine = machine.frozen(domain.XMLDesc(0))
-        fork.freeze(domain, folder / "state", record.title, deadline)
+        fork.save_state(domain, folder / "state", record.title, deadline)
+        # The suspended machine changes no file. libvirt may need seconds to end it.
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(power.off, domain, record.title)
+            checksums = frozen.seal(folder, record.title)
+            ending.result()
         # The definition is replaced first: a template in phase frozen must never be started in such
         # a way that it writes to its files.
         self._define(
@@ -228,7 +234,7 @@ class LibvirtProvider:
             ),
             record.title,
         )
-        return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
+        return self.claim(record, phase="frozen", checksums=checksums)
 
     def check_host(
         self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int

@@ -406,7 +406,11 @@ def _fill_and_freeze(
             report(f"run {spec.provision.title}")
             provision.run(ctx, record, spec.provision, guest, deadline)
         report("wait for Docker and warm up")
-        guest.warm_up(docker=docker, sparse=ctx.provider.capabilities.ram_file)
+        guest.warm_up(
+            docker=docker,
+            sparse=ctx.provider.capabilities.ram_file,
+            derived=record.derivation is not None,
+        )
     # The agent waits for messages again before its guest is frozen.
     deadline.pause(SETTLE)
     report("freeze")

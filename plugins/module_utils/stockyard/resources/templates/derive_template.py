@@ -39,12 +39,18 @@ ORDINARY_PRIORITY = (
     "chrt --other --pid 0 $thread || true; done"
 )
 PACKAGES = "/var/lib/stockyard/packages"
+# Evict what the session of an installation read. The other caches are those of the parent, which
+# forks need. The kernel reports an error because it cannot evict everything.
+EVICT = (
+    "sync; echo 1G >/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/memory.reclaim "
+    "2>/dev/null || true"
+)
 INSTALL = (
     "export DEBIAN_FRONTEND=noninteractive; "
     "apt-get -qq --yes --no-install-recommends -o Dir::Etc::SourceList=/dev/null "
     "-o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root "
     "-o Dpkg::Options::=--force-confold "
-    f"install {PACKAGES}/*.deb; rm -rf {PACKAGES}; apt-get clean"
+    f"install {PACKAGES}/*.deb; rm -rf {PACKAGES}; apt-get clean; {EVICT}"
 )
 # Settings that are read only when the guest or a service starts.
 READ_AT_BOOT = (
