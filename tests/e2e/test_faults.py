@@ -195,7 +195,7 @@ def test_qemu_killed_in_the_freeze(
     spec = TemplateSpec(
         "doomed", image=TEMPLATE.image, docker="stopped", hardware=Hardware(memory_mib=512)
     )
-    original = fork.freeze
+    original = fork.save_state
 
     def killed_then(domain: Any, *rest: Any) -> None:
         os.kill(pid_of(domain.UUIDString()), signal.SIGKILL)
@@ -203,7 +203,7 @@ def test_qemu_killed_in_the_freeze(
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(fork, "freeze", killed_then)
+            patch.setattr(fork, "save_state", killed_then)
             with pytest.raises(StockyardError, match="template doomed"):
                 yard.templates.apply(spec)
         assert not yard.templates.list(name="doomed")
