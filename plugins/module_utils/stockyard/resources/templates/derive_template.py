@@ -234,11 +234,12 @@ def apply_difference(
     ):
         target = Path(folder)
         image = replace(spec.image, packages=difference.packages)
-        installed = shell.run("cat /var/lib/dpkg/status") if image.packages else ""
+        installed = shell.run(
+            f"{ORDINARY_PRIORITY}{'; cat /var/lib/dpkg/status' * bool(image.packages)}"
+        )
         report("fetch packages and images")
         versions = ctx.provider.fetch_difference(image, spec.build, installed, target, deadline)
         _refuse_kernel(spec, versions)
-        shell.run(ORDINARY_PRIORITY)
         if versions:
             report(f"install {len(versions)} packages")
             _install(shell, target / "packages")
