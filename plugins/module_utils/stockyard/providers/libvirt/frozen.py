@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,11 +40,13 @@ def seal(folder: Path, name: str) -> dict[str, str]:
     # The file becomes sparse again before a fork depends on it: the guest left its free memory
     # zeroed.
     run(["fallocate", "--dig-holes", str(folder / "ram")], Deadline(DIG), name=name)
-    # The record will say that the template is frozen: from then on a crash of the machine must not
-    # lose a part of it.
-    for part in PARTS:
-        flush(folder / part)
-    checksums = {part: checksum(folder / part) for part in PARTS}
+    with ThreadPoolExecutor(1) as pool:
+        computed = pool.submit(lambda: {part: checksum(folder / part) for part in PARTS})
+        # The record will say that the template is frozen: from then on a crash of the machine must
+        # not lose a part of it.
+        for part in PARTS:
+            flush(folder / part)
+        checksums = computed.result()
     for part in ("state", DISK):
         (folder / part).chmod(0o400)
     return checksums | {STAMP + part: _stamp(folder / part) for part in PARTS}
