@@ -42,12 +42,22 @@ def test_nearly_all_free_memory_is_taken_and_given_back(
         """Told outside of the process that takes it, which ends."""
         with (kernel / "seen").open("a") as seen:
             seen.write((kernel / "min_free").read_text() + "\n")
-        return (64 << 20) - memory_trim.STEP * (len((kernel / "seen").read_text().splitlines()) - 1)
+        return (64 << 20) - sum(taken)
+
+    taken: list[int] = []
+    allocate = mmap.mmap
+
+    def counted(handle: int, size: int, **options: int) -> mmap.mmap:
+        taken.append(size)
+        (kernel / "taken").write_text(" ".join(str(size >> 20) for size in taken))
+        return allocate(handle, size, **options)
 
     monkeypatch.setattr(memory_trim, "free_bytes", left)
+    monkeypatch.setattr(mmap, "mmap", counted)
     assert memory_trim.zero_free_memory(PATIENCE)
-    # 64, 63, ... and 12 MiB are more than what is left alone and one step; 11 MiB are not.
-    assert (kernel / "seen").read_text().split() == ["8192"] * 54
+    # Half of what is above the margin of 10 MiB each time, until one step is left.
+    assert (kernel / "taken").read_text().split() == ["27", "13", "7", "3", "2", "1"]
+    assert set((kernel / "seen").read_text().split()) == {"8192"}
     assert (kernel / "min_free").read_text() == "45056\n"
     assert (kernel / "OOM_SCORE").read_text() == "1000"
 

@@ -36,7 +36,7 @@ OOM_SCORE = "/proc/self/oom_score_adj"
 # huge pages the kernel reserves far more by default.
 SETTINGS = {"/proc/sys/vm/compaction_proactiveness": "0", "/proc/sys/vm/min_free_kbytes": "1024"}
 # The amount of free memory that is not zeroed, so that the kernel need not reclaim memory, and the
-# size of each allocation.
+# size of the smallest allocation.
 MARGIN, STEP = 10 << 20, 1 << 20
 # Linux 5.14 and later (madvise(2)); Python has no name for it.
 MADV_POPULATE_WRITE = 23
@@ -143,8 +143,10 @@ def _take_and_exit() -> None:
 
 def _take() -> None:
     mappings: list[mmap.mmap] = []
-    while free_bytes() > MARGIN + STEP:
-        mapping = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    while (available := free_bytes() - MARGIN) > STEP:
+        # Half of it at a time: it takes time to read the amount, and page tables need memory too.
+        size = max(STEP, available // 2 // STEP * STEP)
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         mappings.append(mapping)
         mapping.madvise(mmap.MADV_NOHUGEPAGE)
         mapping.madvise(MADV_POPULATE_WRITE)
