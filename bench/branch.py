@@ -12,6 +12,9 @@ from __future__ import annotations
 import time
 
 from stockyard import BranchSpec, SingleSpec
+from stockyard.providers.libvirt import disks, frozen
+from stockyard.providers.libvirt.branches import Branches
+from stockyard.providers.libvirt.switchover_process import SwitchOverProcess
 from tests.helpers.machine_pauses import Pauses, session_uri
 
 from . import floor
@@ -19,7 +22,7 @@ from .book import Book
 from .engine import Engine
 from .options import Options
 from .real import IMAGE, opened, private_mib
-from .spans import Spans, watching
+from .spans import Phase, Spans, watching
 
 PARENT, CHILD, FORK = "parent", "child", "fork"
 PAUSE, BRANCH = "pause of the host: STOP to RESUME", "branch: call until frozen"
@@ -28,6 +31,15 @@ CHILD_MEMORY, FORK_MEMORY = "child: private RAM when idle", "ordinary fork: priv
 LONGEST_PAUSE, LONGEST_BRANCH, CHILD_RATIO, MEMORY_RATIO = 0.150, 6.0, 1.3, 1.5
 # Phases of a host, from its reservation to the answer of Docker, and the phase of a branch.
 RESERVE, ANSWER, FREEZE = "reserve", "TLS and Docker", "freeze the branch"
+# Parts of these phases: of the branch, of the fork of a child, and of the end of the twin.
+PARTS: tuple[Phase, ...] = (
+    (disks, "empty", "create the disk of the twin"),
+    (Branches, "_start", "start the twin or the child"),
+    (SwitchOverProcess, "run", "copy the memory and switch over"),
+    (Branches, "_freeze", "write the state"),
+    (frozen, "seal_branch", "seal the files"),
+    (Branches, "release", "end the twin"),
+)
 IDLE = 10.0
 
 
@@ -42,10 +54,12 @@ def measure(book: Book, options: Options) -> None:
             with watching() as spans:
                 fork = yard.hosts.apply(SingleSpec(FORK, floor.TEMPLATE)).object
             book.note(FORK_DOCKER, "s", _until_docker(spans))
-            with watching() as spans:
+            with watching() as spans, watching(PARTS) as parts:
                 child = yard.hosts.branch(BranchSpec(PARENT, (CHILD,))).object
             book.note(CHILD_DOCKER, "s", _until_docker(spans))
             book.note(BRANCH, "s", spans.taken(FREEZE), most=LONGEST_BRANCH)
+            for part in dict.fromkeys(label for label, _begin, _end in parts.found):
+                book.note(f"part: {part}", "s", parts.taken(part))
             book.note(PAUSE, "s", pauses.milliseconds() / 1000, most=LONGEST_PAUSE)
             time.sleep(IDLE)
             book.note(FORK_MEMORY, "MiB", private_mib(yard, fork))
