@@ -106,35 +106,37 @@ def test_who_had_found_the_pipe_and_not_yet_opened_it_is_not_left_behind(
         assert late[0].result(10) == TEXT
 
 
-def test_a_front_that_starts_again_is_awaited_and_gets_priority(
+def test_a_front_that_starts_again_gets_priority_as_soon_as_it_exists(
     gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads the pipe, although it comes after the agent began to open the gate."""
+    """It reads the file, because the gate is open before it starts."""
     LinuxEffects().open_gate()
-    own, priorities = Own(), list[bool]()
+    own, priorities, processes = Own(), list[bool](), gate.parent / "processes"
     monkeypatch.setattr(effects, "FRONT_KILL", str(gate.parent / "kill"))
+    monkeypatch.setattr(effects, "FRONT_PROCESSES", str(processes))
     monkeypatch.setattr(own, "prioritize", priorities.append)
     own.replace_front()
     assert stat.S_ISFIFO(gate.stat().st_mode)
-    with ThreadPoolExecutor() as pool:
 
-        def come() -> bytes:
-            time.sleep(0.3)
-            return Path(f"{gate}.pipe").read_bytes()
+    def start(_seconds: float) -> None:
+        assert gate.read_bytes() == TEXT
+        processes.write_text("7\n")
 
-        front = pool.submit(come)
-        own.open_gate()
-        assert front.result(10) == TEXT
+    monkeypatch.setattr(time, "sleep", start)
+    own.open_gate()
     assert priorities == [True]
-    assert stat.S_ISREG(gate.stat().st_mode)
+    assert not Path(f"{gate}.pipe").exists()
 
 
-def test_a_front_that_does_not_start_again_reads_a_file_later(
+def test_a_front_that_does_not_start_again_is_awaited_for_a_moment_only(
     gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pauses: list[float] = []
     monkeypatch.setattr(effects, "FRONT_KILL", str(gate.parent / "kill"))
-    monkeypatch.setattr(effects, "START_PAUSES", (0.0,))
+    monkeypatch.setattr(effects, "FRONT_PROCESSES", str(gate.parent / "processes"))
+    monkeypatch.setattr(time, "sleep", pauses.append)
     own = Own()
     own.replace_front()
     own.open_gate()
     assert gate.read_bytes() == TEXT
+    assert sum(pauses) < 1.2

@@ -47,7 +47,7 @@ CONFIGURATION = "/etc/stockyard/stunnel.conf"
 FRONT_USER = "stockyard-tls"
 # Seconds to wait for a front that is about to open the pipe, and for one that systemd starts again.
 PIPE_PAUSES = (0.05, 0.0)
-START_PAUSES = (0.02,) * 100
+START_PAUSES = (0.02,) * 50
 # Only the front's processes: a container can also run stunnel.
 UNITS = "/sys/fs/cgroup/system.slice"
 FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
@@ -136,7 +136,7 @@ class LinuxEffects:
     sessions start other processes.
     """
 
-    # Whether systemd starts another front, which is not yet at the gate.
+    # Whether systemd starts another front, which has no priority yet.
     _front_starts = False
 
     def reseed(self, entropy: bytes) -> None:
@@ -196,7 +196,6 @@ class LinuxEffects:
         os.chown(path, *_ids(user))
 
     def open_gate(self) -> None:
-        pauses = START_PAUSES if self._front_starts else PIPE_PAUSES
         pipe = f"{GATE}.pipe"
         with open(CONFIGURATION, "rb") as handle:
             text = handle.read()
@@ -206,9 +205,11 @@ class LinuxEffects:
                 os.link(GATE, pipe)
             # A front that starts from now on reads the file; a waiting front reads the pipe.
             _replace(GATE, text)
+        if self._front_starts:
+            self._prioritize_front()
         if not os.path.exists(pipe):
             return
-        for pause in pauses:
+        for pause in PIPE_PAUSES:
             try:
                 descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
@@ -216,12 +217,18 @@ class LinuxEffects:
                     raise
                 time.sleep(pause)
                 continue
-            if self._front_starts:
-                self.prioritize(True)
             os.write(descriptor, text)
             os.close(descriptor)
             break
         os.unlink(pipe)
+
+    def _prioritize_front(self) -> None:
+        """Give priority to a front that systemd starts again, as soon as its process exists."""
+        for pause in START_PAUSES:
+            if _words(FRONT_PROCESSES):
+                self.prioritize(True)
+                break
+            time.sleep(pause)
         self._front_starts = False
 
     def close_gate(self) -> None:
