@@ -68,6 +68,18 @@ options:
     type: str
     choices: [keep, pause, restart, stop]
     default: keep
+  volumes:
+    description:
+      - The volumes of the children, if the host has volumes.
+      - V(copy) gives each child a copy of each volume, with the content that the volume has at the
+        moment of the branch. A copy shares unchanged data with the volume. It is named after the
+        child, and it is a volume like others. It is retained when the child is deleted.
+      - V(none) removes the volumes from the children. Containers and other programs that use them
+        are ended in the children, before their network links come up.
+      - Encrypted volumes cannot be branched, and a volume at C(/var/lib/docker) cannot be removed.
+    type: str
+    choices: [copy, none]
+    default: copy
   labels:
     description: The labels of the children. The labels of the host are not copied.
     type: dict

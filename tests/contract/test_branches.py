@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from stockyard.clock import Deadline
-from stockyard.errors import OperationRefused, StockyardError
+from stockyard.errors import OperationRefused, StockyardError, Unsupported
 from stockyard.hypervisor.branch_store import BranchStore
 from stockyard.hypervisor.provider import Provider
 from stockyard.model.branch import BranchRecord
 from stockyard.model.host import HostRecord
+from stockyard.model.template import TemplateRecord
+from stockyard.model.volume import Attachment, VolumeRecord
 from stockyard.resources.context import Context
 from stockyard.resources.hosts.identity import discard, identify
 from tests.contract.bench import Bench
@@ -193,3 +197,143 @@ def test_a_template_under_a_branch_cannot_be_deleted(
             provider.destroy(drafts.template)
     finally:
         store.release(branch)
+
+
+@dataclass
+class Store:
+    """A running host with a volume at /data, in which a text can be written and read."""
+
+    provider: Provider
+    host: HostRecord
+    volume: VolumeRecord
+    deadline: Deadline
+    copies: list[VolumeRecord] = field(default_factory=list)
+
+    def branch(self, template: TemplateRecord) -> BranchRecord:
+        return self.provider.branches.create(self.host, template, 1.0, self.deadline, [self.volume])
+
+    def copy(self, branch: BranchRecord, child: HostRecord) -> VolumeRecord:
+        """A copy of the volume for a reserved child, on record as attached."""
+        record = replace(
+            self.volume,
+            name=f"copy-{child.uuid[:8]}",
+            uuid=str(uuid.uuid4()),
+            source=self.volume.name,
+            attachment=Attachment(child.uuid, child.name, "/data"),
+            version=1,
+        )
+        self.provider.branches.copy_volume(record, branch, self.deadline)
+        self.copies.append(record)
+        return record
+
+    def clean(self) -> None:
+        volumes = self.provider.volumes
+        for record in (*self.copies, self.volume):
+            stored = volumes.observe(record.owner).find(record.tenant, record.name)
+            if stored and stored.attachment:
+                volumes.claim(stored, attachment=None)
+            volumes.destroy(record)
+
+
+@pytest.fixture
+def storing(
+    context: Context, provider: Provider, drafts: Drafts, parent: HostRecord, deadline: Deadline
+) -> Iterator[Store]:
+    if not provider.capabilities.branches_volumes:
+        pytest.skip("this hypervisor cannot branch hosts with volumes (branches_volumes)")
+    own = str(uuid.uuid4())
+    record = VolumeRecord(
+        parent.owner, parent.tenant, f"v-{own[:8]}", own, 1, "creating", 1.0, filesystem="ext4"
+    )
+    provider.volumes.create(record, None, deadline)
+    attachment = Attachment(parent.uuid, parent.name, "/data", mounted=True)
+    record = provider.volumes.claim(record, phase="ready", attachment=attachment)
+    provider.volumes.plug(parent, record, deadline)
+    with context.guest(parent, deadline) as guest:
+        guest.volume_create(record.serial, record.uuid)
+        guest.volume_mount(record.serial, "/data")
+    store = Store(provider, parent, record, deadline)
+    yield store
+    # Volumes outlive the machines that use them.
+    drafts.clean()
+    store.clean()
+
+
+def test_a_child_uses_a_copy_of_a_volume_in_its_place(
+    context: Context, store: BranchStore, drafts: Drafts, storing: Store, deadline: Deadline
+) -> None:
+    branch = storing.branch(drafts.template)
+    (branched_volume,) = branch.volumes
+    assert (branched_volume.name, branched_volume.path) == (storing.volume.name, "/data")
+    child = drafts.reserved(branch=branch.uuid)
+    copy = storing.copy(branch, child)
+    store.fork(child, branch, deadline, [copy])
+    store.release(branch)
+    context.provider.volumes.plug(child, copy, deadline)
+    for host, volume in ((storing.host, storing.volume), (child, copy)):
+        with context.guest(host, deadline) as guest:
+            # The agent knows the parent's serial number until it is told that of the copy.
+            guest.volume_mount(volume.serial, "/data")
+            assert guest.hello().missing == ()
+    context.provider.destroy(storing.host)
+    with context.guest(child, deadline) as guest:
+        guest.volume_unmount("/data")
+        context.provider.volumes.unplug(child, copy, deadline)
+        context.provider.volumes.plug(child, copy, deadline)
+        assert guest.volume_probe(copy.serial).kind == "ext4"
+
+
+def test_a_child_drops_volumes_that_it_has_no_copy_of(
+    context: Context, store: BranchStore, drafts: Drafts, storing: Store, deadline: Deadline
+) -> None:
+    branch = storing.branch(drafts.template)
+    child = child_of(store, drafts, branch, deadline)
+    with context.guest(child, deadline) as guest:
+        guest.volume_drop("/data")
+        store.drop_volumes(child, branch, deadline)
+        store.drop_volumes(child, branch, deadline)
+        assert guest.hello().missing == ()
+    store.release(branch)
+    with context.guest(storing.host, deadline) as guest:
+        guest.volume_mount(storing.volume.serial, "/data")
+    volumes = context.provider.volumes.observe(child.owner).volumes
+    assert [volume for volume in volumes if volume.source == storing.volume.name] == []
+
+
+def test_a_volume_that_is_plugged_in_and_not_on_record_is_refused(
+    store: BranchStore, drafts: Drafts, storing: Store, deadline: Deadline
+) -> None:
+    with pytest.raises(OperationRefused, match="other disks than its record"):
+        store.create(storing.host, drafts.template, 1.0, deadline)
+    assert own(store, storing.host) == []
+
+
+def test_a_branched_volume_can_be_detached_copied_and_deleted(
+    context: Context, store: BranchStore, drafts: Drafts, storing: Store, deadline: Deadline
+) -> None:
+    volumes = context.provider.volumes
+    branch = storing.branch(drafts.template)
+    store.release(branch)
+    with context.guest(storing.host, deadline) as guest:
+        guest.volume_unmount("/data")
+    volumes.unplug(storing.host, storing.volume, deadline)
+    detached = volumes.claim(storing.volume, attachment=None)
+    copy = replace(detached, name=f"{detached.name}-copy", uuid=str(uuid.uuid4()), version=1)
+    storing.copies.append(copy)
+    volumes.create(copy, detached, deadline)
+    volumes.destroy(detached)
+    volumes.plug(storing.host, copy, deadline)
+    with context.guest(storing.host, deadline) as guest:
+        assert guest.volume_probe(copy.serial).kind == "ext4"
+
+
+def test_a_hypervisor_that_cannot_branch_volumes_says_so(
+    provider: Provider, store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
+) -> None:
+    if provider.capabilities.branches_volumes:
+        pytest.skip("this hypervisor can")
+    volume = VolumeRecord(parent.owner, parent.tenant, "data", str(uuid.uuid4()), 1, "ready", 1.0)
+    with pytest.raises(Unsupported, match="with volumes") as refusal:
+        store.create(parent, drafts.template, 1.0, deadline, [volume])
+    assert refusal.value.remedy
+    assert own(store, parent) == []

@@ -51,6 +51,7 @@ CALLS: dict[str, Callable[[Guest], object]] = {
     "volume-create": lambda guest: guest.volume_create("s", "u"),
     "volume-mount": lambda guest: guest.volume_mount("s", "/data"),
     "volume-unmount": lambda guest: guest.volume_unmount("/data"),
+    "volume-drop": lambda guest: guest.volume_drop("/data"),
     "open": lambda guest: guest.open(),
     "refresh-limits": lambda guest: guest.refresh_limits(1024),
     "set-clock": lambda guest: guest.set_clock(1.0),

@@ -21,12 +21,18 @@ from stockyard.providers.memory.guest import NoEffects
 
 
 class Dockerd(BaseHTTPRequestHandler):
-    """Answers as dockerd: two containers run, and the second one cannot be paused."""
+    """Answers as dockerd: two containers run, and the second one cannot be paused.
+
+    The directories of the guest that are in the first container are ``sources``.
+    """
 
     requests: list[str]
+    sources: tuple[str, ...] = ()
 
     def do_GET(self) -> None:
-        self._answer(200, [{"Id": "a" * 64}, {"Id": "b" * 64}])
+        mounts = [{"Type": "bind", "Source": source} for source in self.sources]
+        mounts.append({"Type": "tmpfs"})
+        self._answer(200, [{"Id": "a" * 64, "Mounts": mounts}, {"Id": "b" * 64}])
 
     def do_POST(self) -> None:
         fails = self.path.startswith(f"/containers/{'b' * 64}/pause")
@@ -91,3 +97,34 @@ def test_a_container_that_dockerd_does_not_change_is_an_error(
 def test_an_unknown_action_is_an_error(agent: Agent, requests: list[str]) -> None:
     assert not ask(agent, "kill")["ok"]
     assert requests == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "stopped"),
+    [
+        (("/srv/data",), True),
+        (("/other", "/srv/data/db"), True),
+        (("/srv",), True),
+        (("/",), True),
+        (("/srv/data-2", "/sr", "/other/srv/data"), False),
+        ((), False),
+    ],
+)
+def test_containers_with_a_directory_on_the_way_to_a_volume_are_stopped(
+    requests: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    sources: tuple[str, ...],
+    stopped: bool,
+) -> None:
+    monkeypatch.setattr(Dockerd, "sources", sources)
+    assert engine.stop_users("/srv/data") == {"changed": int(stopped)}
+    posts = [request for request in requests if request.startswith("POST")]
+    assert posts == [f"POST /containers/{'a' * 64}/stop?t=3"] * stopped
+
+
+def test_without_dockerd_no_container_uses_a_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OWN_SOCKET", "SOCKET"):
+        monkeypatch.setattr(engine, name, str(tmp_path / "no-socket"))
+    assert engine.stop_users("/data") == {"changed": 0}

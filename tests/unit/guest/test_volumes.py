@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockyard.guest.agent import disks, wire
+from stockyard.guest.agent import disks, engine, wire
 from stockyard.guest.agent.apply import Identity
 from stockyard.guest.agent.disks import SUPERBLOCK, LinuxDisks
 from stockyard.guest.agent.main import Agent
@@ -335,3 +336,71 @@ def test_a_disk_that_is_encrypted_is_known_by_its_first_bytes(tmp_path: Path) ->
     disk = tmp_path / "disk"
     disk.write_bytes(b"LUKS\xba\xbe\x00\x02" + bytes(8 * MIB))
     assert LinuxDisks().content(str(disk)) == "luks"
+
+
+def test_a_dropped_volume_is_unmounted_after_its_programs_have_ended(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.made()
+    steps: list[str] = []
+    unmount = guest.disks.unmount
+    monkeypatch.setattr(guest.disks, "stop_users", lambda path: steps.append(f"stop {path}"))
+    monkeypatch.setattr(
+        guest.disks, "unmount", lambda path: (steps.append(f"unmount {path}"), unmount(path))
+    )
+    assert guest.ask("volume-drop", path="/data")["ok"]
+    path = guest.root / "data"
+    assert steps == [f"stop {path}", f"unmount {path}"]
+    assert not path.is_symlink()
+    del guest.plugged["data"]
+    guest.boot()
+    assert guest.ask("hello")["missing"] == []
+
+
+def process(proc: Path, pid: int, device: str = "", link: Path | None = None) -> None:
+    """A process, as proc(5) shows it."""
+    folder = proc / str(pid)
+    (folder / "fd").mkdir(parents=True)
+    number = device or "00:01"
+    (folder / "maps").write_text(f"7f00-7f01 r--p 00000000 {number} 42   /lib/x y.so\n")
+    if link:
+        (folder / "fd/3").symlink_to(link)
+
+
+def test_processes_that_use_a_file_system_are_those_with_its_device_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process in a container can have the same path, of another file system."""
+    proc, file = tmp_path / "proc", tmp_path / "file"
+    file.write_text("")
+    device = file.stat().st_dev
+    process(proc, 1)
+    process(proc, 20, link=Path("/proc/self/status"))
+    process(proc, 30, link=file)
+    process(proc, 40, device=f"{os.major(device):02x}:{os.minor(device):02x}")
+    process(proc, 50, link=tmp_path / "gone")
+    (proc / "60").mkdir()
+    (proc / "uptime").write_text("")
+    monkeypatch.setattr(disks, "PROC", str(proc))
+    assert sorted(disks._users_of(device)) == [30, 40]
+
+
+def test_no_process_is_killed_for_a_volume_that_is_not_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "stop_users", lambda _path: {})
+    monkeypatch.setattr(os, "kill", lambda *_arguments: pytest.fail("a process was killed"))
+    LinuxDisks().stop_users(str(tmp_path))
+
+
+def test_processes_that_use_a_mounted_volume_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [[30, 40], [40], []]
+    killed: list[int] = []
+    monkeypatch.setattr(engine, "stop_users", lambda _path: {})
+    monkeypatch.setattr(os.path, "ismount", lambda _path: True)
+    monkeypatch.setattr(disks, "_users_of", lambda _device: users.pop(0))
+    monkeypatch.setattr(os, "kill", lambda pid, _signal: killed.append(pid))
+    LinuxDisks().stop_users(str(tmp_path))
+    assert killed == [30, 40, 40]

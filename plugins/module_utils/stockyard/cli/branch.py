@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..model.branch import CONTAINER_ACTIONS, BranchSpec
+from ..model.branch import CONTAINER_ACTIONS, VOLUME_ACTIONS, BranchSpec
 from ..model.lease import seconds
 from ..yard import Yard
 from . import labels, say
@@ -34,6 +34,12 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         default="keep",
         help="action on the containers of the children (default: %(default)s)",
     )
+    branch.add_argument(
+        "--volumes",
+        choices=VOLUME_ACTIONS,
+        default="copy",
+        help="volumes of the children: copies of those of the host, or none (default: %(default)s)",
+    )
     labels.add(branch, "a label of the children")
     branch.add_argument("--ttl", default="", help="lifetime of the children: 90s, 45m, 2h")
     branch.add_argument("--lease", default="", help="the number of the lease of a leased host")
@@ -55,6 +61,7 @@ def _branch(yard: Yard, options: argparse.Namespace) -> int:
         fleet=options.fleet,
         tenant=options.tenant,
         containers=options.containers,
+        volumes=options.volumes,
         labels=labels.parse(options.label),
         ttl=seconds("ttl", options.ttl) if options.ttl else 0.0,
         lease=options.lease,

@@ -392,6 +392,11 @@ class Guest:
         """Unmount all volumes, before the host is deleted."""
         self._request("volume-unmount", all=True)
 
+    def volume_drop(self, path: str) -> None:
+        """Stop the programs that use a volume, and unmount it permanently."""
+        self.require("branches without volumes")
+        self._request("volume-drop", path=path)
+
     def open(self) -> None:
         """Open a host to users that stayed closed after a boot."""
         self._request("open")

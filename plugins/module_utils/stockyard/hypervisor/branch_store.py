@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..clock import Deadline
 from ..model.branch import BranchRecord
 from ..model.host import HostRecord
 from ..model.template import TemplateRecord
+from ..model.volume import VolumeRecord
 
 
 class BranchStore(Protocol):
@@ -20,17 +22,46 @@ class BranchStore(Protocol):
         """Return the record of every branch, of any owner."""
 
     def create(
-        self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
+        self,
+        host: HostRecord,
+        template: TemplateRecord,
+        current_time: float,
+        deadline: Deadline,
+        volumes: Sequence[VolumeRecord] = (),
     ) -> BranchRecord:
         """Branch a running host. The host continues, whatever happens.
 
         :param template: the template of the host.
+        :param volumes: the volumes that are attached to the host. Their content is branched at the
+            same moment, if ``Capabilities.branches_volumes``.
         :raises StockyardError: if the host cannot be branched, with the reason. Nothing is left.
         """
 
-    def fork(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def copy_volume(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        """Record a volume, and create its disk as a copy-on-write copy of a volume of the branch:
+        that with the name ``record.source``.
+
+        :raises Conflict: if the name of the volume is taken.
+        """
+
+    def fork(
+        self,
+        host: HostRecord,
+        branch: BranchRecord,
+        deadline: Deadline,
+        copies: Sequence[VolumeRecord] = (),
+    ) -> None:
         """Create the machine of a reserved host from a branch and start it, its network link down.
         The record of the host names the branch.
+
+        :param copies: volumes of :meth:`copy_volume`, which are plugged in where the volumes of the
+            parent were. In place of each volume without a copy, a disk with the same content is
+            plugged in, which :meth:`drop_volumes` deletes.
+        """
+
+    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        """Unplug the disks of a child that are no volumes, and delete them. The guest no longer
+        uses them.
         """
 
     def release(self, record: BranchRecord) -> None:

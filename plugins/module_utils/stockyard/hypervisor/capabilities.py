@@ -35,6 +35,7 @@ class Capabilities:
     :param own_files: whether stockyard manages the files of its machines, so that files can be
         orphaned. vCenter removes them itself.
     :param derives: whether a template can be derived from a frozen one.
+    :param branches_volumes: whether a host with volumes can be branched.
     """
 
     modes: tuple[str, ...]
@@ -52,3 +53,4 @@ class Capabilities:
     sets_clocks: bool = False
     suspends: bool = False
     derives: bool = False
+    branches_volumes: bool = False

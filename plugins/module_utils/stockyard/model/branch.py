@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
-from . import naming
+from . import naming, volume
 from .fleet import time_to_live
 from .host import HostRecord
 from .template import Hardware, TemplateRecord
 
 # The actions on the containers in a child.
 CONTAINER_ACTIONS = ("keep", "pause", "restart", "stop")
+# The volumes of a child: copies of those of the host, or none.
+VOLUME_ACTIONS = ("copy", "none")
 # ``released``: it is deleted together with the last host that was forked from it.
 BRANCH_PHASES = ("creating", "frozen", "released")
 
@@ -31,6 +34,8 @@ class BranchSpec:
     :param fleet: the fleet that the children belong to; single hosts if empty.
     :param containers: the action on the containers in a child before its network link comes up:
         ``keep``, ``pause``, ``restart`` or ``stop``.
+    :param volumes: the volumes of a child: ``copy`` gives it a copy of each volume of the host,
+        ``none`` unmounts them in the child.
     :param labels: the labels of the children.
     :param ttl: seconds after which the children expire; never if 0.
     :param lease: the number of the lease of the host. The children are leased to the same holder.
@@ -43,6 +48,7 @@ class BranchSpec:
     fleet: str = ""
     tenant: str = "default"
     containers: str = field(default="keep", metadata={"choices": CONTAINER_ACTIONS})
+    volumes: str = field(default="copy", metadata={"choices": VOLUME_ACTIONS})
     labels: dict[str, str] = field(default_factory=dict)
     ttl: float = 0.0
     lease: str = ""
@@ -98,6 +104,40 @@ class MemoryModule:
 
 
 @dataclass(frozen=True)
+class BranchVolume:
+    """The content of a volume of the parent at the moment of the branch.
+
+    :param name: the name of the parent's volume.
+    :param uuid: the uuid of the parent's volume, which can be deleted before the branch.
+    :param path: its mount point in the parent, and in each child at first.
+    :param size_gib: its size in GiB.
+    :param port: the PCI bus of its disk in the machine; 0 if the hypervisor has none.
+    :param layer: the name of the layer with the content; empty if the hypervisor has no layers.
+    """
+
+    name: str
+    uuid: str
+    path: str
+    size_gib: int
+    port: int = 0
+    layer: str = ""
+
+    def __post_init__(self) -> None:
+        naming.name("volume", self.name)
+        naming.identifier(self.uuid)
+        volume.mount_point(self.path)
+        volume.size(self.size_gib)
+        naming.whole("port", self.port, 0, 255)
+        if self.layer:
+            naming.identifier(self.layer)
+
+    @property
+    def serial(self) -> str:
+        """Return the serial number of the parent's disk."""
+        return volume.serial_of(self.uuid)
+
+
+@dataclass(frozen=True)
 class BranchRecord:
     """The record of one branch on the hypervisor.
 
@@ -111,6 +151,7 @@ class BranchRecord:
     :param added_vcpus: the number of processors that were plugged in while the parent ran.
     :param max_memory_mib: the memory that the machine can get, in MiB.
     :param modules: the memory that was plugged in.
+    :param volumes: the volumes that the parent had.
     :param phase: ``creating``, ``frozen`` (it can be forked) or ``released``.
     :param created: seconds since the epoch.
     :param checksums: SHA-256 of its files, once frozen.
@@ -132,6 +173,7 @@ class BranchRecord:
     max_memory_mib: int = 0
     added_vcpus: int = 0
     modules: tuple[MemoryModule, ...] = ()
+    volumes: tuple[BranchVolume, ...] = ()
     checksums: dict[str, str] | None = None
     pause_ms: float = 0.0
     version: int = 1
@@ -168,12 +210,17 @@ class BranchRecord:
 
 
 def branch_of(
-    parent: HostRecord, template: TemplateRecord, created: float, phase: str
+    parent: HostRecord,
+    template: TemplateRecord,
+    created: float,
+    phase: str,
+    volumes: Sequence[volume.VolumeRecord] = (),
 ) -> BranchRecord:
     """Return the record of a new branch of a host.
 
     :param template: the template of the host.
     :param created: seconds since the epoch.
+    :param volumes: the volumes that are attached to the host.
     """
     return BranchRecord(
         owner=parent.owner,
@@ -189,4 +236,9 @@ def branch_of(
         created=created,
         mac=parent.mac,
         max_memory_mib=parent.max_size.memory_mib,
+        volumes=tuple(
+            BranchVolume(record.name, record.uuid, record.attachment.path, record.size_gib)
+            for record in volumes
+            if record.attachment
+        ),
     )

@@ -112,6 +112,11 @@ def mount_point(value: Any) -> str:
     return value
 
 
+def serial_of(uuid: str) -> str:
+    """Return the serial number of the disk of a volume, by the uuid of the volume."""
+    return uuid.replace("-", "")[:SERIAL]
+
+
 def size(value: Any) -> int:
     """Check a size in GiB."""
     return naming.whole("size_gib", value, 1, MOST_GIB)
@@ -235,7 +240,7 @@ class VolumeRecord:
     @property
     def serial(self) -> str:
         """Return the serial number of its disk, by which a guest identifies it."""
-        return self.uuid.replace("-", "")[:SERIAL]
+        return serial_of(self.uuid)
 
     @property
     def title(self) -> str:

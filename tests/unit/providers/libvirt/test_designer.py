@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 
 from stockyard.errors import InvalidInput
 from stockyard.hypervisor.records import decode, decode_branch
-from stockyard.model.branch import BranchRecord, MemoryModule
+from stockyard.model.branch import BranchRecord, BranchVolume, MemoryModule
 from stockyard.model.host import HostRecord, HostSpec
 from stockyard.model.size import Size
 from stockyard.model.template import Hardware, TemplateRecord
 from stockyard.providers.libvirt import designer, machine
 from stockyard.providers.libvirt.images import Image
 from stockyard.providers.libvirt.machine import Machine
+from stockyard.providers.libvirt.xml.devices import Disk
 from stockyard.providers.libvirt.xml.domain import Domain
 from stockyard.providers.libvirt.xml.element import (
     BRANCH_NS,
@@ -84,7 +85,18 @@ BRANCH = BranchRecord(
     max_memory_mib=3072,
     added_vcpus=1,
     modules=(MemoryModule(0, 128, 0x100000000, 0), MemoryModule(1, 128, 0x108000000, 1)),
+    volumes=(
+        BranchVolume(
+            "data",
+            "99999999-8888-4999-8aaa-bbbbbbbbbbbb",
+            "/data",
+            2,
+            port=4,
+            layer="aaaaaaaa-8888-4999-8aaa-bbbbbbbbbbbb",
+        ),
+    ),
 )
+COPY = Disk(str(STORE / "volumes/c/disk.qcow2"), "vdb", "c" * 20, discard=True, port=4)
 TCG, KVM = Machine("qemu", 4, "pc-q35-7.2"), Machine("kvm", 2, "pc-q35-7.2")
 
 
@@ -98,7 +110,7 @@ def shapes() -> dict[str, Domain]:
         "tombstone": designer.frozen_domain(TEMPLATE, TCG, IMAGE, frozen),
         "cold": designer.boot_domain(HOST, HARDWARE, KVM, IMAGE, home),
         "incoming": designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
-        "child": designer.child_domain(HOST, BRANCH, KVM, IMAGE, home, branch),
+        "child": designer.child_domain(HOST, BRANCH, KVM, IMAGE, home, branch, [COPY]),
         "network": designer.restore_domain(IN_NETWORK, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
     }
 
@@ -192,7 +204,11 @@ def test_a_branch_has_a_record_that_no_observation_of_hosts_contains() -> None:
 
 def test_a_twin_has_the_devices_of_its_parent_and_no_connection() -> None:
     twin, host = branch_shapes()["twin"], shapes()["cold"]
-    assert [type(device) for device in twin.devices] == [type(device) for device in host.devices]
+    volume_disks = [Disk] * len(BRANCH.volumes)
+    assert [type(device) for device in twin.devices] == [
+        *(type(device) for device in host.devices),
+        *volume_disks,
+    ]
     assert not any("hostfwd" in argument for argument in twin.arguments)
     assert not any("share=off" in argument for argument in twin.arguments)
     disk = parse(serialize(twin.xml())).find("./devices/disk/source")

@@ -106,9 +106,14 @@ def test_the_disk_of_a_machine_is_the_first_file_of_its_own_disk() -> None:
         disk_layers.top(parse("<domain><devices/></domain>"))
 
 
-def test_a_snapshot_replaces_the_disk_of_the_host_alone() -> None:
-    root = parse(disk_layers.snapshot(Path("/h/disk-3.qcow2")))
+def test_a_snapshot_names_a_file_for_each_disk() -> None:
+    """libvirt would choose a file for a disk that is not listed."""
+    overlays = {"vda": Path("/h/disk-3.qcow2"), "vdb": Path("/v/disk-3.qcow2")}
+    root = parse(disk_layers.snapshot(overlays))
     assert [node.attrib for node in root.iter("disk")] == [
-        {"name": "vda", "snapshot": "external", "type": "file"}
+        {"name": name, "snapshot": "external", "type": "file"} for name in ("vda", "vdb")
     ]
-    assert [node.attrib for node in root.iter("source")] == [{"file": "/h/disk-3.qcow2"}]
+    assert [node.attrib for node in root.iter("source")] == [
+        {"file": "/h/disk-3.qcow2"},
+        {"file": "/v/disk-3.qcow2"},
+    ]

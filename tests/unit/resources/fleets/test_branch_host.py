@@ -28,8 +28,6 @@ from stockyard import (
     SingleSpec,
     TemplateSpec,
     Unsupported,
-    VolumeSpec,
-    VolumeUse,
     Yard,
 )
 from stockyard.guest.agent import main
@@ -259,14 +257,6 @@ def test_a_host_that_does_not_run_is_refused(
     yard.context.provider.stop(record, yard.context.deadline(60))
     with pytest.raises(OperationRefused, match="its machine is off"):
         yard.hosts.branch(TWIGS, check=True)
-
-
-def test_a_host_with_volumes_is_refused(yard: Yard) -> None:
-    spec = HostSpec(volumes=(VolumeUse("data", "/data"),))
-    yard.volumes.apply(VolumeSpec("data", size_gib=1))
-    yard.hosts.apply(SingleSpec("store", "base", host=spec))
-    with pytest.raises(Unsupported, match="with volumes"):
-        yard.hosts.branch(BranchSpec("store", ("copy",)))
 
 
 def test_an_agent_that_is_too_old_is_refused_before_anything_changes(

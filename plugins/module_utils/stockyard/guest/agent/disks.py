@@ -7,17 +7,21 @@ e2fsprogs and cryptsetup.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import struct
 import subprocess
 import time
 
+from . import engine
 from .volumes import BLANK, ENCRYPTED, FILESYSTEM
 
 BLOCKS = "/sys/block"
 # The prefix of the SCSI identifiers of volumes on VMware, before the serial number: VMware's mark,
 # then stockyard's.
 NAA = "6000c295cd00"
+PROC = "/proc"
 MOUNTS = "/proc/self/mountinfo"
 POLL = 0.05
 PROBED, SAMPLES, SAMPLE = 4 << 20, 64, 4096
@@ -155,6 +159,53 @@ class LinuxDisks:
 
     def stop_engine(self) -> None:
         _run(["systemctl", "stop", "docker.socket", "docker.service"], LONG)
+
+    def stop_users(self, path: str) -> None:
+        engine.stop_users(path)
+        device = os.stat(path).st_dev
+        if not os.path.ismount(path):
+            return
+        end = time.monotonic() + LONG
+        while pids := _users_of(device):
+            if time.monotonic() > end:
+                raise TimeoutError(f"processes that use {path} did not end: {pids[:10]}")
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL)
+
+
+def _users_of(device: int) -> list[int]:
+    """Return the processes that have a file, a directory or a mapping of a file system.
+
+    Paths would prove nothing: a process in a container can have the same path of another file
+    system.
+
+    :param device: the device number of the file system.
+    """
+    return [
+        int(entry)
+        for entry in os.listdir(PROC)
+        if entry.isdigit() and int(entry) != os.getpid() and _uses(f"{PROC}/{entry}", device)
+    ]
+
+
+def _uses(process: str, device: int) -> bool:
+    try:
+        links = [f"{process}/{name}" for name in ("cwd", "root", "exe")]
+        links += [f"{process}/fd/{name}" for name in os.listdir(f"{process}/fd")]
+        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as handle:
+            # proc(5): the fourth word is the device number of the mapped file.
+            numbers = {line.split(None, 4)[3] for line in handle}
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    if f"{os.major(device):02x}:{os.minor(device):02x}" in numbers:
+        return True
+    for link in links:
+        with contextlib.suppress(OSError):
+            if os.stat(link).st_dev == device:
+                return True
+    return False
 
 
 def _rescan(device: str) -> None:

@@ -77,6 +77,34 @@ def change_containers(action: str) -> dict[str, object]:
     return {"changed": len(containers)}
 
 
+def stop_users(path: str) -> dict[str, object]:
+    """Stop all containers with a directory of the guest that is on, below or above a path; return
+    their number.
+
+    :raises OSError: if dockerd refuses one.
+    """
+    filters = quote(json.dumps({"status": ["running", "paused", "restarting"]}))
+    try:
+        answer = _ask("GET", f"/containers/json?filters={filters}", (200,))
+    except (FileNotFoundError, ConnectionRefusedError):
+        # Docker does not run.
+        return {"changed": 0}
+    containers = [
+        container
+        for container in json.loads(answer)
+        if any(_overlap(mount.get("Source", ""), path) for mount in container.get("Mounts", ()))
+    ]
+    for container in containers:
+        _ask("POST", f"/containers/{quote(container['Id'])}/{ACTIONS['stop']}", DONE)
+    return {"changed": len(containers)}
+
+
+def _overlap(source: str, path: str) -> bool:
+    """Return whether one of two directories is, or is below, the other one."""
+    first, second = f"{source.rstrip('/')}/", f"{path.rstrip('/')}/"
+    return bool(source) and (first.startswith(second) or second.startswith(first))
+
+
 def _ask(method: str, path: str, statuses: tuple[int, ...]) -> bytes:
     connection = UnixConnection(_socket(), CHANGE)
     try:

@@ -31,7 +31,7 @@ from .volumes import Volumes
 from .warmup import prepare, warm_up
 
 # The version of this agent. stockyard/guest/operations.py lists the additions of each version.
-AGENT = 7
+AGENT = 8
 # The names of operations before version 6, which controllers of that time send.
 FORMER_NAMES = {
     "admit": "renew-certificate",
@@ -103,6 +103,7 @@ class Agent:
             "volume-create": self.volumes.create,
             "volume-mount": self.volumes.mount,
             "volume-unmount": self.volumes.unmount,
+            "volume-drop": self.volumes.drop,
             "open": lambda _payload: self.identity.reopen(),
             "unit-failures": lambda _payload: {
                 "failures": units.failures((*units.DOCKER, *units.FRONT))

@@ -84,6 +84,11 @@ class Disks(Protocol):
     def stop_engine(self) -> None:
         """Stop dockerd and all containers."""
 
+    def stop_users(self, path: str) -> None:
+        """Stop the containers that have a directory on, below or above a mount point, and kill all
+        other processes that use it.
+        """
+
 
 class Volumes:
     """The volumes of one guest.
@@ -139,6 +144,13 @@ class Volumes:
                 self.disks.lock(mounts.pop(path))
             self._write_mounts(mounts)
         return {}
+
+    def drop(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Stop the programs that use a volume, and unmount it permanently: a fork of a branch gets
+        no volumes.
+        """
+        self.disks.stop_users(self._mount_point(str(request["path"])))
+        return self.unmount({"path": request["path"]})
 
     def missing(self) -> list[str]:
         """Return the paths at which a listed volume is not mounted. If the list cannot be read, it

@@ -7,9 +7,9 @@ The memory of the host is migrated into a *twin*: an equal machine that waits an
 files. The host runs until the last pages; only an emulated host of QEMU before 9.0 is stopped
 before. When the migration is complete, the host gets an overlay, so the content of its disk at that
 moment becomes a layer. The twin then writes the device state into a file. RAM, state and layer can
-be forked like a template. The suspended twin ends when the branch is released, because libvirt
-answers no other request about domains until the process of an ended domain is gone, which delayed
-the children.
+be forked like a template. The volumes of the host get overlays at the same moment. The suspended
+twin ends when the branch is released, because libvirt answers no other request about domains until
+the process of an ended domain is gone, which delayed the children.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +40,7 @@ from ...model.branch import BranchRecord, MemoryModule, branch_of
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult
 from ...model.template import TemplateRecord
+from ...model.volume import VolumeRecord
 from ..common import ownership
 from ..common.branch_locks import BranchLocks
 from . import (
@@ -53,6 +54,7 @@ from . import (
     power,
     processes,
 )
+from .branched_volumes import BranchedVolumes
 from .disk_layers import DiskLayers
 from .domains import Domains
 from .faults import translated
@@ -61,6 +63,7 @@ from .images import Images
 from .monitor import Monitor
 from .store import Store, make
 from .switchover_process import SwitchOverProcess
+from .volumes import LibvirtVolumes
 from .xml.domain import Domain
 from .xml.element import BRANCH_NS, Element, parse, serialize
 
@@ -78,6 +81,7 @@ class Branches:
     :param uri: the URI of the hypervisor, as users name it.
     :param uris: URIs that lead to the connection's daemon, for the process of a switch-over.
     :param registry: the store's lock, under which records change.
+    :param volumes: the volumes of the store.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Branches:
         images: Images,
         uris: Callable[[], list[str]],
         registry: Callable[[], AbstractContextManager[None]],
+        volumes: LibvirtVolumes,
     ) -> None:
         self.uri = uri
         self.store = store
@@ -95,6 +100,8 @@ class Branches:
         self.images = images
         self.uris = uris
         self.registry = registry
+        self.volumes = volumes
+        self.branched_volumes = BranchedVolumes(store, volumes)
         self.layers = DiskLayers(store.disk_layers)
         self.locks = BranchLocks()
 
@@ -120,19 +127,27 @@ class Branches:
         return self.store.branches / record.uuid
 
     def create(
-        self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
+        self,
+        host: HostRecord,
+        template: TemplateRecord,
+        current_time: float,
+        deadline: Deadline,
+        volumes: Sequence[VolumeRecord] = (),
     ) -> BranchRecord:
         """Branch a running host. The host continues, whatever happens.
 
         :param template: the template of the host.
+        :param volumes: the volumes that are attached to the host.
         :raises StockyardError: if the host cannot be branched, with the reason. Nothing is left.
         """
         domain = self.domains.find(host)
         definition = _definition(domain, host.title)
-        record = _draft(domain, definition, host, template, current_time)
-        if self.layers.depth(disk_layers.top(definition)) >= LONGEST_CHAIN:
-            self._shorten(domain, definition, host.title, deadline)
-            definition = _definition(domain, host.title)
+        record = _draft(
+            domain, definition, host, branch_of(host, template, current_time, "creating", volumes)
+        )
+        record = self.branched_volumes.on_record(record, definition, host.title)
+        self._shorten_chains(domain, definition, record, host.title, deadline)
+        definition = _definition(domain, host.title)
         self._remove_unused_disks(host.uuid, f"disk*{disk_layers.SUFFIX}")
         check_space(record, self.store, host.title)
         folder = self.folder(record)
@@ -145,12 +160,26 @@ class Branches:
         except BaseException:
             self._delete(record)
             self.locks.drop(folder)
+            if record.volumes:
+                with self.registry():
+                    self.volumes.prune()
             raise
 
-    def fork(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def copy_volume(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        """Record a volume as a copy of a volume of a branch."""
+        self.branched_volumes.copy(record, branch, deadline)
+
+    def fork(
+        self,
+        host: HostRecord,
+        branch: BranchRecord,
+        deadline: Deadline,
+        copies: Sequence[VolumeRecord] = (),
+    ) -> None:
         """Create the machine of a reserved host from a branch and start it, its network link
         down.
 
+        :param copies: the copies of volumes that are plugged in.
         :raises OperationRefused: if the branch is incomplete.
         :raises ImageError: if it is damaged.
         """
@@ -168,9 +197,28 @@ class Branches:
         disks.overlay(folder / DISK, self.layers.path(branch.uuid), host.title, deadline)
         image = self.images.path(branch.image)
         definition = designer.child_domain(
-            host, branch, self._machine(branch), image, folder, source
+            host,
+            branch,
+            self._machine(branch),
+            image,
+            folder,
+            source,
+            self.branched_volumes.disks_of_child(host, branch, copies, deadline),
         )
         fork.resume(self._start(definition, host.title), source / STATE, host.title, deadline)
+
+    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        """Unplug the disks of a child that are no volumes, and delete them."""
+        self.branched_volumes.drop(self.domains.find(host), host, branch, deadline)
+
+    def layers_in_use(self) -> set[str]:
+        """Return the layers of volumes from which hosts can still be forked, and those under the
+        disks that stand in for volumes.
+
+        :raises InvalidInput: if a record cannot be read.
+        :raises HypervisorError: if a disk cannot be read.
+        """
+        return self.branched_volumes.layers_in_use(self.all())
 
     def release(self, record: BranchRecord) -> None:
         """Delete a branch, or mark it for deletion together with the last host that was forked
@@ -264,11 +312,15 @@ class Branches:
             parent_machine = machine.frozen(serialize(definition))
             self._define(record, parent_machine)
             disks.empty(folder / designer.SCRATCH, disk, title, deadline)
+            self.branched_volumes.create_scratch(record, definition, folder, deadline)
             twin = self._start(designer.twin_domain(record, parent_machine, image, folder), title)
             layer = self.layers.add(record.uuid, disk)
-            overlay = disk_layers.overlay(disk, layer, record.uuid, title, deadline)
+            overlays = {
+                disk_layers.TARGET: disk_layers.overlay(disk, layer, record.uuid, title, deadline)
+            }
+            overlays |= self.branched_volumes.overlays(record, definition, deadline)
             stop_first = misses_writes(Monitor(domain, host.title))
-            result = process.run(disk_layers.snapshot(overlay), deadline, stop_first=stop_first)
+            result = process.run(disk_layers.snapshot(overlays), deadline, stop_first=stop_first)
         finally:
             process.close()
         self._freeze(record, twin, layer, deadline)
@@ -282,18 +334,39 @@ class Branches:
             self._define(record, parent_machine)
         return record
 
-    def _shorten(self, domain: Any, definition: Element, title: str, deadline: Deadline) -> None:
-        """Read the layers under a running host's disk into the disk itself. The layers stay
-        unchanged.
+    def _shorten_chains(
+        self,
+        domain: Any,
+        definition: Element,
+        record: BranchRecord,
+        title: str,
+        deadline: Deadline,
+    ) -> None:
+        """Read the layers under a running host's disks into the disks themselves, if there are
+        many. The layers stay unchanged.
+
+        The disk of the template stays under the host's own disk. A volume becomes self-contained.
         """
-        base = next(
-            path
-            for path in disk_layers.chain(disk_layers.top(definition))
-            if path.parent != self.layers.folder
-        )
+        disk = disk_layers.top(definition)
+        if self.layers.depth(disk) >= LONGEST_CHAIN:
+            base = next(
+                path for path in disk_layers.chain(disk) if path.parent != self.layers.folder
+            )
+            self._shorten(domain, disk_layers.TARGET, str(base), title, deadline)
+        for target, path in self.branched_volumes.files(record, definition):
+            if len(list(disk_layers.chain(path))) >= LONGEST_CHAIN:
+                self._shorten(domain, target, None, title, deadline)
+
+    def _shorten(
+        self, domain: Any, target: str, base: str | None, title: str, deadline: Deadline
+    ) -> None:
+        """Read the layers over a base into a running host's disk.
+
+        :param base: the layer that stays under the disk; ``None`` if none stays.
+        """
         with translated("shorten the chain of the disk", title):
-            domain.blockRebase(disk_layers.TARGET, str(base), 0, 0)
-            while domain.blockJobInfo(disk_layers.TARGET, 0):
+            domain.blockRebase(target, base, 0, 0)
+            while domain.blockJobInfo(target, 0):
                 deadline.check("shortening the chain of the disk", name=title)
                 deadline.pause(POLL)
 
@@ -310,6 +383,7 @@ class Branches:
         fork.save_state(twin, folder / STATE, record.title, deadline)
         (folder / designer.SCRATCH).unlink(missing_ok=True)
         link(layer, folder / DISK)
+        self.branched_volumes.seal(record, folder)
 
     def _end_twin(self, record: BranchRecord) -> Any | None:
         """End the twin of a branch if it runs; return the domain of the branch, if it exists."""
@@ -328,6 +402,9 @@ class Branches:
         processes.refuse_if_running(record.uuid, folder / designer.SCRATCH, record.title)
         # Another controller may be about to switch the parent to the overlay of another branch.
         self._remove_unused_disks(record.parent, f"disk-{record.uuid}{disk_layers.SUFFIX}")
+        if record.volumes:
+            definitions = self._definitions(record.parent)
+            self.branched_volumes.remove_unused_overlays(record, definitions)
         if folder.exists():
             shutil.rmtree(folder)
         if domain is not None:
@@ -380,6 +457,7 @@ class Branches:
                     self._delete(record)
         for path in self._unused_layers():
             path.unlink()
+        self.volumes.prune()
 
     def _unused_layers(self) -> list[Path]:
         names = [path.name for path in self.store.branches.iterdir()]
@@ -447,14 +525,11 @@ def check_space(record: BranchRecord, store: Store, title: str) -> None:
 
 
 def _draft(
-    domain: Any,
-    definition: Element,
-    host: HostRecord,
-    template: TemplateRecord,
-    current_time: float,
+    domain: Any, definition: Element, host: HostRecord, record: BranchRecord
 ) -> BranchRecord:
-    """Return the record of a branch of a machine as it runs now.
+    """Return the record of a branch with the devices of its machine as it runs now.
 
+    :param record: the record without them.
     :raises StockyardError: if the machine cannot be branched.
     """
     monitor = Monitor(domain, host.title)
@@ -462,11 +537,13 @@ def _draft(
         raise OperationRefused(
             "the host is paused.", name=host.title, remedy="start the host, and run again"
         )
-    if len(definition.findall("./devices/disk")) > 1:
-        raise Unsupported(
-            "a host with volumes cannot be branched.",
+    targets = disk_layers.targets_of(definition)
+    if len(targets) != 1 + len(record.volumes):
+        raise OperationRefused(
+            "the machine of the host has other disks than its record.",
             name=host.title,
-            remedy="detach its volumes, and run again",
+            cause=f"it has {', '.join(targets)}, and {len(record.volumes)} volumes are attached",
+            remedy="restart the host, and run again",
         )
     backend = os.path.basename(
         str(monitor.command("qom-get", path="/machine", property="memory-backend"))
@@ -479,14 +556,14 @@ def _draft(
             remedy="replace the host, and run again",
         )
     with translated("read the domain", host.title):
-        if domain.blockJobInfo(disk_layers.TARGET, 0):
+        if any(domain.blockJobInfo(target, 0) for target in targets):
             raise Busy(
-                "a job works on the disk of the host.",
+                "a job works on a disk of the host.",
                 name=host.title,
                 remedy="wait until virsh blockjob shows no job, and run again",
             )
     return replace(
-        branch_of(host, template, current_time, "creating"),
+        record,
         added_vcpus=machine.added_processors(definition),
         modules=tuple(_modules(monitor)),
     )

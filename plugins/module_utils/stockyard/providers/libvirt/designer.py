@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ...guest.agent.wire import PORT_NAME
 from ...hypervisor.records import encode
-from ...model.branch import BranchRecord
+from ...model.branch import BranchRecord, BranchVolume
 from ...model.host import HostRecord
 from ...model.observation import Record
 from ...model.template import Hardware, TemplateRecord
 from ...planning.resize import SLOTS
-from . import network
+from . import disk_layers, network
 from .grow import BACKEND, DIMM
 from .images import Image
 from .machine import Machine
@@ -86,6 +87,11 @@ def restore_domain(
     return replace(base, arguments=base.arguments + _ram(ram, hardware, share=False) + INCOMING)
 
 
+def scratch(volume: BranchVolume) -> str:
+    """Return the name of the disk of a twin in place of a volume."""
+    return f"scratch-{volume.serial}.qcow2"
+
+
 def twin_domain(record: BranchRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """Return the domain of a twin, which receives the memory and device state of a running host.
 
@@ -93,13 +99,22 @@ def twin_domain(record: BranchRecord, machine: Machine, image: Image, folder: Pa
     no content of disks, and a twin never runs.
     """
     base = _branch(record, machine, image, folder, Disk(str(folder / SCRATCH), "vda"))
+    volume_disks = [
+        Disk(str(folder / scratch(volume)), target, volume.serial, discard=True, port=volume.port)
+        for volume, target in zip(record.volumes, disk_layers.targets(), strict=False)
+    ]
     arguments = (
         *base.arguments,
         *_ram(folder / "ram", record.hardware, share=True),
         *_modules(record, folder, share=True),
         *INCOMING,
     )
-    return replace(base, arguments=arguments, added_vcpus=record.added_vcpus)
+    return replace(
+        base,
+        devices=(*base.devices, *volume_disks),
+        arguments=arguments,
+        added_vcpus=record.added_vcpus,
+    )
 
 
 def branch_domain(record: BranchRecord, machine: Machine, image: Image, folder: Path) -> Domain:
@@ -116,10 +131,12 @@ def child_domain(
     image: Image,
     folder: Path,
     frozen_folder: Path,
+    volume_disks: Iterable[Disk] = (),
 ) -> Domain:
     """Return the domain of a host that is forked from a branch.
 
     :param frozen_folder: the directory of the branch.
+    :param volume_disks: the disks in place of the parent's volumes.
     """
     base = _domain(record, branch.hardware, machine, image, folder)
     arguments = (
@@ -128,7 +145,12 @@ def child_domain(
         *_modules(branch, frozen_folder, share=False),
         *INCOMING,
     )
-    return replace(base, arguments=arguments, added_vcpus=branch.added_vcpus)
+    return replace(
+        base,
+        devices=(*base.devices, *volume_disks),
+        arguments=arguments,
+        added_vcpus=branch.added_vcpus,
+    )
 
 
 def _branch(

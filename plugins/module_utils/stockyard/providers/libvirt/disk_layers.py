@@ -11,8 +11,9 @@ committed into a layer: a long chain is shortened by reading the layers into the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from string import ascii_lowercase
 
 from ...clock import Deadline
 from ...errors import HypervisorError
@@ -95,6 +96,55 @@ def sources(definition: Element) -> list[Path]:
     return []
 
 
+def targets_of(definition: Element) -> list[str]:
+    """Return the targets of a machine's disks, according to its definition."""
+    elements = definition.findall("./devices/disk/target")
+    return [element.get("dev", "") for element in elements]
+
+
+def targets() -> Iterator[str]:
+    """Return the targets of the disks of a machine after the first one."""
+    return (f"vd{letter}" for letter in ascii_lowercase[1:])
+
+
+def target_and_file(disk: Element) -> tuple[str, Path]:
+    """Return the target of a disk of a definition, and the file that its machine writes to.
+
+    :raises HypervisorError: if the definition lacks one of them.
+    """
+    target, source = disk.find("target"), disk.find("source")
+    if target is None or source is None:
+        raise HypervisorError("a disk of the definition has no target or no file.")
+    return target.get("dev", ""), Path(source.get("file", ""))
+
+
+def port(disk: Element) -> int:
+    """Return the PCI bus of a disk of a running machine.
+
+    :raises HypervisorError: if it is behind no root port.
+    """
+    address = disk.find("address")
+    bus = int(address.get("bus", "0"), 0) if address is not None else 0
+    if not bus:
+        raise HypervisorError(
+            "a disk of the machine is not behind a root port.",
+            remedy="replace the host, and run again",
+        )
+    return bus
+
+
+def disk_with(definition: Element, path: Path) -> Element | None:
+    """Return the disk of a definition with a file, if it has one."""
+    return next(
+        (
+            disk
+            for disk in definition.findall("./devices/disk")
+            if disk.find("source") is not None and target_and_file(disk)[1] == path
+        ),
+        None,
+    )
+
+
 def top(definition: Element) -> Path:
     """Return the file that a machine writes to, according to its definition.
 
@@ -115,23 +165,22 @@ def overlay(parent_disk: Path, layer: Path, name: str, title: str, deadline: Dea
     return path
 
 
-def snapshot(disk: Path) -> str:
-    """Return libvirt's description of the snapshot that makes a file the top of a machine's
-    disk.
+def snapshot(overlays: Mapping[str, Path]) -> str:
+    """Return libvirt's description of the snapshot that makes files the tops of a machine's disks,
+    all at the same moment.
+
+    :param overlays: the file for each disk, by the target of the disk. libvirt would choose a file
+        for a disk that is not listed.
     """
-    return serialize(
+    disk_elements = [
         element(
-            "domainsnapshot",
-            element(
-                "disks",
-                element(
-                    "disk",
-                    element("driver", type="qcow2"),
-                    element("source", file=str(disk)),
-                    name=TARGET,
-                    snapshot="external",
-                    type="file",
-                ),
-            ),
+            "disk",
+            element("driver", type="qcow2"),
+            element("source", file=str(path)),
+            name=target,
+            snapshot="external",
+            type="file",
         )
-    )
+        for target, path in overlays.items()
+    ]
+    return serialize(element("domainsnapshot", element("disks", *disk_elements)))

@@ -6,6 +6,9 @@
 To copy a volume, its content becomes a layer, and the volume and its copy continue with empty
 overlays over it. No data is moved, so a copy takes the same time for any size. A layer is deleted
 when no disk refers to it any more.
+
+A branch of a host does the same to the volumes of a host that runs. The host continues in an
+overlay with a name of its own, because QEMU opens the former disk again by its name.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import os
 import struct
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...clock import Deadline
@@ -22,6 +25,9 @@ from ...files import link, move, write_atomic
 from .run import run
 
 DISK, NEW = "disk.qcow2", "disk.new"
+# The names of a volume's disk: ``disk.qcow2``, and with the uuid of a branch the overlay in which
+# the volume continued after that branch.
+DISKS = "disk*.qcow2"
 # File with the name of a snapshot's layer; file with the name of the layer that equals the volume,
 # as long as no host has used the volume since.
 SNAPSHOT, EQUAL = "layer", "equal-to"
@@ -55,13 +61,35 @@ class Layers:
                 return (volume / name).read_text(encoding="ascii")
         layer = str(uuid.uuid4())
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        link(volume / DISK, self.path(layer))
+        link(top(volume), self.path(layer))
         (volume / NEW).unlink(missing_ok=True)
         self.overlay(volume / NEW, layer, 0, title, deadline)
         move(volume / NEW, volume / DISK)
         self.path(layer).chmod(0o400)
         write_atomic(volume / EQUAL, layer)
+        # From here on the former overlays are second names of layers.
+        for path in volume.glob(DISKS):
+            if path.name != DISK:
+                path.unlink()
         return layer
+
+    def branch(
+        self, volume: Path, disk: Path, layer: str, branch: str, title: str, deadline: Deadline
+    ) -> Path:
+        """Give the disk of a volume a second name as a layer, and create the overlay over it in
+        which a running host continues; return the overlay. Call it under the lock.
+
+        The disk becomes the layer when the host writes to the overlay instead.
+
+        :param branch: the uuid of the branch.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        link(disk, self.path(layer))
+        (volume / NEW).unlink(missing_ok=True)
+        self.overlay(volume / NEW, layer, 0, title, deadline)
+        target = overlay_of(volume, branch)
+        move(volume / NEW, target)
+        return target
 
     def overlay(
         self, target: Path, layer: str, size_gib: int, title: str, deadline: Deadline
@@ -78,9 +106,10 @@ class Layers:
             name=title,
         )
 
-    def unused(self, volumes: Iterable[Path]) -> list[Path]:
+    def unused(self, volumes: Iterable[Path], names: Iterable[str] = ()) -> list[Path]:
         """Return the layers that no disk of these volumes refers to, at any depth.
 
+        :param names: layers that are used in other ways.
         :raises HypervisorError: if a disk cannot be read.
         """
         layers = (
@@ -90,13 +119,60 @@ class Layers:
         )
         backing_names = {name: os.path.basename(backing(path)) for name, path in layers.items()}
         used: set[str] = set()
+        roots = [f"{name}.qcow2" for name in names]
         for volume in volumes if layers else ():
-            for top_layer in _layers_of(volume):
-                name = top_layer
-                while name and name not in used:
-                    used.add(name)
-                    name = backing_names.get(name, "")
+            roots += _layers_of(volume)
+        for root in roots:
+            name = root
+            while name and name not in used:
+                used.add(name)
+                name = backing_names.get(name, "")
         return [layers[name] for name in sorted(layers.keys() - used)]
+
+
+def overlay_of(volume: Path, branch: str) -> Path:
+    """Return the overlay in which a volume continues after a branch of its host.
+
+    :param branch: the uuid of the branch.
+    """
+    return volume / f"disk-{branch}.qcow2"
+
+
+def top(volume: Path) -> Path:
+    """Return the disk of a volume: the file that no other file of the volume lies over.
+
+    After a branch, the former disk keeps its name until the volume is copied. An overlay that its
+    host was never switched to is empty, and so has the content of the disk under it; if that disk
+    grew since, the overlay is too small.
+
+    :raises HypervisorError: if a disk cannot be read.
+    """
+    disks = sorted(volume.glob(DISKS))
+    if len(disks) < 2:
+        return volume / DISK if not disks else disks[0]
+    beneath: set[tuple[int, int]] = set()
+    candidates = []
+    for disk in disks:
+        layers = [file for file in _chain(disk) if file.exists()]
+        if layers and virtual_size(disk) < virtual_size(layers[0]):
+            continue
+        candidates.append(disk)
+        beneath |= {_inode(file) for file in layers}
+    return next(disk for disk in candidates if _inode(disk) not in beneath)
+
+
+def _chain(disk: Path) -> Iterator[Path]:
+    """Return the files under a disk, the nearest first."""
+    while name := backing(disk):
+        disk = Path(name)
+        yield disk
+        if not disk.exists():
+            return
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def backing(disk: Path) -> str:
@@ -136,6 +212,5 @@ def _layers_of(volume: Path) -> list[str]:
         if (volume / SNAPSHOT).exists()
         else []
     )
-    return snapshot_layers + [
-        os.path.basename(backing(disk)) for disk in (volume / DISK, volume / NEW) if disk.exists()
-    ]
+    disks = [*volume.glob(DISKS), *([volume / NEW] if (volume / NEW).exists() else [])]
+    return snapshot_layers + [os.path.basename(backing(disk)) for disk in disks]

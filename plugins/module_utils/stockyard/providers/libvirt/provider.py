@@ -87,6 +87,7 @@ class LibvirtProvider:
             guest_agent=connection.getURI(),
             suspends=True,
             derives=True,
+            branches_volumes=True,
         )
         self.connection = connection
         self.session = session
@@ -97,8 +98,22 @@ class LibvirtProvider:
         self.images = Images(store)
         self.admission = Admission(self.networks, self.domains, store, self.images)
         self.pools = pools.book(store, self.domains, uri)
-        self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
-        self._branches = Branches(uri, store, self.domains, self.images, self._uris, self._registry)
+        self.volumes = LibvirtVolumes(
+            store,
+            self.domains,
+            uri,
+            self._registry,
+            lambda: self._branches.layers_in_use(),  # noqa: PLW0108  # it is created afterwards
+        )
+        self._branches = Branches(
+            uri,
+            store,
+            self.domains,
+            self.images,
+            self._uris,
+            self._registry,
+            self.volumes,
+        )
         self._facts = Facts(store, self.images, self.domains)
 
     @property

@@ -1,36 +1,42 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Branches of the memory hypervisor: one directory for each, with a copy of the parent's disk."""
+"""Branches of the memory hypervisor: one directory for each, with copies of the disk and the
+volumes of the parent.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ...clock import Deadline
-from ...errors import HypervisorError, OperationRefused, Unsupported
+from ...errors import HypervisorError, OperationRefused
 from ...files import write_atomic
 from ...hypervisor.records import decode_branch, encode
 from ...model.branch import BranchRecord, branch_of
 from ...model.host import HostRecord
 from ...model.template import TemplateRecord
+from ...model.volume import VolumeRecord
 from ..common.branch_locks import BranchLocks
 from ..common.os_errors import translate_os_error
 from .disks import Disks
 from .machines import find, hosts_of
 from .state import Machines, StateFile
+from .volumes import FolderDisks, MemoryVolumes, stand_in
 
-RECORD, DISK = "branch.json", "disk"
+RECORD, DISK, VOLUMES = "branch.json", "disk", "volumes"
 
 
 class MemoryBranches:
     """The branches of one state file."""
 
-    def __init__(self, state: StateFile, disks: Disks) -> None:
+    def __init__(self, state: StateFile, disks: Disks, volumes: MemoryVolumes) -> None:
         self.state = state
         self.disks = disks
+        self.volumes = volumes
         self.folder = state.folder / "branches"
         self.locks = BranchLocks()
 
@@ -39,7 +45,12 @@ class MemoryBranches:
         return list(records)
 
     def create(
-        self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
+        self,
+        host: HostRecord,
+        template: TemplateRecord,
+        current_time: float,
+        deadline: Deadline,
+        volumes: Sequence[VolumeRecord] = (),
     ) -> BranchRecord:
         with self.state.change() as machines:
             machine, _record = find(machines, host)
@@ -49,27 +60,63 @@ class MemoryBranches:
                     name=host.title,
                     remedy="start the host, and run again",
                 )
-            if machine.volumes:
-                raise Unsupported(
-                    "a host with volumes cannot be branched.",
+            if set(machine.volumes) != {volume.uuid for volume in volumes}:
+                raise OperationRefused(
+                    "the machine of the host has other disks than its record.",
                     name=host.title,
-                    remedy="detach its volumes, and run again",
+                    cause=f"it has {len(machine.volumes)} volumes, and {len(volumes)} are attached",
+                    remedy="restart the host, and run again",
                 )
-            record = branch_of(host, template, current_time, "frozen")
+            record = branch_of(host, template, current_time, "frozen", volumes)
             folder = self.folder / record.uuid
             with translate_os_error("The branch cannot be created.", record.title):
                 folder.mkdir(parents=True, mode=0o700)
                 # The lock is held until the release. If it is free, the controller died.
                 self.locks.hold(folder)
                 shutil.copytree(self.disks.path(host), folder / DISK, symlinks=True)
+                for volume in record.volumes:
+                    content = self.volumes.content(volume.uuid)
+                    shutil.copytree(content, folder / VOLUMES / volume.uuid, symlinks=True)
                 self._write(record)
         return record
 
-    def fork(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def copy_volume(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        uuid = next(volume.uuid for volume in branch.volumes if volume.name == record.source)
+        self.volumes.copy(record, self.folder / branch.uuid / VOLUMES / uuid)
+
+    def fork(
+        self,
+        host: HostRecord,
+        branch: BranchRecord,
+        deadline: Deadline,
+        copies: Sequence[VolumeRecord] = (),
+    ) -> None:
+        copy_of = {record.source: record.uuid for record in copies}
         with self.state.change() as machines:
             machine, _record = find(machines, host)
-            self.disks.copy_folder(self.folder / branch.uuid / DISK, host)
-            machines[host.domain] = replace(machine, state="running", link=False)
+            source, root = self.folder / branch.uuid, self.disks.path(host)
+            self.disks.copy_folder(source / DISK, host)
+            folders: dict[Path, Path] = {}
+            for volume in branch.volumes:
+                content = self.volumes.content(volume.uuid)
+                if volume.name in copy_of:
+                    folders[content] = self.volumes.content(copy_of[volume.name])
+                else:
+                    folders[content] = stand_in(root, volume.uuid)
+                    shutil.copytree(source / VOLUMES / volume.uuid, folders[content], symlinks=True)
+            FolderDisks(root, dict).move_mounts(folders)
+            uuids = tuple(copy_of.get(volume.name, volume.uuid) for volume in branch.volumes)
+            machines[host.domain] = replace(machine, state="running", link=False, volumes=uuids)
+
+    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        with self.state.change() as machines:
+            machine, _record = find(machines, host)
+            root = self.disks.path(host)
+            dropped = {uuid for uuid in machine.volumes if stand_in(root, uuid).exists()}
+            uuids = tuple(uuid for uuid in machine.volumes if uuid not in dropped)
+            machines[host.domain] = replace(machine, volumes=uuids)
+            for uuid in dropped:
+                shutil.rmtree(stand_in(root, uuid))
 
     def release(self, record: BranchRecord) -> None:
         self.locks.drop(self.folder / record.uuid)

@@ -80,13 +80,14 @@ class MemoryProvider(NoGuestClock):
             volumes=True,
             suspends=True,
             derives=True,
+            branches_volumes=True,
         )
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
         self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
         self.volumes = MemoryVolumes(self.state, uri)
-        self._branches = MemoryBranches(self.state, self.disks)
+        self._branches = MemoryBranches(self.state, self.disks, self.volumes)
 
     @property
     def branches(self) -> BranchStore:
@@ -222,7 +223,8 @@ class MemoryProvider(NoGuestClock):
             machine, _record = find(machines, record)
             if machine.state != "running":
                 if machine.state not in ("paused", SUSPENDED):
-                    boot(self.disks.make(record), lambda: self.volumes.in_machine(machine.volumes))
+                    root = self.disks.make(record)
+                    boot(root, lambda: self.volumes.in_machine(machine.volumes, root))
                 machines[record.domain] = replace(machine, state="running", link=False)
         return ""
 
@@ -343,7 +345,8 @@ class MemoryProvider(NoGuestClock):
         return find(self.state.read(), record)[0].state == "running"
 
     def _plugged(self, record: Record) -> dict[str, Path]:
-        return self.volumes.in_machine(find(self.state.read(), record)[0].volumes)
+        volumes = find(self.state.read(), record)[0].volumes
+        return self.volumes.in_machine(volumes, self.disks.path(record))
 
     def _set(self, record: Record, **changes: Any) -> None:
         with self.state.change() as machines:

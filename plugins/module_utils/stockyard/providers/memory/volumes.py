@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ...errors import HypervisorError, OperationRefused, Unsupported
 from ...hypervisor.facts import VolumeFacts
 from ...model.host import HostRecord
 from ...model.observation import SweepResult, VolumeObservation
-from ...model.volume import VolumeRecord
+from ...model.volume import VolumeRecord, serial_of
 from ..common.locks import held
 from ..common.os_errors import translate_os_error
 from ..common.volume_files import VolumeFiles
@@ -92,9 +92,28 @@ class MemoryVolumes:
         )
         return VolumeFacts(disk=str(folder), allocated=used)
 
-    def in_machine(self, uuids: tuple[str, ...]) -> dict[str, Path]:
-        """Return the directories of the volumes in a machine, by serial number."""
-        return {uuid.replace("-", "")[:20]: self.files.folder / uuid / CONTENT for uuid in uuids}
+    def content(self, uuid: str) -> Path:
+        """Return the directory with the content of a volume."""
+        return self.files.folder / uuid / CONTENT
+
+    def copy(self, record: VolumeRecord, content: Path) -> None:
+        """Record a volume with a copy of a directory."""
+        with self._lock():
+            folder = self.files.add(record)
+            with translate_os_error("the volume's disk cannot be created.", record.title):
+                shutil.copytree(content, folder / CONTENT, symlinks=True)
+
+    def in_machine(self, uuids: tuple[str, ...], root: Path) -> dict[str, Path]:
+        """Return the directories of the volumes in a machine, by serial number.
+
+        :param root: the disk of the machine.
+        """
+        return {
+            serial_of(uuid): (
+                stand_in(root, uuid) if stand_in(root, uuid).exists() else self.content(uuid)
+            )
+            for uuid in uuids
+        }
 
     def _plugged(self, host: HostRecord, record: VolumeRecord, plug: bool) -> None:
         with self.state.change() as machines:
@@ -179,6 +198,21 @@ class FolderDisks:
     def stop_engine(self) -> None:
         return
 
+    def stop_users(self, path: str) -> None:
+        return
+
+    def move_mounts(self, folders: Mapping[Path, Path]) -> None:
+        """Mount other directories in place of those that are mounted.
+
+        :param folders: the new directory for each mounted one.
+        """
+        for beneath in self.root.rglob(f"*{BENEATH}"):
+            place = beneath.with_name(beneath.name.removesuffix(BENEATH))
+            if place.is_symlink() and place.readlink() in folders:
+                folder = folders[place.readlink()]
+                place.unlink()
+                place.symlink_to(folder)
+
     def forget(self) -> None:
         """Undo all mounts, as the shutdown of a machine does."""
         for place in [
@@ -191,6 +225,16 @@ class FolderDisks:
 
 
 BENEATH = ".beneath"
+# The directory of the disks that stand in for volumes of a branch's parent.
+STAND_INS = "run/stand-ins"
+
+
+def stand_in(root: Path, uuid: str) -> Path:
+    """Return the directory in the disk of a child that stands in for a volume of its parent.
+
+    :param root: the disk of the child.
+    """
+    return root / STAND_INS / uuid
 
 
 def _beneath(place: Path) -> Path:

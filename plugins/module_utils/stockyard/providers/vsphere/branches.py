@@ -9,14 +9,16 @@ continues from the moment of its own creation, and the parent must run until its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound
+from ...errors import Conflict, NotFound, Unsupported
 from ...model.branch import BranchRecord, branch_of
 from ...model.host import HostRecord
 from ...model.template import TemplateRecord
+from ...model.volume import VolumeRecord
 from . import branch_records
 from .hosts import Hosts
 from .locks import DistributedLocks
@@ -40,8 +42,15 @@ class VsphereBranches:
         return branch_records.read(self.register.read().values)[0]
 
     def create(
-        self, host: HostRecord, template: TemplateRecord, current_time: float, deadline: Deadline
+        self,
+        host: HostRecord,
+        template: TemplateRecord,
+        current_time: float,
+        deadline: Deadline,
+        volumes: Sequence[VolumeRecord] = (),
     ) -> BranchRecord:
+        if volumes:
+            raise _without_volumes(host.title)
         source = self.hosts.parent(host)
         record = branch_of(host, template, current_time, "frozen")
         self.hosts.forks.check_children(host, source, record, deadline)
@@ -56,7 +65,19 @@ class VsphereBranches:
             raise
         return record
 
-    def fork(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def copy_volume(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        raise _without_volumes(branch.title)
+
+    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+        return
+
+    def fork(
+        self,
+        host: HostRecord,
+        branch: BranchRecord,
+        deadline: Deadline,
+        copies: Sequence[VolumeRecord] = (),
+    ) -> None:
         index = self.reading.current(dict(self.register.read().values))
         parent = index.hosts.get(branch.parent)
         if parent is None:
@@ -90,3 +111,12 @@ class VsphereBranches:
         # Without its lock, a branch may already be deleted; its hosts do not need it.
         with suppress(Conflict):
             self._held.pop(record.uuid, ExitStack()).close()
+
+
+def _without_volumes(title: str) -> Unsupported:
+    return Unsupported(
+        "a host with volumes cannot be branched.",
+        name=title,
+        cause="volumes on vSphere are independent disks, which no clone copies",
+        remedy="detach its volumes, and run again",
+    )

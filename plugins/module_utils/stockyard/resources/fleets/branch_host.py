@@ -19,11 +19,13 @@ from ...model import codec
 from ...model.branch import BranchSpec
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.observation import Observation, Template
+from ...model.volume import VolumeRecord
 from ...planning.plan import Action, Plan
 from ..context import Context
 from ..hosts import access, branches, host_lifecycle, trust
 from ..hosts.reservation import HostRequest
 from ..pools import pool_lifecycle
+from ..volumes import branched
 from .convergence import LOCK_WAIT
 from .preflight import check_creatable
 
@@ -117,8 +119,10 @@ class HostBranching:
             return Plan()
         parent = self._parent(observation)
         template = _template(observation, parent)
-        branches.check(ctx, parent, spec, template.record.profile)
-        child = _child_spec(parent)
+        volumes = _volumes(observation, parent)
+        branches.check(ctx, parent, spec, template.record.profile, volumes)
+        branched.check_names(spec, parent.record, volumes, verbs, observation)
+        child = self._child_spec(parent)
         todo = Plan(tuple(self._action(verb, name, child) for name, verb in verbs.items()))
         self._check_room(todo, child, template, observation)
         return todo
@@ -149,16 +153,19 @@ class HostBranching:
         # A branch whose controller died is deleted before another one needs its space.
         store = ctx.provider.branches
         store.prune(ctx.owner)
-        branch = branches.freeze(ctx, parent.record, template, deadline)
+        volumes = _volumes(observation, parent)
+        branch = branches.freeze(ctx, parent.record, template, volumes, deadline)
+        origin = host_lifecycle.Origin(
+            branch,
+            parent.record,
+            self.spec.containers,
+            self.spec.volumes,
+            self._lease_of(parent),
+        )
         try:
             for action in todo.actions:
-                host_lifecycle.create_child(
-                    ctx,
-                    self._request(action.name, parent),
-                    template,
-                    host_lifecycle.Origin(branch, self.spec.containers, self._lease_of(parent)),
-                    deadline,
-                )
+                request = self._request(action.name, parent)
+                host_lifecycle.create_child(ctx, request, template, origin, deadline)
         finally:
             store.release(branch)
 
@@ -181,13 +188,18 @@ class HostBranching:
 
     def _request(self, name: str, parent: Host) -> HostRequest:
         spec = self.spec
-        child = _child_spec(parent)
+        child = self._child_spec(parent)
         return HostRequest(spec.tenant, spec.fleet, name, child, dict(spec.labels), spec.ttl)
 
+    def _child_spec(self, parent: Host) -> HostSpec:
+        volumes = branched.uses_of_child(parent.record, self.spec.volumes)
+        # A published port belongs to one host: children publish theirs at their own addresses.
+        return replace(parent.record.spec, bind="", fork_mode="instant", volumes=volumes)
 
-def _child_spec(parent: Host) -> HostSpec:
-    # A published port belongs to one host: children publish theirs at their own addresses.
-    return replace(parent.record.spec, bind="", fork_mode="instant")
+
+def _volumes(observation: Observation, parent: Host) -> list[VolumeRecord]:
+    """Return the volumes that are attached to a host."""
+    return observation.volumes.held_by(parent.record.uuid)
 
 
 def _unrelated(record: HostRecord, spec: BranchSpec) -> OperationRefused:

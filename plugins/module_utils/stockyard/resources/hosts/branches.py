@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...clock import Deadline
-from ...errors import OperationRefused, Unsupported
+from ...errors import OperationRefused
 from ...model.branch import BranchRecord, BranchSpec
 from ...model.host import Host, HostRecord
 from ...model.template import TemplateRecord
+from ...model.volume import VolumeRecord
 from .. import guest_status
 from ..context import Context
+from ..volumes import branched
 
 
 def uuids(ctx: Context, spec: BranchSpec) -> set[str]:
@@ -23,10 +27,13 @@ def uuids(ctx: Context, spec: BranchSpec) -> set[str]:
     }
 
 
-def check(ctx: Context, parent: Host, spec: BranchSpec, profile: str) -> None:
+def check(
+    ctx: Context, parent: Host, spec: BranchSpec, profile: str, volumes: Sequence[VolumeRecord]
+) -> None:
     """Refuse a parent that cannot be branched.
 
     :param profile: its security profile.
+    :param volumes: the volumes that are attached to it.
     :raises StockyardError: with the reason.
     """
     record = parent.record
@@ -45,14 +52,11 @@ def check(ctx: Context, parent: Host, spec: BranchSpec, profile: str) -> None:
             cause="the children contain its memory, and with it each program that runs there",
             remedy="set allow_hostile, or branch another host",
         )
-    if record.spec.volumes:
-        raise Unsupported(
-            "a host with volumes cannot be branched.",
-            name=record.title,
-            remedy="detach its volumes, and run again",
-        )
+    branched.check(ctx, record, volumes, spec.volumes)
     with ctx.guest(record, ctx.deadline(guest_status.PATIENCE)) as guest:
         guest.require("branches")
+        if volumes and spec.volumes == "none":
+            guest.require("branches without volumes")
 
 
 def _check_lease(ctx: Context, record: HostRecord, number: str) -> None:
@@ -79,14 +83,19 @@ def _check_lease(ctx: Context, record: HostRecord, number: str) -> None:
 
 
 def freeze(
-    ctx: Context, parent: HostRecord, template: TemplateRecord, deadline: Deadline
+    ctx: Context,
+    parent: HostRecord,
+    template: TemplateRecord,
+    volumes: Sequence[VolumeRecord],
+    deadline: Deadline,
 ) -> BranchRecord:
     """Freeze the state of a running host, which continues.
 
     :param template: the template of the host.
+    :param volumes: the volumes that are attached to the host.
     """
     start = ctx.clock.monotonic()
-    branch = ctx.provider.branches.create(parent, template, ctx.clock.now(), deadline)
+    branch = ctx.provider.branches.create(parent, template, ctx.clock.now(), deadline, volumes)
     # vCenter does not say how long it stops a machine.
     pause = f", stopped for {branch.pause_ms:.0f} ms" if branch.pause_ms else ""
     ctx.progress(f"{parent.title}: branched{pause} ({ctx.clock.monotonic() - start:.2f} s)")

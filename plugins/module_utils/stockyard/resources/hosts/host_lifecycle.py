@@ -15,12 +15,13 @@ from ...model.branch import BranchRecord
 from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
 from ...model.observation import Template
 from ...model.template import TemplateRecord
+from ...model.volume import VolumeRecord
 from ...planning.plan import Plan
 from .. import guest_status
 from ..context import Context
 from ..failures import host_work
 from ..undo import undo
-from ..volumes import attachment, declared
+from ..volumes import attachment, branched, declared
 from . import egress, trust
 from .docker_api import wait_for_docker
 from .identity import check, discard, identify, refresh, renew_certificate, unit_failures
@@ -54,7 +55,13 @@ def create_host(
     record = reserve(ctx, request, template.record)
     try:
         return _bring_up(
-            ctx, record, deadline, lambda: _fork(ctx, record, template.record, deadline)
+            ctx,
+            record,
+            deadline,
+            lambda: _fork(ctx, record, template.record, deadline),
+            lambda guest: (
+                "volumes attached" if declared.attach_declared(ctx, record, guest) else ""
+            ),
         )
     except BaseException as error:
         undo(ctx, record, error)
@@ -67,12 +74,16 @@ class Origin:
     """The origin of a child.
 
     :param branch: the branch that it is forked from.
+    :param parent: its parent.
     :param containers: the action on its containers.
+    :param volumes: the action on its volumes.
     :param lease: leases the reserved child if its parent is leased; returns its record.
     """
 
     branch: BranchRecord
+    parent: HostRecord
     containers: str
+    volumes: str
     lease: Callable[[HostRecord], HostRecord]
 
 
@@ -91,20 +102,47 @@ def create_child(
     :param template: the template that the parent was forked from.
     """
     record = reserve(ctx, request, template, origin.branch.uuid)
+    copies: list[VolumeRecord] = []
 
     def fork() -> tuple[str, str]:
-        ctx.provider.branches.fork(record, origin.branch, deadline)
+        ctx.provider.branches.fork(record, origin.branch, deadline, copies)
         return "instant", ""
+
+    def attach_volumes(guest: Guest) -> str:
+        return _attach_copies(ctx, record, origin.branch, copies, guest)
 
     try:
         # No other holder can lease the child: it contains the data of its parent's holder.
         record = origin.lease(record)
-        return _bring_up(ctx, record, deadline, fork, origin)
+        if origin.volumes == "copy":
+            copies += branched.create_copies(ctx, record, origin.branch, origin.parent, deadline)
+        return _bring_up(ctx, record, deadline, fork, attach_volumes, origin)
     except BaseException as error:
         if record.lease:
             ctx.pki(record.tenant).forget_lease(record.lease.id)
+        unused_copies = branched.mark_deleted(ctx, record)
         undo(ctx, record, error)
+        branched.delete(ctx, unused_copies)
         raise
+
+
+def _attach_copies(
+    ctx: Context,
+    record: HostRecord,
+    branch: BranchRecord,
+    copies: Sequence[VolumeRecord],
+    guest: Guest,
+) -> str:
+    """Attach the copies of volumes to a child; without copies, remove the volumes from it. Return
+    the progress message.
+    """
+    if copies:
+        branched.adopt(ctx, record, copies, guest)
+        return "copies of volumes attached"
+    if branch.volumes:
+        branched.drop(ctx, record, branch, guest)
+        return "volumes unmounted"
+    return ""
 
 
 def _bring_up(
@@ -112,11 +150,13 @@ def _bring_up(
     record: HostRecord,
     deadline: Deadline,
     start_machine: Callable[[], tuple[str, str]],
+    attach_volumes: Callable[[Guest], str],
     origin: Origin | None = None,
 ) -> HostRecord:
     """Start a reserved host and make it ready.
 
     :param start_machine: starts its machine; returns the fork mode and the reason for it.
+    :param attach_volumes: attaches its volumes; returns the progress message, if there is one.
     :param origin: the origin of a child; ``None`` for a fork of a template.
     """
     start = ctx.clock.monotonic()
@@ -132,11 +172,11 @@ def _bring_up(
         if origin:
             discard(record, guest)
             report("identity of the parent discarded")
-            if origin.containers != "keep":
-                guest.change_containers(origin.containers)
-                report(f"action on containers: {origin.containers}")
-        if declared.attach_declared(ctx, record, guest):
-            report("volumes attached")
+        if message := attach_volumes(guest):
+            report(message)
+        if origin and origin.containers != "keep":
+            guest.change_containers(origin.containers)
+            report(f"action on containers: {origin.containers}")
         identity = identify(ctx, record, guest)
         report("identity installed")
         ctx.provider.set_link(record, True)
@@ -387,10 +427,16 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     egress.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
-    volumes = attachment.held_by(ctx, record)
-    attachment.unmount_before_delete(ctx, record, volumes)
-    ctx.provider.destroy(record)
-    attachment.release(ctx, record, volumes)
+    if record.branch and record.phase == "creating":
+        # No user ever had the host, so its copies of volumes contain nothing of theirs.
+        copies = branched.mark_deleted(ctx, record)
+        ctx.provider.destroy(record)
+        branched.delete(ctx, copies)
+    else:
+        volumes = attachment.held_by(ctx, record)
+        attachment.unmount_before_delete(ctx, record, volumes)
+        ctx.provider.destroy(record)
+        attachment.release(ctx, record, volumes)
     ctx.progress(f"{record.title}: deleted")
 
 

@@ -20,6 +20,7 @@ from ...model.host import SUSPENDED, HostRecord
 from ..context import Context
 from ..fleets.branch_host import HostBranching
 from ..fleets.single_host import SingleHostConvergence
+from ..volumes import attachment
 from . import lease_lifecycle
 from .child_leases import lease_child
 
@@ -71,6 +72,10 @@ def _branch(
     """Branch the host of a lease; return the name of the child, or an empty string if the host
     cannot be branched.
     """
+    if attachment.held_by(ctx, record):
+        # Copies of its volumes would stay when the kept host is deleted.
+        ctx.progress(f"{record.title}: not branched, because it has volumes: it is kept itself")
+        return ""
     name = f"{record.name[: NAME_MAX - 14]}-{KEPT}-{lease[:8]}"
     spec = BranchSpec(
         record.name,

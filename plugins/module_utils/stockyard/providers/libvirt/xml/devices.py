@@ -15,6 +15,7 @@ class Disk:
     """A qcow2 file on virtio.
 
     :param discard: whether space that the guest discards is returned to the storage.
+    :param port: the PCI bus of its root port; libvirt chooses one if it is 0.
     """
 
     path: str
@@ -22,6 +23,7 @@ class Disk:
     serial: str | None = None
     readonly: bool = False
     discard: bool = False
+    port: int = 0
 
     def xml(self) -> Element:
         """Return ``<disk>``."""
@@ -32,6 +34,7 @@ class Disk:
             element("target", dev=self.target, bus="virtio"),
             *([element("readonly")] if self.readonly else []),
             *([element("serial", text=self.serial)] if self.serial else []),
+            *([_address(self.port)] if self.port else []),
             type="file",
             device="disk",
         )
@@ -128,3 +131,10 @@ class Interface:
             ),
             type="network",
         )
+
+
+def _address(port: int) -> Element:
+    """Return the address of the only device behind a root port."""
+    return element(
+        "address", type="pci", domain="0x0000", bus=f"{port:#04x}", slot="0x00", function="0x0"
+    )
