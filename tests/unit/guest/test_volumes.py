@@ -345,9 +345,12 @@ def test_a_dropped_volume_is_unmounted_after_its_programs_have_ended(
     steps: list[str] = []
     unmount = guest.disks.unmount
     monkeypatch.setattr(guest.disks, "stop_users", lambda path: steps.append(f"stop {path}"))
-    monkeypatch.setattr(
-        guest.disks, "unmount", lambda path: (steps.append(f"unmount {path}"), unmount(path))
-    )
+
+    def noted(path: str) -> None:
+        steps.append(f"unmount {path}")
+        unmount(path)
+
+    monkeypatch.setattr(guest.disks, "unmount", noted)
     assert guest.ask("volume-drop", path="/data")["ok"]
     path = guest.root / "data"
     assert steps == [f"stop {path}", f"unmount {path}"]
