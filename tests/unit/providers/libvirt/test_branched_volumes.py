@@ -27,7 +27,19 @@ from stockyard.providers.libvirt.volumes import LibvirtVolumes
 from stockyard.providers.libvirt.xml.element import Element, parse
 from tests.helpers.samples import host_record
 
-from .test_volumes import CONFIG, HOST, LIVE, URI, Domain, Domains, draft, later, made, qemu_img
+from .test_volumes import (
+    CONFIG,
+    HOST,
+    LIVE,
+    URI,
+    Domain,
+    Domains,
+    draft,
+    later,
+    made,
+    qcow2,
+    qemu_img,
+)
 
 CHILD = host_record(name="shoot", uuid="88888888-8888-4999-8aaa-bbbbbbbbbbbb")
 FIRST = "77777777-8888-4999-8aaa-bbbbbbbbbbbb"
@@ -176,6 +188,30 @@ def test_a_volume_is_branched_again_and_again(yard: Yard) -> None:
     assert backing(yard.layer(second)) == str(yard.layer(first))
     # After a boot, names of layers take the place of the former names in the machine's definition.
     yard.branched.remove_unused_overlays(first, list(yard.machine.xml.values()))
+    assert top(yard.folder(volume)) == overlay
+
+
+def test_names_of_former_disks_are_deleted_and_their_content_stays(yard: Yard) -> None:
+    volume = yard.attached()
+    first, second = yard.branch(volume), yard.branch(volume, uuid=SECOND)
+    overlay = overlay_of(yard.folder(volume), SECOND)
+    yard.branched.remove_former_names(second, [parse("<domain><devices/></domain>")])
+    assert len(list(yard.folder(volume).glob("*.qcow2"))) == 3
+    yard.branched.remove_former_names(second, yard.machine.xml.values())
+    assert list(yard.folder(volume).glob("*.qcow2")) == [overlay]
+    assert top(yard.folder(volume)) == overlay
+    assert yard.layer(first).exists()
+
+
+def test_the_disk_that_layers_were_read_into_is_the_one_that_was_written_last(yard: Yard) -> None:
+    """A controller died before it deleted the names of former disks."""
+    volume = yard.attached()
+    for branch in (FIRST, SECOND):
+        yard.branch(volume, uuid=branch)
+    overlay = overlay_of(yard.folder(volume), SECOND)
+    for number, path in enumerate(yard.folder(volume).glob("*.qcow2")):
+        os.utime(path, (number, number))
+    qcow2(overlay, "", 1 << 30)
     assert top(yard.folder(volume)) == overlay
 
 

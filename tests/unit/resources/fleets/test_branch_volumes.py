@@ -14,6 +14,8 @@ import pytest
 
 from stockyard import (
     BranchSpec,
+    Busy,
+    Conflict,
     HostInfo,
     HostSpec,
     HypervisorError,
@@ -27,10 +29,12 @@ from stockyard import (
     VolumeUse,
     Yard,
 )
+from stockyard.clock import Deadline
 from stockyard.guest.agent import main
 from stockyard.model.volume import DOCKER_ROOT, VolumeRecord
 from stockyard.providers.memory.branches import MemoryBranches
 from stockyard.providers.memory.provider import MemoryProvider
+from stockyard.resources.hosts import trust
 from tests.helpers.faulty_provider import FaultyProvider
 
 STORE = HostSpec(volumes=(VolumeUse("{host}-data", "/data"), VolumeUse("cache", "/cache")))
@@ -340,6 +344,40 @@ def test_a_name_that_is_too_long_is_refused(yard: Yard, trunk: HostInfo) -> None
 def test_a_volume_of_another_host_is_never_taken(yard: Yard, trunk: HostInfo) -> None:
     yard.volumes.apply(VolumeSpec("shoot-2-data", size_gib=1))
     with pytest.raises(OperationRefused, match="needs the name of another volume"):
+        yard.hosts.branch(SHOOTS)
+    assert yard.context.provider.branches.all() == []
+
+
+def test_volumes_cannot_change_while_they_are_branched(
+    yard: Yard, trunk: HostInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = MemoryBranches.create
+
+    def busy(*arguments: Any) -> Any:
+        with (
+            pytest.raises(Busy),
+            yard.context.provider.exclusive(
+                yard.context.lock_name("volume", "default", "more"), Deadline(0.1)
+            ),
+        ):
+            pass
+        return create(*arguments)
+
+    monkeypatch.setattr(MemoryBranches, "create", busy)
+    assert yard.hosts.branch(SHOOTS).changed
+
+
+def test_a_volume_that_was_detached_meanwhile_is_a_conflict(
+    yard: Yard, trunk: HostInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = trust.prepare
+
+    def detach(*arguments: Any) -> None:
+        prepare(*arguments)
+        yard.volumes.detach("more")
+
+    monkeypatch.setattr(trust, "prepare", detach)
+    with pytest.raises(Conflict, match="volumes of the host were changed"):
         yard.hosts.branch(SHOOTS)
     assert yard.context.provider.branches.all() == []
 

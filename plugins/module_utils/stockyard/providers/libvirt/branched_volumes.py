@@ -97,13 +97,18 @@ class BranchedVolumes:
 
         :param definitions: those of the parent, if it exists.
         """
-        files = [
-            Path(source.get("file", ""))
-            for definition in definitions
-            for source in definition.iter("source")
-        ]
+        files = _files(definitions)
         for volume in record.volumes:
             self.volumes.remove_overlay(volume, record.uuid, files)
+
+    def remove_former_names(self, record: BranchRecord, definitions: Iterable[Element]) -> None:
+        """Delete the names of former disks that the machine of a parent does not use.
+
+        :param definitions: the running and the stored definition of the parent.
+        """
+        files = _files(definitions)
+        for volume in record.volumes:
+            self.volumes.remove_former_names(volume, files)
 
     def copy(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
         """Record a volume as a copy of a volume of a branch."""
@@ -164,6 +169,15 @@ class BranchedVolumes:
     def _stand_in(self, host: HostRecord, volume: BranchVolume) -> Path:
         """Return the disk in the directory of a child in place of a volume of its parent."""
         return self.store.hosts / host.uuid / f"volume-{volume.serial}{disk_layers.SUFFIX}"
+
+
+def _files(definitions: Iterable[Element]) -> list[Path]:
+    """Return all files in definitions of a machine, with those under its disks."""
+    return [
+        Path(source.get("file", ""))
+        for definition in definitions
+        for source in definition.iter("source")
+    ]
 
 
 def _plugged(domain: Any, path: Path, title: str) -> Element | None:

@@ -149,6 +149,8 @@ class Branches:
         self._shorten_chains(domain, definition, record, host.title, deadline)
         definition = _definition(domain, host.title)
         self._remove_unused_disks(host.uuid, f"disk*{disk_layers.SUFFIX}")
+        if record.volumes:
+            self.branched_volumes.remove_former_names(record, self._definitions(host.uuid))
         check_space(record, self.store, host.title)
         folder = self.folder(record)
         make(folder, record.title)

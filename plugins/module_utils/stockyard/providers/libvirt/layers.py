@@ -141,9 +141,10 @@ def overlay_of(volume: Path, branch: str) -> Path:
 def top(volume: Path) -> Path:
     """Return the disk of a volume: the file that no other file of the volume lies over.
 
-    After a branch, the former disk keeps its name until the volume is copied. An overlay that its
-    host was never switched to is empty, and so has the content of the disk under it; if that disk
-    grew since, the overlay is too small.
+    After a branch, former disks keep their names for a time. An overlay that its host was never
+    switched to is empty, and so has the content of the disk under it; if that disk grew since, the
+    overlay is too small. If layers were read into the disk, it lies over none of the former disks,
+    and was written last.
 
     :raises HypervisorError: if a disk cannot be read.
     """
@@ -158,7 +159,10 @@ def top(volume: Path) -> Path:
             continue
         candidates.append(disk)
         beneath |= {_inode(file) for file in layers}
-    return next(disk for disk in candidates if _inode(disk) not in beneath)
+    tops = [disk for disk in candidates if _inode(disk) not in beneath]
+    if not tops:
+        raise HypervisorError("none of the volume's disks is complete.", name=str(volume))
+    return max(tops, key=lambda disk: disk.stat().st_mtime_ns)
 
 
 def _chain(disk: Path) -> Iterator[Path]:

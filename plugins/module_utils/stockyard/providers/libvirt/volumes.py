@@ -191,6 +191,19 @@ class LibvirtVolumes:
         if own_files and overlay not in own_files:
             overlay.unlink(missing_ok=True)
 
+    def remove_former_names(self, volume: BranchVolume, files: Iterable[Path]) -> None:
+        """Delete the names of former disks of a volume that is plugged into the machine of its
+        host. Their content stays in layers.
+
+        :param files: the files that the machine uses, with those under its disks, according to its
+            definitions.
+        """
+        folder = self.files.folder / volume.uuid
+        own_files = [path for path in files if path.parent == folder]
+        for path in folder.glob(DISKS) if own_files else ():
+            if path not in own_files:
+                path.unlink()
+
     def prune(self) -> None:
         """Delete the layers that no volume and no branch uses. Call it under the lock."""
         for path in self._unused():

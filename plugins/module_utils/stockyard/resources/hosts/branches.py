@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from ...clock import Deadline
-from ...errors import OperationRefused
+from ...errors import Conflict, OperationRefused
 from ...model.branch import BranchRecord, BranchSpec
 from ...model.host import Host, HostRecord
 from ...model.template import TemplateRecord
 from ...model.volume import VolumeRecord
 from .. import guest_status
 from ..context import Context
-from ..volumes import branched
+from ..volumes import attachment, branched, volume_lifecycle
 
 
 def uuids(ctx: Context, spec: BranchSpec) -> set[str]:
@@ -93,9 +94,20 @@ def freeze(
 
     :param template: the template of the host.
     :param volumes: the volumes that are attached to the host.
+    :raises Conflict: if another controller changes these volumes.
     """
     start = ctx.clock.monotonic()
-    branch = ctx.provider.branches.create(parent, template, ctx.clock.now(), deadline, volumes)
+    with ExitStack() as stack:
+        # A volume that grows meanwhile would have an overlay that is too small.
+        for volume in sorted(volumes, key=lambda record: record.name):
+            stack.enter_context(
+                volume_lifecycle.exclusive(ctx, volume.tenant, volume.name, deadline)
+            )
+        if attachment.held_by(ctx, parent) != list(volumes):
+            raise Conflict(
+                "the volumes of the host were changed.", name=parent.title, remedy="run again"
+            )
+        branch = ctx.provider.branches.create(parent, template, ctx.clock.now(), deadline, volumes)
     # vCenter does not say how long it stops a machine.
     pause = f", stopped for {branch.pause_ms:.0f} ms" if branch.pause_ms else ""
     ctx.progress(f"{parent.title}: branched{pause} ({ctx.clock.monotonic() - start:.2f} s)")
