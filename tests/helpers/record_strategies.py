@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from stockyard.model.branch import BranchRecord, MemoryModule
+from stockyard.model.branch import BranchRecord, BranchVolume, MemoryModule
 from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
@@ -128,6 +128,7 @@ def full_branch() -> BranchRecord:
         max_memory_mib=4096,
         added_vcpus=1,
         modules=(MemoryModule(1, 128, 0x108000000, 2),),
+        volumes=(BranchVolume("data", UUID, "/srv/data", 10, port=5, layer=host.uuid),),
         checksums={"ram": "ab" * 32, "stamp:ram": "1024:17"},
         pause_ms=28.5,
     )

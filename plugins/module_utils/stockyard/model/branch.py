@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 from . import naming, volume
+from .codec import SPARSE
 from .fleet import time_to_live
 from .host import HostRecord
 from .template import Hardware, TemplateRecord
@@ -173,7 +174,7 @@ class BranchRecord:
     max_memory_mib: int = 0
     added_vcpus: int = 0
     modules: tuple[MemoryModule, ...] = ()
-    volumes: tuple[BranchVolume, ...] = ()
+    volumes: tuple[BranchVolume, ...] = field(default=(), metadata=SPARSE)
     checksums: dict[str, str] | None = None
     pause_ms: float = 0.0
     version: int = 1
