@@ -16,10 +16,10 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
-from stockyard import BranchSpec, HostInfo, SingleSpec, TemplateInfo, Yard
+from stockyard import BranchSpec, HostInfo, SingleSpec, TemplateInfo, VolumeSpec, Yard
 from stockyard.providers.libvirt.provider import LibvirtProvider
 
-from .conftest import OWNER, WORK
+from .conftest import OWNER, WORK, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.usefixtures("nothing_is_built")]
 PARENT, CHILD = "trunk-3", "shoot"
@@ -47,7 +47,28 @@ with Yard("qemu:///session", owner=owner, storage=store, pki_dir=pki) as yard:
 """
 
 
-def test_a_killed_controller_leaves_a_running_parent(yard: Yard, parent: HostInfo) -> None:
+@pytest.fixture
+def volume(yard: Yard, parent: HostInfo, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of the parent's volume, if it has one."""
+    name = "crashed" if request.param else ""
+    if name:
+        yard.volumes.attach(VolumeSpec(name, size_gib=1), host=PARENT, path="/data")
+        assert ssh(parent, "sudo sh -c 'seq 100000 >/data/text && sync'").returncode == 0
+    yield name
+    for record in (PARENT, CHILD):
+        yard.hosts.delete(record)
+    for existing in names_of_volumes(yard):
+        yard.volumes.delete(existing)
+
+
+def names_of_volumes(yard: Yard) -> set[str]:
+    return {info.name for info in yard.volumes.list() if info.name.endswith("crashed")}
+
+
+@pytest.mark.parametrize("volume", [False, True], indirect=True, ids=["bare", "volume"])
+def test_a_killed_controller_leaves_a_running_parent(
+    yard: Yard, parent: HostInfo, volume: str
+) -> None:
     """One run and one reap after that, in either order, leave what is declared."""
     provider, spec = yard.context.provider, BranchSpec(parent.name, (CHILD,))
     assert isinstance(provider, LibvirtProvider)
@@ -79,4 +100,8 @@ def test_a_killed_controller_leaves_a_running_parent(yard: Yard, parent: HostInf
         assert len(list(provider.store.branches.iterdir())) == 1
         yard.hosts.delete(CHILD)
         assert not list(provider.store.branches.iterdir())
+        if volume:
+            assert names_of_volumes(yard) == {volume, f"{CHILD}-{volume}"}
+            yard.volumes.delete(f"{CHILD}-{volume}")
+            assert ssh(parent, "seq 100000 | cmp - /data/text").returncode == 0
         assert {host.name for host in yard.hosts.list()} & {CHILD, parent.name} == {parent.name}

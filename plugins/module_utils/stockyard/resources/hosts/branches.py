@@ -98,7 +98,7 @@ def freeze(
     """
     start = ctx.clock.monotonic()
     with ExitStack() as stack:
-        # A volume that grows meanwhile would have an overlay that is too small.
+        # If a volume grew during the branch, its overlay would be too small.
         for volume in sorted(volumes, key=lambda record: record.name):
             stack.enter_context(
                 volume_lifecycle.exclusive(ctx, volume.tenant, volume.name, deadline)
