@@ -239,6 +239,21 @@ def test_the_copies_of_an_incomplete_child_are_created_again(
     assert yard.hosts.get("shoot-1").ready
 
 
+def test_copies_of_a_child_whose_deletion_was_interrupted_are_retained(
+    yard: Yard, trunk: HostInfo
+) -> None:
+    """A user had the child, so its volumes can contain data."""
+    yard.hosts.branch(SHOOTS)
+    provider = memory(yard)
+    host = provider.observe("stockyard").host("default", "shoot-1")
+    assert host is not None
+    provider.claim(host.record, phase="deleting")
+    with pytest.raises(OperationRefused, match="needs the name of another volume"):
+        yard.hosts.branch(SHOOTS)
+    assert yard.context.provider.branches.all()[0].phase == "released"
+    assert record(yard, "shoot-1-data").phase == "ready"
+
+
 def test_an_incomplete_copy_without_a_host_is_created_again(yard: Yard, trunk: HostInfo) -> None:
     """A controller died between the deletion of the child and that of its copies."""
     yard.hosts.branch(SHOOTS)

@@ -82,7 +82,7 @@ def check_names(
     incomplete_uuids = {
         host.record.uuid
         for host in observation.of_tenant(spec.tenant)
-        if host.record.name in children
+        if host.record.name in children and host.record.phase == "creating"
     }
     for child in children:
         names = [name_of(volume.name, parent, child) for volume in volumes]
