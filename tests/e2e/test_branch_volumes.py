@@ -128,7 +128,7 @@ def test_the_parent_restarts_on_its_overlay(yard: Yard, parent: HostInfo, docker
     host = yard.hosts.restart(PARENT, timeout=900).object
     assert numbers(host)[: len(counted)] == counted
     assert ssh(host, "sudo rm /data/numbers").returncode == 0
-    docker(host, "start", "counter")
+    docker(host, "start", "counter", "other")
     check_writes(host)
     check_file_system(host)
 
