@@ -21,7 +21,7 @@ from stockyard.errors import ImageError, OperationRefused, OutOfSpace
 from stockyard.hypervisor.records import encode
 from stockyard.model.branch import BranchRecord, MemoryModule
 from stockyard.model.template import Hardware
-from stockyard.providers.libvirt import branches, frozen
+from stockyard.providers.libvirt import branch_source, frozen
 from stockyard.providers.libvirt.branches import Branches
 from stockyard.providers.libvirt.disk_layers import DiskLayers
 from stockyard.providers.libvirt.monitor import Monitor
@@ -311,7 +311,7 @@ def test_a_branch_needs_space_for_all_of_its_memory(tmp_path: Path) -> None:
     size_mib = 1 << 21
     record = replace(BRANCH, modules=(MemoryModule(0, size_mib, 0, 0),) * 64)
     with pytest.raises(OutOfSpace, match=f"{1024 + 64 * size_mib} MiB are needed"):
-        branches.check_space(record, Store(tmp_path), "host ci-1")
+        branch_source.check_space(record, Store(tmp_path), "host ci-1")
 
 
 def test_the_layers_under_a_disk_are_facts_of_a_host(provider: LibvirtProvider) -> None:
@@ -342,4 +342,4 @@ def test_only_an_emulated_host_of_an_old_qemu_is_stopped_first(
             }
             return answers[execute]
 
-    assert branches.misses_writes(cast(Monitor, OldOrNew())) is misses
+    assert branch_source.misses_writes(cast(Monitor, OldOrNew())) is misses

@@ -15,9 +15,8 @@ the process of an ended domain is gone, which delayed the children.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -25,18 +24,15 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import (
-    Busy,
     HypervisorError,
     InvalidInput,
     NotFound,
     OperationRefused,
-    OutOfSpace,
-    Unsupported,
 )
 from ...files import link, write_atomic
 from ...hypervisor.records import decode_branch
 from ...model import untrusted
-from ...model.branch import BranchRecord, MemoryModule, branch_of
+from ...model.branch import BranchRecord, branch_of
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult
 from ...model.template import TemplateRecord
@@ -44,6 +40,7 @@ from ...model.volume import VolumeRecord
 from ..common import ownership
 from ..common.branch_locks import BranchLocks
 from . import (
+    branch_source,
     designer,
     disk_layers,
     disks,
@@ -58,7 +55,6 @@ from .branched_volumes import BranchedVolumes
 from .disk_layers import DiskLayers
 from .domains import Domains
 from .faults import translated
-from .grow import DIMM
 from .images import Images
 from .monitor import Monitor
 from .store import Store, make
@@ -70,8 +66,6 @@ from .xml.element import BRANCH_NS, Element, parse, serialize
 DISK, STATE, RAM, NOTE = "disk.qcow2", "state", "ram", "owner.json"
 # The chain of a host's disk is shortened before it has more layers than this.
 LONGEST_CHAIN = 7
-# The major version of QEMU that migrates the memory of a running emulated machine exactly.
-FIRST_EXACT = 9
 POLL = 0.05
 
 
@@ -141,17 +135,17 @@ class Branches:
         :raises StockyardError: if the host cannot be branched, with the reason. Nothing is left.
         """
         domain = self.domains.find(host)
-        definition = _definition(domain, host.title)
-        record = _draft(
+        definition = branch_source.definition_of(domain, host.title)
+        record = branch_source.draft(
             domain, definition, host, branch_of(host, template, current_time, "creating", volumes)
         )
         record = self.branched_volumes.on_record(record, definition, host.title)
         self._shorten_chains(domain, definition, record, host.title, deadline)
-        definition = _definition(domain, host.title)
+        definition = branch_source.definition_of(domain, host.title)
         self._remove_unused_disks(host.uuid, f"disk*{disk_layers.SUFFIX}")
         if record.volumes:
             self.branched_volumes.remove_former_names(record, self._definitions(host.uuid))
-        check_space(record, self.store, host.title)
+        branch_source.check_space(record, self.store, host.title)
         folder = self.folder(record)
         make(folder, record.title)
         write_atomic(folder / NOTE, json.dumps({"uri": self.uri, "owner": record.owner}))
@@ -321,7 +315,7 @@ class Branches:
                 disk_layers.TARGET: disk_layers.overlay(disk, layer, record.uuid, title, deadline)
             }
             overlays |= self.branched_volumes.overlays(record, definition, deadline)
-            stop_first = misses_writes(Monitor(domain, host.title))
+            stop_first = branch_source.misses_writes(Monitor(domain, host.title))
             result = process.run(disk_layers.snapshot(overlays), deadline, stop_first=stop_first)
         finally:
             process.close()
@@ -510,101 +504,6 @@ class Branches:
             )
 
 
-def check_space(record: BranchRecord, store: Store, title: str) -> None:
-    """Refuse a branch if the storage has no space for its memory.
-
-    :raises OutOfSpace: with the MiB that are needed and those that are free.
-    """
-    needed_mib = record.hardware.memory_mib + sum(module.size_mib for module in record.modules)
-    free_mib = shutil.disk_usage(store.root).free >> 20
-    if needed_mib > free_mib:
-        raise OutOfSpace(
-            "the storage has no space for the memory of a branch.",
-            name=title,
-            cause=f"{needed_mib} MiB are needed, {free_mib} MiB are free in {store.root}",
-            remedy="free space in the storage",
-        )
-
-
-def _draft(
-    domain: Any, definition: Element, host: HostRecord, record: BranchRecord
-) -> BranchRecord:
-    """Return the record of a branch with the devices of its machine as it runs now.
-
-    :param record: the record without them.
-    :raises StockyardError: if the machine cannot be branched.
-    """
-    monitor = Monitor(domain, host.title)
-    if not monitor.command("query-status")["running"]:
-        raise OperationRefused(
-            "the host is paused.", name=host.title, remedy="start the host, and run again"
-        )
-    targets = disk_layers.targets_of(definition)
-    if len(targets) != 1 + len(record.volumes):
-        raise OperationRefused(
-            "the machine of the host has other disks than its record.",
-            name=host.title,
-            cause=f"it has {', '.join(targets)}, and {len(record.volumes)} volumes are attached",
-            remedy="restart the host, and run again",
-        )
-    backend = os.path.basename(
-        str(monitor.command("qom-get", path="/machine", property="memory-backend"))
-    )
-    if backend != designer.RAM:
-        raise Unsupported(
-            "the memory of the host has a layout that cannot be branched.",
-            name=host.title,
-            cause=f"QEMU's name of its memory is {backend}, not {designer.RAM}",
-            remedy="replace the host, and run again",
-        )
-    with translated("read the domain", host.title):
-        if any(domain.blockJobInfo(target, 0) for target in targets):
-            raise Busy(
-                "a job works on a disk of the host.",
-                name=host.title,
-                remedy="wait until virsh blockjob shows no job, and run again",
-            )
-    return replace(
-        record,
-        added_vcpus=machine.added_processors(definition),
-        modules=tuple(_modules(monitor)),
-    )
-
-
-def misses_writes(monitor: Monitor) -> bool:
-    """Return whether QEMU can miss writes of a running guest to memory that it migrates.
-
-    Before version 9.0 it does so with emulated processors: a write through the processor's cache of
-    addresses was not tracked (QEMU's commit 03bfc2188f06).
-    """
-    if monitor.command("query-kvm")["enabled"]:
-        return False
-    return int(monitor.command("query-version")["qemu"]["major"]) < FIRST_EXACT
-
-
-def _modules(monitor: Monitor) -> Iterator[MemoryModule]:
-    """Return the memory modules of a running machine."""
-    for device in monitor.command("query-memory-devices") or []:
-        data = device.get("data", {})
-        name = str(data.get("id", ""))
-        if name.startswith(DIMM):
-            yield MemoryModule(
-                number=int(name.removeprefix(DIMM)),
-                size_mib=int(data["size"]) >> 20,
-                address=int(data["addr"]),
-                slot=int(data["slot"]),
-            )
-
-
 def _parts(record: BranchRecord) -> tuple[str, ...]:
     """Return the names of the files of a branch."""
     return (STATE, RAM, *(f"{RAM}-{module.number}" for module in record.modules), DISK)
-
-
-def _definition(domain: Any, title: str) -> Element:
-    with translated("read the domain", title):
-        if not domain.isActive():
-            raise OperationRefused(
-                "the host does not run.", name=title, remedy="start the host, and run again"
-            )
-        return parse(domain.XMLDesc(0))

@@ -156,14 +156,14 @@ def _set_modules(definition: Element, count: int, size_mib: int) -> bool:
     if command_line is None:
         return False
     arguments = [argument.get("value", "") for argument in command_line]
-    wanted = _without_modules(arguments, count)
+    arguments_after = _without_modules(arguments, count)
     for number in range(count):
         module_id, backend = f"{grow.DIMM}{number}", f"{grow.BACKEND}{number}"
         if not any(argument.startswith(f"pc-dimm,id={module_id},") for argument in arguments):
-            wanted += ["-object", f"memory-backend-ram,id={backend},size={size_mib}M"]
-            wanted += ["-device", f"pc-dimm,id={module_id},memdev={backend}"]
-    command_line[:] = [element(f"{{{QEMU_NS}}}arg", value=argument) for argument in wanted]
-    return wanted != arguments
+            arguments_after += ["-object", f"memory-backend-ram,id={backend},size={size_mib}M"]
+            arguments_after += ["-device", f"pc-dimm,id={module_id},memdev={backend}"]
+    command_line[:] = [element(f"{{{QEMU_NS}}}arg", value=argument) for argument in arguments_after]
+    return arguments_after != arguments
 
 
 def _without_modules(arguments: list[str], count: int) -> list[str]:
