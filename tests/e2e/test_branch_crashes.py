@@ -21,9 +21,10 @@ from stockyard.providers.libvirt.provider import LibvirtProvider
 
 from .conftest import OWNER, WORK, ssh
 
-pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.usefixtures("nothing_is_built")]
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
 PARENT, CHILD = "trunk-3", "shoot"
-CRASHES = 4
+# Kills in `make test`, and in the full tests.
+FEW, MANY = 4, 60
 # Seconds in which the parent of a killed controller runs again.
 RECOVERY = 2.0
 # The length of a branch, until it is measured.
@@ -65,9 +66,17 @@ def names_of_volumes(yard: Yard) -> set[str]:
     return {info.name for info in yard.volumes.list() if info.name.endswith("crashed")}
 
 
-@pytest.mark.parametrize("volume", [False, True], indirect=True, ids=["bare", "volume"])
+@pytest.mark.parametrize(
+    ("volume", "crashes"),
+    [
+        pytest.param(False, FEW, id="few"),
+        pytest.param(False, MANY, id="many", marks=pytest.mark.full),
+        pytest.param(True, FEW, id="volume", marks=pytest.mark.full),
+    ],
+    indirect=["volume"],
+)
 def test_a_killed_controller_leaves_a_running_parent(
-    yard: Yard, parent: HostInfo, volume: str
+    yard: Yard, parent: HostInfo, volume: str, crashes: int
 ) -> None:
     """One run and one reap after that, in either order, leave what is declared."""
     provider, spec = yard.context.provider, BranchSpec(parent.name, (CHILD,))
@@ -76,8 +85,8 @@ def test_a_killed_controller_leaves_a_running_parent(
     length = SECONDS
     command = [sys.executable, "-c", KILLED, OWNER, str(WORK / "store"), str(WORK / "pki")]
     draw = random.Random()  # noqa: S311  # moments, no secrets
-    for crash in range(CRASHES):
-        part = (crash + draw.random()) / CRASHES
+    for crash in range(crashes):
+        part = (crash + draw.random()) / crashes
         with subprocess.Popen([*command, parent.name, CHILD], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"begin\n"
