@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import sys
+import tty
 from pathlib import Path
 from typing import Any
 
@@ -157,32 +159,55 @@ def test_a_worker_ends_after_the_answer_that_makes_it_due(
 
 
 PROGRAM = """
-import os
+import os, sys
 from stockyard.guest.agent import main
 
-def work(*, restore):
-    print(os.getpid(), os.getppid(), restore, flush=True)
-    if not restore:
-        raise RuntimeError("it fails")
+class Agent:
+    restart_due = False
 
-main.work = work
+    def answer(self, line):
+        request = main.wire.decode(line)
+        if request["op"] == "fail":
+            os._exit(1)
+        self.restart_due = request["op"] == "settle"
+        return {"pid": os.getpid(), "parent": os.getppid()}
+
+    def resume(self):
+        print("restored by", os.getpid(), flush=True)
+
+main.PORT = sys.argv[1]
+main.new_agent = Agent
 main.main()
 """
 
 
-def test_a_worker_is_replaced_by_a_process_of_the_same_supervisor() -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+def test_another_worker_of_the_same_supervisor_answers_the_next_request() -> None:
+    """The port stays open when a worker ends."""
+    controller, guest = os.openpty()
+    tty.setraw(guest)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, os.ttyname(guest)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
     )
-    first, second = (line.split() for line in process.stdout.splitlines())
-    assert first[0] != second[0]
-    assert first[1] == second[1]
-    assert (first[2], second[2]) == ("True", "False")
-    # A worker that fails ends the agent, which systemd starts again.
-    assert process.returncode == 1
-    assert "it fails" in process.stderr
+    with process, os.fdopen(controller, "r+b", buffering=0) as port:
+
+        def request(operation: str) -> dict[str, int]:
+            port.write(wire.encode({"op": operation}))
+            reply: dict[str, int] = json.loads(port.readline())
+            return reply
+
+        first = request("hello")
+        # The terminal hangs up from now on if no process of the agent has it open.
+        os.close(guest)
+        assert request("settle") == first
+        second = request("hello")
+        port.write(wire.encode({"op": "fail"}))
+        # A worker that fails ends the agent, which systemd starts again.
+        assert process.wait(60) == 1
+        assert process.stdout is not None
+        restored = process.stdout.read().split()
+    assert first["parent"] == second["parent"] == process.pid
+    assert len({first["pid"], second["pid"], int(restored.pop())}) == 3
+    assert restored == ["restored", "by"]

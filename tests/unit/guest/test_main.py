@@ -124,7 +124,8 @@ def port(agent: main.Agent) -> Iterator[Port]:
     controller, guest = os.openpty()
     tty.setraw(guest)
     os.set_blocking(controller, False)
-    threading.Thread(target=main.serve, args=(agent, os.ttyname(guest)), daemon=True).start()
+    handle = main.open_port(os.ttyname(guest))
+    threading.Thread(target=main.serve, args=(agent, handle), daemon=True).start()
     yield Port(controller)
     # The thread sleeps on the other end for ever, as it should; its end of the terminal stays open
     # with it.

@@ -10,6 +10,8 @@ The agent is two processes. The worker answers requests, and its memory can hold
 supervisor only starts the worker and never reads a request or a key: in a child of a branch it
 starts another worker, which has nothing of the parent's worker. That worker shares the memory of
 the loaded program with the supervisor, so a child does not load the program into memory of its own.
+The supervisor keeps the port open: the kernel discards requests that wait in a port when it is
+closed.
 """
 
 from __future__ import annotations
@@ -152,14 +154,18 @@ def _complain() -> None:
     sys.stderr.write("".join(f"<3>{line}\n" for line in traceback.format_exc().splitlines()))
 
 
-def serve(agent: Agent, port: str) -> None:
-    """Serve one port until the worker must be replaced.
+def open_port(path: str) -> int:
+    """Open a port as soon as it exists."""
+    wait_for_path(path)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+
+def serve(agent: Agent, handle: int) -> None:
+    """Serve an open port until the worker must be replaced.
 
     The port reports a hang-up while no controller is connected; edge-triggered events report only
     the change.
     """
-    wait_for_path(port)
-    handle = os.open(port, os.O_RDWR | os.O_NONBLOCK)
     poll = select.epoll()
     poll.register(handle, select.EPOLLIN | select.EPOLLET)
     lines = wire.Lines()
@@ -200,35 +206,49 @@ def _send(handle: int, message: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Start workers, each after the end of the former one. If a worker fails, so does the agent:
-    systemd starts it again.
+    """Restore the identity on disk if there is one, then start workers, each after the end of the
+    former one.
     """
     # A collection of garbage would write to pages that all workers share.
     gc.freeze()
-    is_first = True
+    run(restore)
+    handle = None if guestinfo.runs_on_vmware() else open_port(PORT)
     while True:
-        worker = os.fork()
-        if worker == 0:
-            work(restore=is_first)
-            return
-        is_first = False
-        _pid, status = os.waitpid(worker, 0)
-        if status:
-            sys.exit(f"the worker failed with code {os.waitstatus_to_exitcode(status)}")
+        run(lambda: work(handle))
 
 
-def work(*, restore: bool) -> None:
+def run(step: Callable[[], None]) -> None:
+    """Run a step in a process of its own. If it fails, so does the agent: systemd starts it
+    again.
+    """
+    process = os.fork()
+    if process == 0:
+        step()
+        sys.exit()
+    _pid, status = os.waitpid(process, 0)
+    if status:
+        sys.exit(f"a process failed with code {os.waitstatus_to_exitcode(status)}")
+
+
+def restore() -> None:
+    """Restore the host on disk after a boot."""
+    new_agent().resume()
+
+
+def work(handle: int | None) -> None:
     """Serve requests until the worker must be replaced.
 
-    :param restore: whether to restore the identity on disk first, if there is one.
+    :param handle: the open port; ``None`` if requests arrive through VMware.
     """
-    agent = Agent(Identity("/", LinuxEffects()))
-    if restore:
-        agent.resume()
-    if guestinfo.runs_on_vmware():
-        guestinfo.serve(agent, guestinfo.Rpctool())
+    if handle is None:
+        guestinfo.serve(new_agent(), guestinfo.Rpctool())
     else:
-        serve(agent, PORT)
+        serve(new_agent(), handle)
+
+
+def new_agent() -> Agent:
+    """Return an agent of this guest."""
+    return Agent(Identity("/", LinuxEffects()))
 
 
 if __name__ == "__main__":
