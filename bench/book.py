@@ -84,12 +84,14 @@ class Book:
             value = self.figures[upper].median / self.figures[lower].median
             self.note(name or f"{upper} / {lower}", "", value, most=most)
 
-    def curve(self, plot: str, line: str, x: float, y: float, *, axes: tuple[str, str]) -> None:
+    def curve(
+        self, plot: str, line: str, abscissa: float, ordinate: float, *, axes: tuple[str, str]
+    ) -> None:
         """Add a point to a line of a plot.
 
         :param axes: the labels of the axes x and y.
         """
-        point = {"plot": plot, "line": line, "x": x, "y": y, "axes": list(axes)}
+        point = {"plot": plot, "line": line, "x": abscissa, "y": ordinate, "axes": list(axes)}
         self.curves.append(point)
 
     def timeline(self, name: str, spans: list[tuple[str, float, float]]) -> None:

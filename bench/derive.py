@@ -76,8 +76,8 @@ def _derive(book: Book, yard: Yard, spec: TemplateSpec) -> None:
         yard.templates.apply(spec)
         duration = seconds(spans.begin)
     book.note(WHOLE, "s", duration)
-    others = sum(spans.taken(label) for label in (*APT, DOCKER))
-    book.note(OWN, "s", duration - others, most=20.0)
+    external_seconds = sum(spans.taken(label) for label in (*APT, DOCKER))
+    book.note(OWN, "s", duration - external_seconds, most=20.0)
     for phase in dict.fromkeys(label for label, _begin, _end in spans.found):
         book.note(f"phase: {phase}", "s", spans.taken(phase))
 

@@ -83,8 +83,8 @@ class MemoryBench(VolumeNotes):
         self.uri = f"memory://{self.path}"
         with Yard(self.uri, owner=OWNER, pki_dir=str(self.path.parent / "pki")) as yard:
             yard.templates.apply(TemplateSpec("frozen"))
-            (found,) = yard.context.provider.observe(OWNER).templates
-        self.template = found.record
+            (template,) = yard.context.provider.observe(OWNER).templates
+        self.template = template.record
 
     def open(self) -> Provider:
         return open_provider(self.uri)
@@ -174,8 +174,8 @@ class VsphereBench:
         )
         with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki), login=self._login) as yard:
             yard.templates.apply(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
-            (found,) = yard.context.provider.observe(OWNER).templates
-        self.template = found.record
+            (template,) = yard.context.provider.observe(OWNER).templates
+        self.template = template.record
 
     @property
     def environment(self) -> dict[str, str]:
@@ -215,8 +215,8 @@ class VsphereBench:
         return True
 
     def note(self, disk: str) -> str:
-        found = {o.key: o.value for o in self._machine(REGISTER).config.extraConfig}
-        return str(found[VOLUME + Path(disk).stem]).removeprefix("1 ")
+        options = {o.key: o.value for o in self._machine(REGISTER).config.extraConfig}
+        return str(options[VOLUME + Path(disk).stem]).removeprefix("1 ")
 
     def scrawl(self, disk: str, text: str) -> None:
         """In the register's settings; an empty value would take the entry out."""

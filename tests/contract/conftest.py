@@ -31,8 +31,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The hypervisor under test."""
     if request.param == "memory":
         return MemoryBench(tmp_path_factory.mktemp("memory") / "hypervisor")
-    found: Bench = request.getfixturevalue(f"{request.param}_bench")
-    return found
+    requested_bench: Bench = request.getfixturevalue(f"{request.param}_bench")
+    return requested_bench
 
 
 @pytest.fixture(scope="session")
@@ -143,9 +143,9 @@ class Drafts:
 @pytest.fixture
 def drafts(provider: Provider, frozen_template: TemplateRecord) -> Iterator[Drafts]:
     """Hosts for one test."""
-    made = Drafts(provider, frozen_template)
-    yield made
-    made.clean()
+    drafts_of_test = Drafts(provider, frozen_template)
+    yield drafts_of_test
+    drafts_of_test.clean()
 
 
 @pytest.fixture

@@ -188,12 +188,12 @@ def test_a_template_under_a_branch_cannot_be_deleted(
     provider.destroy(parent)
     drafts.made.remove(replace(parent, identity=None))
     try:
-        others = [
+        remaining_hosts = [
             host.record
             for host in provider.observe(parent.owner).hosts
             if host.record.generation == parent.generation
         ]
-        with pytest.raises(OperationRefused, match="branch" if not others else ""):
+        with pytest.raises(OperationRefused, match="branch" if not remaining_hosts else ""):
             provider.destroy(drafts.template)
     finally:
         store.release(branch)

@@ -106,10 +106,10 @@ def test_who_waits_gets_it(provider: Provider, second: Provider, name: str) -> N
 def test_never_two_at_once(provider: Provider, second: Provider, name: str) -> None:
     inside, worst = 0, 0
 
-    def work(mine: Provider) -> None:
+    def work(connection: Provider) -> None:
         nonlocal inside, worst
         for _try in range(10):
-            with mine.exclusive(name, Deadline(30)):
+            with connection.exclusive(name, Deadline(30)):
                 inside += 1
                 worst = max(worst, inside)
                 time.sleep(0.001)

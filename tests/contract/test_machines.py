@@ -111,9 +111,14 @@ def test_nothing_secret_is_made_before_the_reseed(
 
 
 def test_two_forks_share_no_key(context: Context, drafts: Drafts, deadline: Deadline) -> None:
-    (first, one), (second, two) = (identified(context, drafts, deadline) for _host in range(2))
-    assert one["ssh_host_key"] != two["ssh_host_key"]
-    keys = [x509.load_pem_x509_csr(answer["csr"].encode()).public_key() for answer in (one, two)]
+    (first, first_identity), (second, second_identity) = (
+        identified(context, drafts, deadline) for _host in range(2)
+    )
+    assert first_identity["ssh_host_key"] != second_identity["ssh_host_key"]
+    keys = [
+        x509.load_pem_x509_csr(answer["csr"].encode()).public_key()
+        for answer in (first_identity, second_identity)
+    ]
     assert keys[0] != keys[1]
     assert first.identity is not None
     assert second.identity is not None
@@ -244,10 +249,10 @@ def test_destroy_takes_a_running_machine_away(
 ) -> None:
     record = drafts.forked(deadline)
     provider.destroy(record)
-    seen = second.observe(record.owner)
-    assert record.uuid not in [h.record.uuid for h in seen.hosts]
-    assert record.domain not in [s.name for s in seen.unreadable]
-    assert record.address not in seen.addresses
+    observation = second.observe(record.owner)
+    assert record.uuid not in [h.record.uuid for h in observation.hosts]
+    assert record.domain not in [s.name for s in observation.unreadable]
+    assert record.address not in observation.addresses
 
 
 def test_there_are_facts_of_every_machine(provider: Provider, drafts: Drafts) -> None:

@@ -54,12 +54,12 @@ class Pools:
 
 @pytest.fixture
 def pools(provider: Provider, frozen_template: TemplateRecord, drafts: Drafts) -> Iterator[Pools]:
-    made = Pools(provider, frozen_template.owner, drafts)
-    yield made
+    pools_of_test = Pools(provider, frozen_template.owner, drafts)
+    yield pools_of_test
     drafts.clean()
-    for record in reversed(made.made):
+    for record in reversed(pools_of_test.made):
         provider.pools.delete(record)
-        assert made.found(provider, record) is None
+        assert pools_of_test.found(provider, record) is None
 
 
 def test_a_pool_is_on_record_for_its_owner(
@@ -100,12 +100,12 @@ def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
 
 def test_room_is_given_back_with_a_host(provider: Provider, second: Provider, pools: Pools) -> None:
     pool = pools(hosts=1)
-    first, other = pools.inside(pool), pools.inside(pool)
+    first, second_record = pools.inside(pool), pools.inside(pool)
     pools.reserve(provider, first)
     with pytest.raises(PoolQuotaExceeded):
-        pools.reserve(provider, other)
+        pools.reserve(provider, second_record)
     second.destroy(first)
-    pools.reserve(provider, other)
+    pools.reserve(provider, second_record)
 
 
 def test_a_host_that_runs_counts(

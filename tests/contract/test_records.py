@@ -77,14 +77,14 @@ def test_a_host_needs_its_template(provider: Provider, drafts: Drafts) -> None:
 
 
 def test_another_owner_is_seen_by_its_addresses_alone(provider: Provider, drafts: Drafts) -> None:
-    mine, theirs = drafts.reserved(), drafts.reserved(owner=OTHER)
-    seen = provider.observe(mine.owner)
-    assert mine in [h.record for h in seen.hosts]
-    assert theirs not in [h.record for h in seen.hosts]
-    assert {mine.address, theirs.address} <= seen.addresses
-    assert [h.record for h in provider.observe(OTHER).hosts] == [theirs]
+    own_record, foreign_record = drafts.reserved(), drafts.reserved(owner=OTHER)
+    observation = provider.observe(own_record.owner)
+    assert own_record in [h.record for h in observation.hosts]
+    assert foreign_record not in [h.record for h in observation.hosts]
+    assert {own_record.address, foreign_record.address} <= observation.addresses
+    assert [h.record for h in provider.observe(OTHER).hosts] == [foreign_record]
     # An empty set is what a provider says that does not know.
-    assert not seen.names or {mine.domain, theirs.domain} <= seen.names
+    assert not observation.names or {own_record.domain, foreign_record.domain} <= observation.names
     assert provider.observe(OTHER).templates == ()
 
 
@@ -122,10 +122,10 @@ def left_alone(
     """Check that a host with a bad record is reported, and that nothing is done to it."""
     bench.corrupt(record, text)
     try:
-        seen = provider.observe(record.owner)
-        assert record.domain in [s.name for s in seen.unreadable]
-        assert all(s.reason.isprintable() for s in seen.unreadable)
-        assert record.uuid not in [h.record.uuid for h in seen.hosts]
+        observation = provider.observe(record.owner)
+        assert record.domain in [s.name for s in observation.unreadable]
+        assert all(s.reason.isprintable() for s in observation.unreadable)
+        assert record.uuid not in [h.record.uuid for h in observation.hosts]
         for attempt in (
             lambda: provider.destroy(record),
             lambda: provider.claim(record, phase="deleting"),
@@ -145,9 +145,9 @@ def test_a_record_that_was_copied_proves_nothing(
     original, copy = drafts.reserved(), drafts.reserved()
     bench.corrupt(copy, encode(original))
     try:
-        seen = provider.observe(original.owner)
-        assert copy.domain in [s.name for s in seen.unreadable]
-        assert [h.record.uuid for h in seen.hosts].count(original.uuid) == 1
+        observation = provider.observe(original.owner)
+        assert copy.domain in [s.name for s in observation.unreadable]
+        assert [h.record.uuid for h in observation.hosts].count(original.uuid) == 1
         with pytest.raises(StockyardError):
             provider.destroy(copy)
         assert on_record(provider, original) == original
@@ -163,11 +163,11 @@ def test_claim_writes_what_it_is_told_and_counts(
     claimed = provider.claim(
         record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}
     )
-    wanted = replace(
+    updated = replace(
         record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}, version=2
     )
-    assert claimed == wanted
-    assert on_record(second, record) == wanted
+    assert claimed == updated
+    assert on_record(second, record) == updated
 
 
 def test_claim_refuses_what_was_changed_meanwhile(
@@ -219,8 +219,8 @@ def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Draft
     provider.destroy(record)
     provider.destroy(record)
     provider.destroy(drafts())
-    seen = provider.observe(record.owner)
-    assert record.address not in seen.addresses
+    observation = provider.observe(record.owner)
+    assert record.address not in observation.addresses
     assert on_record(provider, record) is None
 
 
@@ -281,9 +281,9 @@ def test_a_template_of_the_same_generation_under_another_name_is_not_in_the_way(
 
 def test_hosts_of_one_name_in_two_tenants_are_two(provider: Provider, drafts: Drafts) -> None:
     first = drafts.reserved()
-    other: HostRecord = drafts.reserved(first.name, tenant="contract-tenant")
+    same_name: HostRecord = drafts.reserved(first.name, tenant="contract-tenant")
     assert on_record(provider, first) == first
-    assert on_record(provider, other) == other
+    assert on_record(provider, same_name) == same_name
 
 
 def spare_template(
@@ -338,6 +338,6 @@ def test_what_is_in_an_image_is_on_record(
 ) -> None:
     if not provider.capabilities.builds:
         pytest.skip("images are not built of packages on this hypervisor (capability builds)")
-    found = provider.versions(frozen_template.image)
-    assert found["docker.io"]
+    versions = provider.versions(frozen_template.image)
+    assert versions["docker.io"]
     assert provider.versions("0" * 64) == {}

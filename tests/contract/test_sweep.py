@@ -20,11 +20,17 @@ HOUR = 3600.0
 
 
 def gone(swept: SweepResult, record: HostRecord | TemplateRecord) -> list[Path]:
-    return [Path(found.path) for found in swept.removed if record.uuid in found.path]
+    return [
+        Path(removed_file.path)
+        for removed_file in swept.removed
+        if record.uuid in removed_file.path
+    ]
 
 
 def left(swept: SweepResult, record: HostRecord | TemplateRecord) -> list[str]:
-    return [found.reason for found in swept.skipped if record.uuid in found.path]
+    return [
+        skipped_file.reason for skipped_file in swept.skipped if record.uuid in skipped_file.path
+    ]
 
 
 @pytest.fixture
@@ -72,9 +78,9 @@ def test_what_lives_keeps_its_files(
 ) -> None:
     record = drafts.forked(deadline)
     swept = provider.sweep(record.owner, 0.0)
-    for kept in (record, frozen_template):
-        assert gone(swept, kept) == []
-        assert left(swept, kept) == []
+    for remaining_record in (record, frozen_template):
+        assert gone(swept, remaining_record) == []
+        assert left(swept, remaining_record) == []
     assert frozen_template.uuid in [
         t.record.uuid for t in provider.observe(record.owner).templates if t.usable
     ]
@@ -103,7 +109,11 @@ def test_what_cannot_be_read_keeps_its_files(
 def test_a_lock_that_is_held_stays(provider: Provider, second: Provider) -> None:
     with second.exclusive("contract.sweep.held", Deadline(5)):
         swept = provider.sweep("contract", 0.0)
-        assert not [found for found in swept.removed if "contract.sweep.held" in found.path]
+        assert not [
+            removed_file
+            for removed_file in swept.removed
+            if "contract.sweep.held" in removed_file.path
+        ]
         assert not provider_can_have(provider)
     assert provider_can_have(provider)
 

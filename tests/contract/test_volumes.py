@@ -59,9 +59,9 @@ class Volumes:
 
     def clean(self) -> None:
         for record in reversed(self.made):
-            there = self.now(record)
-            if there and there.attachment:
-                self.store.claim(there, attachment=None)
+            current = self.now(record)
+            if current and current.attachment:
+                self.store.claim(current, attachment=None)
             self.store.destroy(record)
 
 
@@ -70,16 +70,16 @@ def volumes(provider: Provider, bench: Bench) -> Iterator[Volumes]:
     """The volumes of one test."""
     if not provider.capabilities.volumes:
         pytest.skip("this hypervisor has no volumes (capability volumes)")
-    made = Volumes(provider, bench.template.owner)
-    yield made
-    made.clean()
+    volumes_of_test = Volumes(provider, bench.template.owner)
+    yield volumes_of_test
+    volumes_of_test.clean()
 
 
 def test_a_volume_is_on_record_for_all_controllers(volumes: Volumes, second: Provider) -> None:
-    made = volumes(size_gib=3)
-    assert made in second.volumes.observe(made.owner).volumes
-    assert made not in second.volumes.observe("somebody-else").volumes
-    assert second.volumes.facts(made).allocated < 1 << 20
+    volume = volumes(size_gib=3)
+    assert volume in second.volumes.observe(volume.owner).volumes
+    assert volume not in second.volumes.observe("somebody-else").volumes
+    assert second.volumes.facts(volume).allocated < 1 << 20
 
 
 def test_observation_of_a_hypervisor_contains_the_volumes_of_its_owner(
@@ -93,22 +93,22 @@ def test_observation_of_a_hypervisor_contains_the_volumes_of_its_owner(
 
 
 def test_a_name_is_given_once(volumes: Volumes, second: Provider) -> None:
-    made = volumes()
+    volume = volumes()
     with pytest.raises(Conflict, match="exists"):
-        second.volumes.create(volumes.draft(made.name), None, later())
-    assert volumes.now(made) == made
-    volumes(made.name, tenant="other")
+        second.volumes.create(volumes.draft(volume.name), None, later())
+    assert volumes.now(volume) == volume
+    volumes(volume.name, tenant="other")
 
 
 def test_of_many_who_claim_one_gets_it(
     volumes: Volumes, provider: Provider, second: Provider
 ) -> None:
-    made = volumes()
+    volume = volumes()
 
     def claim(number: int) -> str:
         try:
             (provider, second)[number % 2].volumes.claim(
-                made, attachment=replace(HOLDER, host=f"h-{number}")
+                volume, attachment=replace(HOLDER, host=f"h-{number}")
             )
         except Conflict:
             return ""
@@ -116,64 +116,64 @@ def test_of_many_who_claim_one_gets_it(
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         (winner,) = [name for name in pool.map(claim, range(8)) if name]
-    there = volumes.now(made)
-    assert there
-    assert there.attachment
-    assert there.attachment.host == winner
-    assert there.version == made.version + 1
+    current = volumes.now(volume)
+    assert current
+    assert current.attachment
+    assert current.attachment.host == winner
+    assert current.version == volume.version + 1
 
 
 def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> None:
-    made = volumes()
-    held = volumes.store.claim(made, attachment=HOLDER)
+    volume = volumes()
+    held = volumes.store.claim(volume, attachment=HOLDER)
     with pytest.raises(OperationRefused):
         volumes.store.create(volumes.draft(), held, later())
     with pytest.raises(OperationRefused):
         volumes.store.destroy(held)
-    assert volumes.now(made) == held
+    assert volumes.now(volume) == held
 
 
 def test_a_destroyed_volume_is_gone_and_is_so_again(volumes: Volumes, bench: Bench) -> None:
-    made = volumes()
-    disk = volumes.store.facts(made).disk
+    volume = volumes()
+    disk = volumes.store.facts(volume).disk
     assert bench.has_disk(disk)
     for _time in range(2):
-        volumes.store.destroy(made)
-    assert volumes.now(made) is None
+        volumes.store.destroy(volume)
+    assert volumes.now(volume) is None
     assert not bench.has_disk(disk)
     with pytest.raises(NotFound):
-        volumes.store.claim(made, phase="ready")
+        volumes.store.claim(volume, phase="ready")
 
 
 def test_copies_outlive_what_they_are_copies_of(volumes: Volumes, bench: Bench) -> None:
     first = volumes()
-    one, other = volumes(source=first), volumes(source=first)
+    clone, second_clone = volumes(source=first), volumes(source=first)
     frozen = volumes(source=first, snapshot=True)
     late = volumes(source=frozen)
     volumes.store.destroy(first)
-    for copy in (one, other, late):
+    for copy in (clone, second_clone, late):
         assert bench.has_disk(volumes.store.facts(copy).disk)
-    volumes(source=one)
+    volumes(source=clone)
     swept = volumes.store.sweep(volumes.owner, 0.0)
     assert swept.removed == ()
 
 
 def test_it_grows(volumes: Volumes) -> None:
-    made = volumes()
+    volume = volumes()
     for _time in range(2):
-        volumes.store.grow(made, 2, later())
+        volumes.store.grow(volume, 2, later())
 
 
 def test_it_is_in_a_running_machine_and_out_again(
     volumes: Volumes, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     host = drafts.forked(deadline)
-    made = volumes()
-    held = volumes.store.claim(made, attachment=replace(HOLDER, uuid=host.uuid))
+    volume = volumes()
+    held = volumes.store.claim(volume, attachment=replace(HOLDER, uuid=host.uuid))
     with Guest(provider.channel(host, deadline), host.title, deadline) as guest:
         for _time in range(2):
             volumes.store.plug(host, held, deadline)
-        assert guest.volume_probe(made.serial).kind == "blank"
+        assert guest.volume_probe(volume.serial).kind == "blank"
         for _time in range(2):
             volumes.store.unplug(host, held, deadline)
 
@@ -182,36 +182,36 @@ def test_the_end_of_a_host_is_not_the_end_of_its_volume(
     volumes: Volumes, bench: Bench, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     host = drafts.forked(deadline)
-    made = volumes()
-    held = volumes.store.claim(made, attachment=replace(HOLDER, uuid=host.uuid))
+    volume = volumes()
+    held = volumes.store.claim(volume, attachment=replace(HOLDER, uuid=host.uuid))
     volumes.store.plug(host, held, deadline)
     provider.destroy(host)
     provider.sweep(host.owner, 0.0)
-    assert volumes.now(made) == held
-    assert bench.has_disk(volumes.store.facts(made).disk)
+    assert volumes.now(volume) == held
+    assert bench.has_disk(volumes.store.facts(volume).disk)
 
 
 def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, bench: Bench) -> None:
-    made = volumes()
-    disk = volumes.store.facts(made).disk
+    volume = volumes()
+    disk = volumes.store.facts(volume).disk
     whole = bench.note(disk)
     try:
         for text in (
             "",
             "{",
-            whole.replace(made.uuid, str(uuid.uuid4())),
+            whole.replace(volume.uuid, str(uuid.uuid4())),
             '{"uri": 1}',
             whole[:-20],
         ):
             bench.scrawl(disk, text)
-            found = volumes.store.observe(volumes.owner)
-            assert [s.name for s in found.unreadable] == [f"volume {made.uuid}"]
+            observation = volumes.store.observe(volumes.owner)
+            assert [s.name for s in observation.unreadable] == [f"volume {volume.uuid}"]
             with pytest.raises(OperationRefused):
-                volumes.store.destroy(made)
+                volumes.store.destroy(volume)
             with pytest.raises(OperationRefused):
-                volumes.store.create(volumes.draft(made.name), None, later())
+                volumes.store.create(volumes.draft(volume.name), None, later())
             assert not any(
-                made.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).removed
+                volume.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).removed
             )
             assert bench.has_disk(disk)
     finally:

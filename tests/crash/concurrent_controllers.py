@@ -14,22 +14,26 @@ from stockyard import Busy, Conflict, LeaseExpired, StockyardError, Yard
 from tests.crash.jobs import YardSettings
 
 
-def converge(settings: YardSettings, number: int, fleet: str, count: int, told: Connection) -> None:
+def converge(
+    settings: YardSettings, number: int, fleet: str, count: int, connection: Connection
+) -> None:
     """Have a fleet; tell how it ended."""
     with settings.open() as yard:
-        told.send("ready")
-        told.recv()
-        told.send(
+        connection.send("ready")
+        connection.recv()
+        connection.send(
             outcome(lambda: yard.fleets.apply(replace(settings.fleet(), name=fleet, count=count)))
         )
 
 
-def ask(settings: YardSettings, number: int, marks: str, requests: int, told: Connection) -> None:
+def ask(
+    settings: YardSettings, number: int, marks: str, requests: int, connection: Connection
+) -> None:
     """Ask for leases; tell how each ended. Every host is marked once, by whoever gets it."""
     with settings.open() as yard:
-        told.send("ready")
-        told.recv()
-        told.send(
+        connection.send("ready")
+        connection.recv()
+        connection.send(
             [
                 outcome(partial(mark, yard, f"job-{number}-{turn}", marks, 0.0))
                 for turn in range(requests)
@@ -37,16 +41,18 @@ def ask(settings: YardSettings, number: int, marks: str, requests: int, told: Co
         )
 
 
-def churn(settings: YardSettings, number: int, marks: str, requests: int, told: Connection) -> None:
+def churn(
+    settings: YardSettings, number: int, marks: str, requests: int, connection: Connection
+) -> None:
     """Take hosts and give them back, one after the other; tell how each ended."""
 
     def turn(index: int) -> None:
         mark(yard, f"job-{number}-{index}", marks, 120.0).release()
 
     with settings.open() as yard:
-        told.send("ready")
-        told.recv()
-        told.send([outcome(partial(turn, index)) for index in range(requests)])
+        connection.send("ready")
+        connection.recv()
+        connection.send([outcome(partial(turn, index)) for index in range(requests)])
 
 
 def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
@@ -75,12 +81,12 @@ def outcome(act: Any) -> str:
     return "done"
 
 
-def hold(settings: YardSettings, seconds: float, told: Connection) -> None:
+def hold(settings: YardSettings, seconds: float, connection: Connection) -> None:
     """Take a host, wait to be told, then act as if it were still ours."""
     with settings.open() as yard:
         lease = yard.leases.acquire("crash", holder="first", duration=seconds)
-        told.send(lease.info.to_dict())
-        told.recv()
+        connection.send(lease.info.to_dict())
+        connection.recv()
         tries = []
         for act in (lease.renew, lease.release, lambda: yard.leases.renew(lease.id, 600)):
             try:
@@ -88,4 +94,4 @@ def hold(settings: YardSettings, seconds: float, told: Connection) -> None:
                 tries.append("done")
             except LeaseExpired:
                 tries.append("over")
-        told.send(tries)
+        connection.send(tries)

@@ -79,27 +79,27 @@ class CrashBench:
         length = self.length(name)
         self.clear()
         self.prepare(name)
-        process, told = self._started(name, -1 if self.by_time else 1 + int(part * length))
+        process, connection = self._started(name, -1 if self.by_time else 1 + int(part * length))
         if self.by_time:
             time.sleep(part * length)
             # It may have ended by itself: no two runs take the same time.
             process.kill()
         process.join(PATIENCE)
         assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
-        told.close()
+        connection.close()
 
     def _started(self, name: str, last: int) -> tuple[Any, Any]:
-        ours, theirs = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=jobs.run, args=(self.settings, name, last, theirs))
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=jobs.run, args=(self.settings, name, last, sender))
         process.start()
-        theirs.close()
-        assert ours.poll(PATIENCE)
-        assert ours.recv() == "begin"
-        return process, ours
+        sender.close()
+        assert receiver.poll(PATIENCE)
+        assert receiver.recv() == "begin"
+        return process, receiver
 
-    def _done(self, process: Any, told: Any) -> int:
-        assert told.poll(PATIENCE)
-        calls: int = told.recv()
+    def _done(self, process: Any, connection: Any) -> int:
+        assert connection.poll(PATIENCE)
+        calls: int = connection.recv()
         process.join(PATIENCE)
         assert process.exitcode == 0
         return calls
@@ -107,12 +107,12 @@ class CrashBench:
     def secrets(self) -> set[str]:
         """Files in the directory for keys that should not outlast a job: by their names."""
         home = Path(self.settings.pki) / self.settings.owner / "default"
-        found = {
+        files = {
             str(p.relative_to(home))
             for p in home.rglob("*")
             if p.name.startswith(".") and p.name != ".lock"
         }
-        return found | {f"leases/{p.name}" for p in home.glob("leases/*")}
+        return files | {f"leases/{p.name}" for p in home.glob("leases/*")}
 
 
 class MemoryBench(CrashBench):
@@ -132,7 +132,7 @@ class MemoryBench(CrashBench):
         assert isinstance(provider, MemoryProvider)
         machines, folder = set(provider.state.read()), provider.state.folder
         provider.close()
-        beside = {p.name for p in self.path.parent.iterdir()}
+        siblings = {p.name for p in self.path.parent.iterdir()}
         return {
             "machines": machines,
             "files": {p.name.removesuffix(".json") for p in folder.glob("disks/*")},
@@ -141,7 +141,7 @@ class MemoryBench(CrashBench):
                 p.name for p in folder.rglob("*.lock") if not {"disks", "volumes"} & set(p.parts)
             },
             "secrets": self.secrets(),
-            "rest": beside - {self.path.name, f"{self.path.name}.d", "pki"},
+            "rest": siblings - {self.path.name, f"{self.path.name}.d", "pki"},
         }
 
 
@@ -211,9 +211,9 @@ class LibvirtBench(CrashBench):
 
 def seeds(count: int) -> list[int]:
     """The seeds of this run: those that are to be replayed, or others each time."""
-    given = os.environ.get(REPLAY)
-    if given:
-        return [int(word) for word in given.replace(",", " ").split()]
+    replay = os.environ.get(REPLAY)
+    if replay:
+        return [int(word) for word in replay.replace(",", " ").split()]
     # Where a run has several processes they agree on it: pytest-xdist gives them one number.
     # no secret
     begin = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(1, 10**6) * 100  # noqa: S311
@@ -223,9 +223,9 @@ def seeds(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def benches() -> Iterator[dict[str, CrashBench]]:
     """Those that were asked for so far; nothing is left on them at the end."""
-    found: dict[str, CrashBench] = {}
-    yield found
-    for bench in found.values():
+    opened_benches: dict[str, CrashBench] = {}
+    yield opened_benches
+    for bench in opened_benches.values():
         bench.clear()
 
 

@@ -100,7 +100,7 @@ class Job:
 
     prepare: Callable[[YardSettings, Yard], Any]
     act: Callable[[YardSettings, Yard], Any]
-    again: Callable[[YardSettings, Yard], Any]
+    rerun: Callable[[YardSettings, Yard], Any]
     ports: tuple[int, ...] | None = ()
     ahead: float = 0.0
     volumes: dict[str, str] = field(default_factory=dict)
@@ -287,14 +287,14 @@ class Counter:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(settings: YardSettings, name: str, last: int, told: Connection) -> None:
+def run(settings: YardSettings, name: str, last: int, connection: Connection) -> None:
     """Do a job in this process. Tells when it begins, and how many calls it made when it ends.
 
     :param last: the call that it is killed at; 0 for none; less where calls are not counted.
     """
     job, counter = JOBS[name], Counter(last)
     with settings.open(job.ahead) as yard:
-        told.send("begin")
+        connection.send("begin")
         if last >= 0:
             counter.watch()
         try:
@@ -302,7 +302,7 @@ def run(settings: YardSettings, name: str, last: int, told: Connection) -> None:
         finally:
             sys.setprofile(None)
             with suppress(OSError):
-                told.send(counter.count)
+                connection.send(counter.count)
 
 
 def declared(settings: YardSettings, name: str) -> FleetSpec | None:

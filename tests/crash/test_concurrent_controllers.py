@@ -45,36 +45,39 @@ def fleet(bench: CrashBench, count: int) -> None:
 
 
 def together(
-    bench: CrashBench, work: Callable[..., None], each: list[tuple[Any, ...]]
+    bench: CrashBench, work: Callable[..., None], arguments_of_each: list[tuple[Any, ...]]
 ) -> list[Any]:
     """Do a work in many processes that begin at one moment; what they tell."""
     pipes = []
-    for number, arguments in enumerate(each):
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=work, args=(bench.settings, number, *arguments, theirs))
+    for number, arguments in enumerate(arguments_of_each):
+        receiver, sender = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=work, args=(bench.settings, number, *arguments, sender))
         process.start()
-        theirs.close()
-        pipes.append((ours, process))
-    for ours, _process in pipes:
-        assert ours.poll(PATIENCE)
-        assert ours.recv() == "ready"
-    for ours, _process in pipes:
-        ours.send("go")
-    told = []
-    for ours, process in pipes:
-        assert ours.poll(PATIENCE)
-        told.append(ours.recv())
+        sender.close()
+        pipes.append((receiver, process))
+    for receiver, _process in pipes:
+        assert receiver.poll(PATIENCE)
+        assert receiver.recv() == "ready"
+    for receiver, _process in pipes:
+        receiver.send("go")
+    answers = []
+    for receiver, process in pipes:
+        assert receiver.poll(PATIENCE)
+        answers.append(receiver.recv())
         process.join(PATIENCE)
         assert process.exitcode == 0
-        ours.close()
-    return told
+        receiver.close()
+    return answers
 
 
 @on_each
 def test_of_two_hundred_requests_each_host_serves_one(bench: CrashBench, tmp_path: Path) -> None:
     fleet(bench, 10)
-    told = together(bench, concurrent_controllers.ask, [(str(tmp_path), 10)] * CROWD)
-    assert Counter(answer for answers in told for answer in answers) == {"done": 10, "busy": 190}
+    lease_answers = together(bench, concurrent_controllers.ask, [(str(tmp_path), 10)] * CROWD)
+    assert Counter(answer for answers in lease_answers for answer in answers) == {
+        "done": 10,
+        "busy": 190,
+    }
     with bench.settings.open() as yard:
         hosts = yard.hosts.list()
         holders = {h.uuid: present(h.lease).holder for h in hosts}
@@ -85,11 +88,11 @@ def test_of_two_hundred_requests_each_host_serves_one(bench: CrashBench, tmp_pat
 @on_each
 def test_many_controllers_on_one_fleet_end_clean_or_busy(bench: CrashBench) -> None:
     fleet(bench, 0)
-    told = Counter(
+    answers = Counter(
         together(bench, concurrent_controllers.converge, [("crash", bench.settings.size)] * CROWD)
     )
-    assert told.keys() <= {"done", "busy"}
-    assert told["done"] >= 1
+    assert answers.keys() <= {"done", "busy"}
+    assert answers["done"] >= 1
     with bench.settings.open() as yard:
         assert [h.name for h in yard.hosts.list()] == [
             f"crash-{n + 1}" for n in range(bench.settings.size)
@@ -108,36 +111,36 @@ def test_many_controllers_on_fleets_of_their_own_all_end_clean(bench: CrashBench
         together(bench, concurrent_controllers.converge, [(name, 1) for name in names])
     ) == {"done": CROWD}
     with bench.settings.open() as yard:
-        found = yard.fleets.list()
-        assert sorted(f.name for f in found) == sorted(names)
-        assert {f.ready for f in found} == {1}
+        fleets = yard.fleets.list()
+        assert sorted(f.name for f in fleets) == sorted(names)
+        assert {f.ready for f in fleets} == {1}
         assert len({h.address for h in yard.hosts.list()}) == CROWD
 
 
 @on_each
 def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench) -> None:
     fleet(bench, 1)
-    ours, theirs = CONTEXT.Pipe()
+    receiver, sender = CONTEXT.Pipe()
     process = CONTEXT.Process(
-        target=concurrent_controllers.hold, args=(bench.settings, 3.0, theirs)
+        target=concurrent_controllers.hold, args=(bench.settings, 3.0, sender)
     )
     process.start()
-    theirs.close()
-    assert ours.poll(PATIENCE)
-    first = ours.recv()
+    sender.close()
+    assert receiver.poll(PATIENCE)
+    first = receiver.recv()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     keys = Path(first["docker"]["environment"]["DOCKER_CERT_PATH"])
-    kept = {p.name: p.read_bytes() for p in keys.iterdir()}
+    content_before = {p.name: p.read_bytes() for p in keys.iterdir()}
     time.sleep(max(0.0, first["until"] - time.time()) + 0.1)
     with bench.settings.open() as yard:
         yard.fleets.apply(FleetSpec("crash", bench.settings.template.name, 1))
         second = yard.leases.acquire("crash", holder="second", duration=600)
         before = yard.hosts.list()
         os.kill(process.pid, signal.SIGCONT)
-        ours.send("go")
-        assert ours.poll(PATIENCE)
-        assert ours.recv() == ["over", "done", "over"]
+        receiver.send("go")
+        assert receiver.poll(PATIENCE)
+        assert receiver.recv() == ["over", "done", "over"]
         process.join(PATIENCE)
         strip = [replace(host, memory=None) for host in (*before, *yard.hosts.list())]
         assert strip[0] == strip[1]
@@ -145,7 +148,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench)
         if not bench.settings.keep:
             # The first one's key is of no use with the host that has his host's name now.
             keys.mkdir()
-            for name, data in kept.items():
+            for name, data in content_before.items():
                 (keys / name).write_bytes(data)
             (disk,) = (disk_of(h) for h in yard.hosts.list())
             assert not admits(disk, keys)
@@ -162,20 +165,20 @@ def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(
     spec = FleetSpec("crash", bench.settings.template.name, 10)
     pipes = []
     for number in range(CROWD):
-        ours, theirs = CONTEXT.Pipe()
+        receiver, sender = CONTEXT.Pipe()
         process = CONTEXT.Process(
             target=concurrent_controllers.churn,
-            args=(bench.settings, number, str(tmp_path), 10, theirs),
+            args=(bench.settings, number, str(tmp_path), 10, sender),
         )
         process.start()
-        theirs.close()
-        pipes.append(ours)
-    for ours in pipes:
-        assert ours.recv() == "ready"
-        ours.send("go")
+        sender.close()
+        pipes.append(receiver)
+    for receiver in pipes:
+        assert receiver.recv() == "ready"
+        receiver.send("go")
     with bench.settings.open() as yard:
-        while any(not ours.poll() for ours in pipes):
+        while any(not receiver.poll() for receiver in pipes):
             concurrent_controllers.outcome(lambda: yard.fleets.apply(spec))
-    told = [answer for ours in pipes for answer in ours.recv()]
-    assert Counter(told) == {"done": 200}
+    answers = [answer for receiver in pipes for answer in receiver.recv()]
+    assert Counter(answers) == {"done": 200}
     assert len(list(tmp_path.iterdir())) == 200

@@ -43,7 +43,7 @@ def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(
     job = JOBS[name]
     with bench.settings.open(job.ahead) as yard:
         before = {h.uuid for h in yard.hosts.list()}
-        job.again(bench.settings, yard)
+        job.rerun(bench.settings, yard)
         check(bench, yard, name)
         if job.same_hosts:
             assert {h.uuid for h in yard.hosts.list()} == before
@@ -63,8 +63,10 @@ def check(bench: CrashBench, yard: Yard, name: str) -> None:
     assert holders == ([HELD.holder] if name == "lease" else [])
     volumes = {v.name: v.host for v in yard.volumes.list()}
     # Of real hosts there are fewer.
-    there = ("", *(h.name for h in hosts))
-    assert volumes == {name: host for name, host in JOBS[name].volumes.items() if host in there}
+    current_names = ("", *(h.name for h in hosts))
+    assert volumes == {
+        name: host for name, host in JOBS[name].volumes.items() if host in current_names
+    }
     assert all(v.phase == "ready" and v.mounted == bool(v.host) for v in yard.volumes.list())
     if spec:
         assert [str(a) for a in yard.fleets.apply(spec, check=True).plan.actions] == []
@@ -84,5 +86,5 @@ def nothing_else(bench: CrashBench, yard: Yard, name: str) -> None:
         "volumes": {v.uuid for v in yard.volumes.list()},
         "rest": set(),
     }
-    kept = bench.settings.keep or declared(bench.settings, name)
-    assert len(observed.templates) == (1 if kept else 0)
+    declared_objects = bench.settings.keep or declared(bench.settings, name)
+    assert len(observed.templates) == (1 if declared_objects else 0)

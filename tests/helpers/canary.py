@@ -20,11 +20,11 @@ PERIOD = 0.1
 def secret_options() -> set[str]:
     """Every option of a module or role that its specification calls a secret."""
     sources = [p.read_text() for p in (CHECKOUT / "plugins").rglob("*.py")]
-    found = {name for text in sources for name in _OPTION.findall(text)}
+    options = {name for text in sources for name in _OPTION.findall(text)}
     for path in (CHECKOUT / "roles").glob("*/meta/argument_specs.yml"):
         for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
-            found |= {name for name, option in entry["options"].items() if option.get("no_log")}
-    return found
+            options |= {name for name, option in entry["options"].items() if option.get("no_log")}
+    return options
 
 
 class Watch:

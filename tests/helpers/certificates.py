@@ -38,15 +38,15 @@ class Controllers:
         self.lines: list[str] = []
 
     def __call__(self, home: str, authority: Authority | None = None) -> Yard:
-        given: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         if authority:
-            given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
+            arguments = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
         return Yard(
             provider=self.hypervisor.as_provider(),
             clock=self.clock,
             pki_dir=str(self.root / home),
             progress=self.lines.append,
-            **given,
+            **arguments,
         )
 
     def folder(self, home: str) -> Path:

@@ -23,14 +23,14 @@ def steps(page: Path) -> list[tuple[str, str]]:
     """A page from top to bottom: a command as ("", line), a file that is to be written as (name,
     text).
     """
-    text, found = page.read_text(), []
+    text, documented = page.read_text(), []
     for block in _BLOCK.finditer(text):
         named = _FILE.search(text[: block.start("kind") - 3].rstrip()[-200:])
         if block["kind"] == "console":
-            found += [("", line) for line in _lines(block["text"])]
+            documented += [("", line) for line in _lines(block["text"])]
         elif named:
-            found.append((named["name"], block["text"]))
-    return found
+            documented.append((named["name"], block["text"]))
+    return documented
 
 
 def commands(page: Path) -> list[str]:

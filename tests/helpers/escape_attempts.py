@@ -93,13 +93,13 @@ def _folded(text: bytes, key: str) -> bytes:
 
 def _spellings(options: dict[str, Any]) -> dict[str, bytes]:
     inside = _json({**IMAGE, "HostConfig": options})
-    beside = _json({**IMAGE, **options})
+    at_top_level = _json({**IMAGE, **options})
     key = next(iter(options))
     return {
         "inside HostConfig": inside,
-        "beside no HostConfig": beside,
+        "beside no HostConfig": at_top_level,
         "beside a HostConfig that is null": _json({**IMAGE, **options, "HostConfig": None}),
-        "beside it, in other case": _folded(beside, key),
+        "beside it, in other case": _folded(at_top_level, key),
     }
 
 

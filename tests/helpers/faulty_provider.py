@@ -42,8 +42,8 @@ class FaultyProvider:
         )
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
-        return self._guarded(name, found) if callable(found) else found
+        member = getattr(self.inner, name)
+        return self._guarded(name, member) if callable(member) else member
 
     def _guarded(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:

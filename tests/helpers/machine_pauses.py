@@ -35,7 +35,7 @@ class Pauses:
             libvirt.virEventRunDefaultImpl()
 
     def _note(self, *event: Any) -> None:
-        _connection, _domain, name, seconds, micros, *_rest = event
+        _connection, _domain, name, seconds, micros, *_details = event
         if name in ("STOP", "RESUME"):
             self.events.append((name, seconds + micros / 1e6))
 

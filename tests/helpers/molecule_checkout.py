@@ -79,8 +79,8 @@ class Checkout:
     def _declared(self) -> dict[str, Any]:
         """The variables that the scenario's own inventory has."""
         file = self.role / "molecule" / "default" / "inventory" / "hosts.yml"
-        found: dict[str, Any] = yaml.safe_load(file.read_text())["molecule"].get("vars", {})
-        return found
+        variables: dict[str, Any] = yaml.safe_load(file.read_text())["molecule"].get("vars", {})
+        return variables
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start molecule, in a session of its own."""
@@ -101,12 +101,12 @@ class Checkout:
         failure.
         """
         process = self.start(*arguments)
-        said, _nothing = process.communicate(timeout=PATIENCE)
-        assert "no hosts matched" not in said, said
-        return process.returncode, said
+        output, _stderr = process.communicate(timeout=PATIENCE)
+        assert "no hosts matched" not in output, output
+        return process.returncode, output
 
     def ok(self, *arguments: str) -> str:
         """The same, and it has to end well."""
-        code, said = self.molecule(*arguments)
-        assert code == 0, said
-        return said
+        code, output = self.molecule(*arguments)
+        assert code == 0, output
+        return output

@@ -94,17 +94,17 @@ def main(names: list[str]) -> None:
     from tests.e2e.conftest import OWNER, TEMPLATE
 
     modules = [importlib.import_module(name) for name in names]
-    wanted: list[tuple[str, Any]] = [(OWNER, TEMPLATE)]
-    wanted += [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
+    specs: list[tuple[str, Any]] = [(OWNER, TEMPLATE)]
+    specs += [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
     if any(name.startswith("tests.crash.") for name in names):
         # Controllers are killed in a yard of their own, beside the one that the other tests share.
-        wanted.append((OWNER.replace("e2e", "crash"), TEMPLATE))
-    for owner, given in wanted:
+        specs.append((OWNER.replace("e2e", "crash"), TEMPLATE))
+    for owner, spec_or_function in specs:
         with Yard(
             "qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
         ) as yard:
             began = time.monotonic()
-            spec = given() if callable(given) else given
+            spec = spec_or_function() if callable(spec_or_function) else spec_or_function
             yard.templates.apply(spec)
             print(f"{owner} {spec.name}: {time.monotonic() - began:.0f} s", flush=True)
 

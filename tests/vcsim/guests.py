@@ -60,9 +60,9 @@ class SideDoor:
 
     def taken(self) -> dict[str, Any]:
         """What was asked for since the last call."""
-        asked: dict[str, Any] = {"info": self.written, "freeze": self.freezes}
+        handlers: dict[str, Any] = {"info": self.written, "freeze": self.freezes}
         self.written, self.freezes = {}, False
-        return asked if asked["info"] or asked["freeze"] else {}
+        return handlers if handlers["info"] or handlers["freeze"] else {}
 
 
 class Platters:
@@ -129,15 +129,15 @@ class Guest:
         self.line = copy.copy(source.line)
         self.line.agent, self.line.rpc = self._agent(), self.door
 
-    def serve(self, told: dict[str, Any]) -> dict[str, Any]:
+    def serve(self, guest_state: dict[str, Any]) -> dict[str, Any]:
         """Take what the simulator says of this machine; returns what the guest asks for."""
-        self._plug(told["disks"] or {})
-        if self.boots not in (-1, told["boots"]):
+        self._plug(guest_state["disks"] or {})
+        if self.boots not in (-1, guest_state["boots"]):
             boot(self.root, self.plugged)
             self.line = self._started()
-        self.boots = told["boots"]
-        self.door.info = dict(told["info"] or {})
-        if told["power"] != "poweredOn" or told["frozen"]:
+        self.boots = guest_state["boots"]
+        self.door.info = dict(guest_state["info"] or {})
+        if guest_state["power"] != "poweredOn" or guest_state["frozen"]:
             return {}
         try:
             while self.line.step():
@@ -160,9 +160,9 @@ class Guest:
         }
 
     def _plug(self, disks: dict[str, str]) -> None:
-        gone = [file for uuid, file in self.disks.items() if uuid not in disks]
+        unused_files = [file for uuid, file in self.disks.items() if uuid not in disks]
         self.disks = disks
-        for file in gone:
+        for file in unused_files:
             self.platters.drop(file)
 
     def _started(self) -> Guestinfo:
@@ -186,40 +186,43 @@ class Guests:
     def run(self) -> None:
         """Serve for as long as there is a simulator."""
         while True:
-            told = self._ask("GET", f"/guests?since={self._seen}&timeout={WAIT}")
-            self._seen = told["seq"]
-            asked = list(self._served(sorted(told["guests"], key=_order)))
-            if asked:
-                self._ask("POST", "/guests", asked)
+            answer = self._ask("GET", f"/guests?since={self._seen}&timeout={WAIT}")
+            self._seen = answer["seq"]
+            answers = list(self._served(sorted(answer["guests"], key=_order)))
+            if answers:
+                self._ask("POST", "/guests", answers)
 
     def _served(self, changed: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        for told in changed:
-            machine = told["machine"]
-            if told["gone"]:
+        for changed_state in changed:
+            machine = changed_state["machine"]
+            if changed_state["gone"]:
                 if self.known.pop(machine, None):
                     shutil.rmtree(self.directory / machine)
                 continue
             if (
-                not (told["info"] and any(name.startswith(KEYS) for name in told["info"]))
+                not (
+                    changed_state["info"]
+                    and any(name.startswith(KEYS) for name in changed_state["info"])
+                )
                 and machine not in self.known
             ):
                 continue
             if machine not in self.known:
-                source = self.known.get(told["source"])
+                source = self.known.get(changed_state["source"])
                 self.known[machine] = Guest(self.directory / machine, source, self.platters)
-            if asked := self.known[machine].serve(told):
-                yield {"machine": machine, **asked}
+            if request_of_guest := self.known[machine].serve(changed_state):
+                yield {"machine": machine, **request_of_guest}
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         self._connection.request(method, path, json.dumps(body))
         return json.loads(self._connection.getresponse().read())
 
 
-def _order(told: dict[str, Any]) -> tuple[bool, int]:
+def _order(guest_state: dict[str, Any]) -> tuple[bool, int]:
     """The order in which machines came to be, those that are gone last: a clone is made of its
     source.
     """
-    return told["gone"], int(told["machine"].rpartition("-")[2])
+    return guest_state["gone"], int(guest_state["machine"].rpartition("-")[2])
 
 
 def _end_with_parent() -> None:
@@ -228,13 +231,13 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    told = json.loads(sys.stdin.readline())
+    settings = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    directory = Path(told["directory"])
+    directory = Path(settings["directory"])
     directory.mkdir(exist_ok=True)
     print("up", flush=True)
     try:
-        Guests(told["control"], directory).run()
+        Guests(settings["control"], directory).run()
     except (OSError, http.client.HTTPException):
         return  # the simulator has gone
 

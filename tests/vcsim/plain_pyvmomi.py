@@ -45,7 +45,7 @@ class Worker:
     def __init__(self, content: Any) -> None:
         self.content = content
 
-    def wait(self, task: Any, *beside: tuple[Any, Sequence[str]]) -> Any:
+    def wait(self, task: Any, *additional: tuple[Any, Sequence[str]]) -> Any:
         """Wait for the end of one task; they are short here, and seldom looked at twice. Returns
         what became of it.
 
@@ -53,19 +53,22 @@ class Worker:
         """
         while True:
             time.sleep(LOOK)
-            found = self.read((task, TASK), *beside)[task]
-            if found["info.state"] in ("success", "error"):
-                assert found["info.state"] == "success"
-                return found.get("info.result")
+            state = self.read((task, TASK), *additional)[task]
+            if state["info.state"] in ("success", "error"):
+                assert state["info.state"] == "success"
+                return state.get("info.result")
 
-    def read(self, *things: tuple[Any, Sequence[str]]) -> dict[Any, dict[str, Any]]:
+    def read(self, *objects_and_paths: tuple[Any, Sequence[str]]) -> dict[Any, dict[str, Any]]:
         """Some properties of some objects, in one call."""
         query = vmodl.query.PropertyCollector
-        wanted = [
-            query.PropertySpec(type=type(thing), pathSet=list(paths)) for thing, paths in things
+        property_specs = [
+            query.PropertySpec(type=type(managed_object), pathSet=list(paths))
+            for managed_object, paths in objects_and_paths
         ]
-        objects = [query.ObjectSpec(obj=thing) for thing, _paths in things]
-        spec = [query.FilterSpec(objectSet=objects, propSet=wanted)]
+        objects = [
+            query.ObjectSpec(obj=managed_object) for managed_object, _paths in objects_and_paths
+        ]
+        spec = [query.FilterSpec(objectSet=objects, propSet=property_specs)]
         answer = self.content.propertyCollector.RetrievePropertiesEx(spec, query.RetrieveOptions())
         return {o.obj: {p.name: p.val for p in o.propSet} for o in answer.objects}
 
@@ -83,10 +86,13 @@ class Worker:
         task, path = self.write(machine, **values), option(PREFIX + ANSWER)
         while True:
             time.sleep(LOOK)
-            found = self.read((machine, LOOKED_AT), (task, TASK))[machine].get(path)
-            answer = found.value if found else SPENT
-            if answer != SPENT and (told := json.loads(base64.b64decode(answer)))["id"] == number:
-                assert told["ok"], told
+            value = self.read((machine, LOOKED_AT), (task, TASK))[machine].get(path)
+            answer = value.value if value else SPENT
+            if (
+                answer != SPENT
+                and (envelope := json.loads(base64.b64decode(answer)))["id"] == number
+            ):
+                assert envelope["ok"], envelope
                 return
 
 
@@ -126,36 +132,36 @@ class Loop:
         target = self.register()
         begin = time.monotonic()
         with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(lambda _each: self._one(plan, target), range(count)))
+            list(pool.map(lambda _number: self._one(plan, target), range(count)))
         return time.monotonic() - begin
 
     def _one(self, plan: dict[str, float], register: Any) -> None:
-        mine, number = Worker(self.content), next(self._numbers)
+        worker, number = Worker(self.content), next(self._numbers)
 
-        def due(what: str) -> range:
+        def due(step: str) -> range:
             """How many of something this one makes, so that all together make as many as they
             should.
             """
-            return range(max(0, int(number * plan[what]) - int((number - 1) * plan[what])))
+            return range(max(0, int(number * plan[step]) - int((number - 1) * plan[step])))
 
-        for _each in due("register"):
-            mine.wait(
-                mine.write(register, **{f"host{number}": RECORD}),
+        for _turn in due("register"):
+            worker.wait(
+                worker.write(register, **{f"host{number}": RECORD}),
                 (register, (*PROPERTIES, OPTIONS)),
             )
-        for _each in due("find"):
+        for _turn in due("find"):
             self.content.searchIndex.FindChild(self.folder, f"bare-{number}")
         spec = vim.vm.InstantCloneSpec(
             name=f"bare-{number}", location=vim.vm.RelocateSpec(folder=self.folder)
         )
         spec.config = [vim.option.OptionValue(key="record", value=RECORD)]
-        machine = mine.wait(self.source.InstantClone_Task(spec))
+        machine = worker.wait(self.source.InstantClone_Task(spec))
         for message in (identify(machine), admit(), {"op": "settle"}):
-            mine.ask(machine, message)
-        for _each in due("reconfig"):
-            mine.wait(mine.write(machine, record=RECORD))
-        for _each in due("read"):
-            mine.read((machine, VERIFIED))
+            worker.ask(machine, message)
+        for _turn in due("reconfig"):
+            worker.wait(worker.write(machine, record=RECORD))
+        for _turn in due("read"):
+            worker.read((machine, VERIFIED))
 
 
 def identify(machine: Any) -> dict[str, Any]:

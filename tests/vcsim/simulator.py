@@ -132,9 +132,9 @@ class Simulator:
             "HOME": str(self.directory),
         }
         self._process = self._spawn([str(build.binary())], "vcsim.log", environment)
-        said = json.loads(self._told(self._process, options))
-        self.port = int(said["sdk"].rpartition(":")[2])
-        self._control = said["control"]
+        announcement = json.loads(self._told(self._process, options))
+        self.port = int(announcement["sdk"].rpartition(":")[2])
+        self._control = announcement["control"]
         if self._with_guests:
             self.start_guests()
         return self
@@ -143,8 +143,8 @@ class Simulator:
         """Start what answers in the guests."""
         argv = [sys.executable, "-m", "tests.vcsim.guests"]
         self._guests = self._spawn(argv, "guests.log", None)
-        told = {"control": self._control, "directory": str(self.directory / "guests")}
-        self._told(self._guests, told)
+        settings = {"control": self._control, "directory": str(self.directory / "guests")}
+        self._told(self._guests, settings)
 
     def stop_guests(self) -> None:
         """Leave all guests without an agent."""
@@ -273,8 +273,8 @@ class Simulator:
 
     def log(self) -> list[dict[str, Any]]:
         """Every call since the last reset, in order."""
-        found: list[dict[str, Any]] = self._ask("GET", "/log")
-        return found
+        entries: list[dict[str, Any]] = self._ask("GET", "/log")
+        return entries
 
     def calls(self) -> Counter[str]:
         """How often each method was called since the last reset."""

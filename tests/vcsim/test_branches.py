@@ -164,8 +164,8 @@ def test_children_have_an_identity_of_their_own_and_no_key_of_their_parent(
         assert len({getattr(present(host.identity), fact) for host in hosts}) == 4
     keys = {host.name: private_keys(vcenter, host.name) for host in hosts}
     assert all(keys.values())
-    for one, other in itertools.combinations(keys, 2):
-        assert not keys[one] & keys[other]
+    for key, other_key in itertools.combinations(keys, 2):
+        assert not keys[key] & keys[other_key]
     assert all(card(vcenter, host.name).connectable.connected for host in hosts)
     assert not yard.hosts.branch(BranchSpec(TRUNK, ("twig-1", "twig-2"))).changed
 
@@ -192,7 +192,7 @@ def test_parent_and_children_are_deleted_in_every_order(
         }
         assert len(yard.context.provider.branches.all()) == bool(names - {TRUNK})
     (template,) = yard.context.provider.observe("branches").templates
-    assert {found.name for found in vcenter.find("stockyard").childEntity} == {
+    assert {child_object.name for child_object in vcenter.find("stockyard").childEntity} == {
         "stockyard-register",
         template.record.domain,
     }
@@ -220,8 +220,8 @@ def test_a_parent_that_is_switched_off_at_the_last_moment_is_refused(
     forks: Any = yard.context.provider
     check = forks.forks.check_branchable
 
-    def check_and_power_off(parent: HostRecord, found: Any) -> None:
-        check(parent, found)
+    def check_and_power_off(parent: HostRecord, task_machine: Any) -> None:
+        check(parent, task_machine)
         vcenter.power(trunk, "poweredOff")
 
     with pytest.MonkeyPatch.context() as patch:

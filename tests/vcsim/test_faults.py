@@ -44,8 +44,8 @@ def only(vcenter: Simulator, _patch: pytest.MonkeyPatch) -> str:
     return vcenter.uri
 
 
-def elsewhere(part: str, other: str) -> Callable[[Simulator, pytest.MonkeyPatch], str]:
-    return lambda vcenter, _patch: vcenter.uri.replace(part, other)
+def elsewhere(part: str, replacement: str) -> Callable[[Simulator, pytest.MonkeyPatch], str]:
+    return lambda vcenter, _patch: vcenter.uri.replace(part, replacement)
 
 
 def nobody(vcenter: Simulator, _patch: pytest.MonkeyPatch) -> str:

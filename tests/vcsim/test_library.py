@@ -53,7 +53,7 @@ OVF = """<?xml version="1.0"?>
 
 
 @pytest.fixture
-def rest(own_vcenter: Simulator) -> Rest:
+def session(own_vcenter: Simulator) -> Rest:
     """vCenter's other interface, for whoever keeps the library."""
     login = Login(own_vcenter.username, own_vcenter.password, True, own_vcenter.ca_path)
     where = place.parse(own_vcenter.uri)
@@ -61,31 +61,31 @@ def rest(own_vcenter: Simulator) -> Rest:
 
 
 @pytest.fixture
-def item(own_vcenter: Simulator, rest: Rest) -> str:
+def item(own_vcenter: Simulator, session: Rest) -> str:
     """An OVF item in a library, as a source is named."""
     store = next(d for d in own_vcenter.connect().content.rootFolder.childEntity[0].datastore)
-    with rest as asked:
+    with session as client:
         backing = [{"datastore_id": store._moId, "type": "DATASTORE"}]
         spec = {"name": "golden", "type": "LOCAL", "storage_backings": backing}
-        library = asked.request("POST", "/com/vmware/content/local-library", {"create_spec": spec})
+        library = client.request("POST", "/com/vmware/content/local-library", {"create_spec": spec})
         spec = {"name": "debian", "type": "ovf", "library_id": library}
-        key = asked.request("POST", ITEMS, {"create_spec": spec})
-        update = asked.request(
+        key = client.request("POST", ITEMS, {"create_spec": spec})
+        update = client.request(
             "POST", f"{ITEMS}/{SESSIONS}", {"create_spec": {"library_item_id": key}}
         )
         file = {"file_spec": {"name": "debian.ovf", "source_type": "PUSH", "size": len(OVF)}}
-        told = asked.request("POST", f"{ITEMS}/{FILES}/id:{update}?~action=add", file)
-        put(rest, told["upload_endpoint"]["uri"])
-        asked.request("POST", f"{ITEMS}/{SESSIONS}/id:{update}?~action=complete")
+        file_entry = client.request("POST", f"{ITEMS}/{FILES}/id:{update}?~action=add", file)
+        put(session, file_entry["upload_endpoint"]["uri"])
+        client.request("POST", f"{ITEMS}/{SESSIONS}/id:{update}?~action=complete")
     time.sleep(0.2)
     return "library:golden/debian"
 
 
-def put(rest: Rest, uri: str) -> None:
+def put(session: Rest, uri: str) -> None:
     """Upload the description of the machine."""
     parts = urlsplit(uri)
-    line = http.client.HTTPSConnection(parts.hostname or "", parts.port, context=rest._context)
-    line.request("PUT", parts.path, OVF, {"vmware-api-session-id": rest._session})
+    line = http.client.HTTPSConnection(parts.hostname or "", parts.port, context=session._context)
+    line.request("PUT", parts.path, OVF, {"vmware-api-session-id": session._session})
     assert line.getresponse().status < 300
     line.close()
 
@@ -111,11 +111,11 @@ def test_an_item_is_deployed_once_and_goes_with_its_templates(
 
 
 def test_a_machine_that_has_an_item_s_name_is_left_alone(
-    own_vcenter: Simulator, rest: Rest, item: str, tmp_path: Path
+    own_vcenter: Simulator, session: Rest, item: str, tmp_path: Path
 ) -> None:
     """A controller that was killed at the wrong moment leaves one, and so may anybody else."""
-    with rest as asked:
-        name = find_item(asked, item).machine
+    with session as client:
+        name = find_item(client, item).machine
     source = own_vcenter.find(SOURCE)
     own_vcenter.clone(source, name, source.parent.CreateFolder("stockyard"))
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
@@ -142,17 +142,17 @@ def test_an_item_that_is_not_there_is_named(
 
 
 def test_an_item_of_which_vcenter_does_not_say_the_machine_is_refused(
-    own_vcenter: Simulator, rest: Rest, item: str, tmp_path: Path
+    own_vcenter: Simulator, session: Rest, item: str, tmp_path: Path
 ) -> None:
     """The simulator makes items of type VM template, and does not say which machine one is."""
-    with rest as asked:
-        library = asked.request("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": "golden"}})[
+    with session as client:
+        library = client.request("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": "golden"}})[
             0
         ]
         source, folder = own_vcenter.find(SOURCE), own_vcenter.find(SOURCE).parent
         place = {"folder": folder._moId, "resource_pool": source.resourcePool._moId}
         spec = {"source_vm": source._moId, "name": "whole", "library": library, "placement": place}
-        asked.request("POST", "/vcenter/vm-template/library-items", {"spec": spec})
+        client.request("POST", "/vcenter/vm-template/library-items", {"spec": spec})
     before = set(own_vcenter.machines())
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         with pytest.raises(

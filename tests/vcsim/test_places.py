@@ -52,16 +52,18 @@ def test_a_host_is_where_the_uri_says(vcenter: Simulator, keys: str) -> None:
     with Yard(uri, storage="LocalDS_1", pki_dir=keys) as yard:
         yard.templates.apply(BASE)
         (host,) = yard.hosts.apply(SingleSpec("one", template="base")).objects
-        made = vcenter.find("Build/CI/stockyard.default.one")
-        assert made.resourcePool == pool
-        assert disk_of(made).startswith("[LocalDS_1]")
-        assert card_of(made).backing.port.portgroupKey == card_of(made).backing.port.portgroupKey
+        machine = vcenter.find("Build/CI/stockyard.default.one")
+        assert machine.resourcePool == pool
+        assert disk_of(machine).startswith("[LocalDS_1]")
+        assert (
+            card_of(machine).backing.port.portgroupKey == card_of(machine).backing.port.portgroupKey
+        )
         assert (host.storage, host.folder, host.resource_pool) == (
             "LocalDS_1",
             "Build/CI",
             "deep/er",
         )
-        assert host.esxi_host == made.runtime.host.name
+        assert host.esxi_host == machine.runtime.host.name
         yard.teardown(templates=True)
     assert vcenter.find("Build/CI").childEntity == []
 
@@ -169,16 +171,18 @@ def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str)
         yard.fleets.apply(FleetSpec("web", template="base", count=2))
         yard.hosts.apply(SingleSpec("one", template="base"))
         assert own_vcenter.calls()["AddCustomFieldDef"] == 1
-        said = {
+        attributes = {
             name: [v.value for v in machine.customValue]
             for name, machine in own_vcenter.machines().items()
         }
-        assert said["stockyard.default.one"] == ["stockyard/default: host one"]
-        assert sum(values == ["stockyard/default: fleet web"] for values in said.values()) == 2
+        assert attributes["stockyard.default.one"] == ["stockyard/default: host one"]
+        assert (
+            sum(values == ["stockyard/default: fleet web"] for values in attributes.values()) == 2
+        )
         assert (
             sum(
                 "".join(values).startswith("stockyard/default: template base")
-                for values in said.values()
+                for values in attributes.values()
             )
             == 1
         )

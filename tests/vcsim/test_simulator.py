@@ -62,8 +62,8 @@ def ask(machine: Any, number: str, **message: Any) -> dict[str, Any]:
         options = {o.key: o.value for o in machine.config.extraConfig}
         answer = options.get("guestinfo.stockyard.answer", "-")
         if answer != "-" and json.loads(base64.b64decode(answer))["id"] == number:
-            found: dict[str, Any] = json.loads(base64.b64decode(answer))
-            return found
+            decoded: dict[str, Any] = json.loads(base64.b64decode(answer))
+            return decoded
         time.sleep(0.01)
     raise TimeoutError(f"{machine.name} did not answer")
 
@@ -77,33 +77,39 @@ def source(vcenter: Simulator) -> Any:
 
 def test_an_instant_clone_runs_and_is_another(source: Any) -> None:
     ended = clone(source, "one", option("stockyard.record", "of the clone"))
-    made = ended.result
+    clone_of_source = ended.result
     cards = [
         [
             d.macAddress
             for d in machine.config.hardware.device
             if isinstance(d, vim.vm.device.VirtualEthernetCard)
         ]
-        for machine in (source, made)
+        for machine in (source, clone_of_source)
     ]
     disk: Any = next(
-        d for d in made.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)
+        d
+        for d in clone_of_source.config.hardware.device
+        if isinstance(d, vim.vm.device.VirtualDisk)
     )
-    assert made.runtime.powerState == "poweredOn"
-    assert made.runtime.instantCloneFrozen is False
-    assert made.runtime.host == source.runtime.host
+    assert clone_of_source.runtime.powerState == "poweredOn"
+    assert clone_of_source.runtime.instantCloneFrozen is False
+    assert clone_of_source.runtime.host == source.runtime.host
     assert cards[0] != cards[1]
     assert disk.backing.parent.fileName.endswith("DC0_C0_RP0_VM0/disk1.vmdk")
-    assert made.config.uuid != source.config.uuid
-    assert made.config.instanceUuid != source.config.instanceUuid
-    assert {o.key: o.value for o in made.config.extraConfig}["stockyard.record"] == "of the clone"
+    assert clone_of_source.config.uuid != source.config.uuid
+    assert clone_of_source.config.instanceUuid != source.config.instanceUuid
+    assert {o.key: o.value for o in clone_of_source.config.extraConfig}[
+        "stockyard.record"
+    ] == "of the clone"
 
 
 def test_an_instant_clone_is_refused_for_what_a_vcenter_refuses_it_for(source: Any) -> None:
     assert clone(source, "twice").state == "success"
     assert isinstance(clone(source, "twice").error, vim.fault.DuplicateName)
-    other = next(h for h in source.runtime.host.parent.host if h != source.runtime.host)
-    assert isinstance(clone(source, "elsewhere", host=other).error, vmodl.fault.InvalidArgument)
+    second_host = next(h for h in source.runtime.host.parent.host if h != source.runtime.host)
+    assert isinstance(
+        clone(source, "elsewhere", host=second_host).error, vmodl.fault.InvalidArgument
+    )
     disk = next(
         d for d in source.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)
     )
@@ -116,13 +122,13 @@ def test_an_instant_clone_is_refused_for_what_a_vcenter_refuses_it_for(source: A
 def test_the_check_says_what_the_clone_would(vcenter: Simulator) -> None:
     instance = vcenter.connect()
     source, checker = machines(instance)["DC0_C0_RP0_VM0"], instance.content.vmProvisioningChecker
-    for name, wanted in (("new", []), ("DC0_C0_RP0_VM0", [vim.fault.DuplicateName])):
+    for name, faults in (("new", []), ("DC0_C0_RP0_VM0", [vim.fault.DuplicateName])):
         spec = vim.vm.InstantCloneSpec(name=name, location=vim.vm.RelocateSpec())
         (result,) = done(checker.CheckInstantClone_Task(source, spec)).result
         assert [
             type(problem.fault if hasattr(problem, "fault") else problem)
             for problem in result.error
-        ] == wanted
+        ] == faults
     assert "new" not in machines(instance)
 
 
@@ -191,10 +197,10 @@ def test_a_denied_privilege_is_missing(vcenter: Simulator, source: Any) -> None:
     manager = vcenter.connect().content.authorizationManager
     session = vcenter.connect().content.sessionManager.currentSession.key
     vcenter.deny("VirtualMachine.Provisioning.Clone")
-    asked = ["VirtualMachine.Provisioning.Clone", "VirtualMachine.Interact.PowerOn"]
-    (found,) = manager.HasPrivilegeOnEntities([source], session, asked)
-    assert {p.privId: p.isGranted for p in found.privAvailability} == dict(
-        zip(asked, (False, True), strict=True)
+    privileges = ["VirtualMachine.Provisioning.Clone", "VirtualMachine.Interact.PowerOn"]
+    (result,) = manager.HasPrivilegeOnEntities([source], session, privileges)
+    assert {p.privId: p.isGranted for p in result.privAvailability} == dict(
+        zip(privileges, (False, True), strict=True)
     )
     vcenter.reset()
 
@@ -211,14 +217,14 @@ def test_the_guest_is_the_real_agent_and_freezes(own_vcenter: Simulator) -> None
         assert time.monotonic() < end
     request = option("guestinfo.stockyard.request", pack({"op": "hello", "id": "4"}))
     assert done(source.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[request]))).state == "success"
-    made = clone(
+    awake_clone = clone(
         source, "awake", option("guestinfo.stockyard.request", pack({"op": "hello", "id": "5"}))
     ).result
     # One question at a time: a guest overwrites what it has taken.
     end = time.monotonic() + 20
-    while pack({"op": "hello", "id": "5"}) in [o.value for o in made.config.extraConfig]:
+    while pack({"op": "hello", "id": "5"}) in [o.value for o in awake_clone.config.extraConfig]:
         assert time.monotonic() < end
-    assert ask(made, "6", op="hello")["uuid"] == ""
+    assert ask(awake_clone, "6", op="hello")["uuid"] == ""
     options = {o.key: o.value for o in source.config.extraConfig}
     assert json.loads(base64.b64decode(options["guestinfo.stockyard.answer"]))["id"] == "3"
     assert len(source.layoutEx.disk[0].chain) == 1

@@ -70,9 +70,9 @@ def test_a_yard_of_fifty_from_nothing_to_nothing(user: VsphereController) -> Non
         assert vcenter.changes() == {}
 
     dry(SITE, 1)
-    made = user.run(SITE, "-e", yard)
-    assert changed(made, 1), made.output
-    hosts = made[YARD]["members"]
+    first_run = user.run(SITE, "-e", yard)
+    assert changed(first_run, 1), first_run.output
+    hosts = first_run[YARD]["members"]
     assert len(hosts) == 50
     assert {h["mode"] for h in hosts} == {"instant"}
     assert (
@@ -80,8 +80,8 @@ def test_a_yard_of_fifty_from_nothing_to_nothing(user: VsphereController) -> Non
     )
     first = {h["name"]: h["uuid"] for h in hosts}
 
-    again = user.run(SITE, "-e", yard)
-    assert changed(again, 0), again.output
+    second_run = user.run(SITE, "-e", yard)
+    assert changed(second_run, 0), second_run.output
 
     user.declare(53)
     more = user.run(SITE, "-e", yard)
@@ -96,8 +96,8 @@ def test_a_yard_of_fifty_from_nothing_to_nothing(user: VsphereController) -> Non
     assert len(now) == 48
     assert not set(now.values()) & set(first.values())
 
-    gone = user.run(TEARDOWN, "-e", yard, "-e", "teardown_templates=true")
-    assert changed(gone, 1), gone.output
+    teardown_run = user.run(TEARDOWN, "-e", yard, "-e", "teardown_templates=true")
+    assert changed(teardown_run, 1), teardown_run.output
     assert set(vcenter.machines()) == before
 
 
@@ -134,8 +134,8 @@ def test_the_password_is_nowhere(user: VsphereController, monkeypatch: pytest.Mo
                 "--diff",
             )
         )
-    assert [one.returncode for one in played] == [0, 0, 2], played[0].output
-    assert not any(plain in one.output or plain in json.dumps(one.results) for one in played)
+    assert [play.returncode for play in played] == [0, 0, 2], played[0].output
+    assert not any(plain in play.output or plain in json.dumps(play.results) for play in played)
     assert len(lines) > 3
     assert not any(plain in line for line in lines)
     (user.home / "secret.yml").unlink()
@@ -147,7 +147,7 @@ def test_the_password_is_nowhere(user: VsphereController, monkeypatch: pytest.Mo
 @contextmanager
 def command_lines() -> Iterator[set[str]]:
     """Every command line of this user's processes that is seen meanwhile."""
-    seen: set[str] = set()
+    names: set[str] = set()
     ended = threading.Event()
 
     def look() -> None:
@@ -155,12 +155,12 @@ def command_lines() -> Iterator[set[str]]:
             for entry in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):
                     if entry.stat().st_uid == os.getuid():
-                        seen.add(entry.read_text(errors="replace"))
+                        names.add(entry.read_text(errors="replace"))
 
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        yield seen
+        yield names
     finally:
         ended.set()
         watcher.join()

@@ -56,12 +56,14 @@ def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard
     ratios = []
     for _try in range(TRIES):
         vcenter.reset()
-        ours = seconds(lambda: yard.fleets.apply(FleetSpec("web", template="base", count=FLEET)))
+        product_seconds = seconds(
+            lambda: yard.fleets.apply(FleetSpec("web", template="base", count=FLEET))
+        )
         log, calls = vcenter.log(), vcenter.calls()
         assert calls["InstantClone_Task"] == FLEET
         loop = Loop(vcenter, template, parallel)
         vcenter.reset()
-        ratios.append(ours / loop.make(FLEET, calls, log, register))
+        ratios.append(product_seconds / loop.make(FLEET, calls, log, register))
         # It is no slower for making many more calls: each of its threads waits for itself.
         assert vcenter.calls().total() <= 1.25 * calls.total(), (vcenter.calls(), calls)
         vcenter.clear(loop.folder)
@@ -92,10 +94,10 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
         assert sum(calls[name] for name in calls if name != "CreateContainerView") <= 3, calls
         ratios: list[float] = []
         while len(ratios) < TRIES and (not ratios or ratios[-1] > OBSERVE_BOUND):
-            ours = seconds(lambda: provider.observe("stockyard"))
+            product_seconds = seconds(lambda: provider.observe("stockyard"))
             bare = seconds(lambda: bulk_read(instance, source.parent))
-            print(f"observe {HOSTS}: {ours:.2f} s, bare {bare:.2f} s")
-            ratios.append(ours / bare)
+            print(f"observe {HOSTS}: {product_seconds:.2f} s, bare {bare:.2f} s")
+            ratios.append(product_seconds / bare)
     assert min(ratios) <= OBSERVE_BOUND
 
 
@@ -161,11 +163,11 @@ def bulk_read(instance: Any, folder: Any) -> None:
     content, query = instance.content, vmodl.query.PropertyCollector
     view = content.viewManager.CreateContainerView(folder, [vim.VirtualMachine], True)
     walk = query.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
-    wanted = query.PropertySpec(
+    property_spec = query.PropertySpec(
         type=vim.VirtualMachine, pathSet=["name", "config.extraConfig", "runtime"]
     )
     where = query.ObjectSpec(obj=view, skip=True, selectSet=[walk])
-    spec = query.FilterSpec(propSet=[wanted], objectSet=[where])
-    found = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
-    assert len(found.objects) > HOSTS
+    spec = query.FilterSpec(propSet=[property_spec], objectSet=[where])
+    page = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
+    assert len(page.objects) > HOSTS
     view.DestroyView()

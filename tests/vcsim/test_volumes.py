@@ -62,8 +62,8 @@ def yard(shared: Yard, vcenter: Simulator) -> Iterator[Yard]:
 
 
 def the(yard: Yard, name: str) -> VolumeInfo:
-    (found,) = yard.volumes.list(name=name)
-    return found
+    (volume,) = yard.volumes.list(name=name)
+    return volume
 
 
 def machine(vcenter: Simulator, name: str) -> Any:
@@ -73,8 +73,8 @@ def machine(vcenter: Simulator, name: str) -> Any:
 def files(vcenter: Simulator, name: str) -> list[str]:
     """The files of a machine's disks that no snapshot takes along."""
     devices = machine(vcenter, name).config.hardware.device
-    found: list[Any] = [d for d in devices if isinstance(d, vim.vm.device.VirtualDisk)]
-    return [d.backing.fileName for d in found if d.backing.diskMode == "independent_persistent"]
+    disks: list[Any] = [d for d in devices if isinstance(d, vim.vm.device.VirtualDisk)]
+    return [d.backing.fileName for d in disks if d.backing.diskMode == "independent_persistent"]
 
 
 def guest(vcenter: Simulator, name: str) -> Path:
@@ -143,21 +143,23 @@ def test_it_is_attached_grown_and_detached_while_its_host_runs(
 def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -> None:
     """As storage vMotion does: the disk gets another file while its machine runs."""
     yard.fleets.apply(fleet(1))
-    found, there = machine(vcenter, "web-1"), the(yard, "web-1-data").disk
-    elsewhere = there.replace("stockyard-volumes/", "stockyard-volumes/moved-")
+    virtual_machine, disk = machine(vcenter, "web-1"), the(yard, "web-1-data").disk
+    elsewhere = disk.replace("stockyard-volumes/", "stockyard-volumes/moved-")
     (device,) = [
-        d for d in found.config.hardware.device if getattr(d.backing, "fileName", "") == there
+        d
+        for d in virtual_machine.config.hardware.device
+        if getattr(d.backing, "fileName", "") == disk
     ]
     uuid = device.backing.uuid
     remove = vim.vm.device.VirtualDeviceSpec(operation="remove", device=device)
-    finished(found.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[remove])))
+    finished(virtual_machine.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[remove])))
     provider: Any = yard.context.provider
     manager = provider.session.content.virtualDiskManager
-    move = (there, provider.lookup.datacenter, elsewhere, provider.lookup.datacenter, False)
+    move = (disk, provider.lookup.datacenter, elsewhere, provider.lookup.datacenter, False)
     provider.tasks.run("move", "disk", lambda: manager.MoveVirtualDisk_Task(*move), Deadline(20))
     device.backing.fileName, device.backing.uuid = elsewhere, uuid
     add = vim.vm.device.VirtualDeviceSpec(operation="add", device=device)
-    finished(found.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[add])))
+    finished(virtual_machine.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[add])))
     yard.fleets.delete("web")
     assert the(yard, "web-1-data").disk == elsewhere
     yard.volumes.delete("web-1-data")
