@@ -37,18 +37,18 @@ def test_a_bound_is_met_or_missed_by_the_median(tmp_path: Path) -> None:
     book.ratio("slow", "absent")
     with book.attempt("what fails"):
         fail()
-    found = json.loads(book.save(tmp_path).read_text())
-    assert [(f["name"], f["median"], f["verdict"]) for f in found["figures"]] == [
+    saved = json.loads(book.save(tmp_path).read_text())
+    assert [(f["name"], f["median"], f["verdict"]) for f in saved["figures"]] == [
         ("quick", 2.0, "met"),
         ("slow", 4.0, "MISSED"),
         ("slow / quick", 2.0, "met"),
     ]
-    assert found["figures"][0]["samples"] == [9.0, 1.0, 2.0]
-    assert found["machine"]["cores"]
-    assert found["failed"] == {"what fails": "RuntimeError: on purpose"}
-    said = "\n".join(book.lines())
-    assert "at most 3.5: MISSED" in said
-    assert "NOT MEASURED what fails: RuntimeError: on purpose" in said
+    assert saved["figures"][0]["samples"] == [9.0, 1.0, 2.0]
+    assert saved["machine"]["cores"]
+    assert saved["failed"] == {"what fails": "RuntimeError: on purpose"}
+    text = "\n".join(book.lines())
+    assert "at most 3.5: MISSED" in text
+    assert "NOT MEASURED what fails: RuntimeError: on purpose" in text
 
 
 @pytest.mark.parametrize("subject", run.SUBJECTS)
@@ -86,15 +86,18 @@ def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> Non
     phases, before = ((Thing, "outer", "outside"), (Thing, "inner", "guest")), Thing.outer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spans, "PHASES", phases)
-        with spans.watching() as found:
+        with spans.watching() as recorded:
             Thing().outer()
             Thing().inner({"op": "renew-certificate"})
-    assert [label for label, _begin, _end in found.found] == ["outside", "guest: renew-certificate"]
+    assert [label for label, _begin, _end in recorded.found] == [
+        "outside",
+        "guest: renew-certificate",
+    ]
     assert (
         0
-        <= found.taken("outside")
-        <= found.end_of("outside")
-        <= found.end_of("guest: renew-certificate")
+        <= recorded.taken("outside")
+        <= recorded.end_of("outside")
+        <= recorded.end_of("guest: renew-certificate")
     )
     assert Thing.outer is before
 
@@ -177,7 +180,7 @@ def test_subjects_of_real_guests_run_to_their_end(
         "private_mib": lambda _yard, _host: 30.0,
         "wait_idle": lambda _seconds: None,
         "_image": lambda _size: b"x",
-        "in_guest": lambda _host, *_rest: '{"first": 1.0}',
+        "in_guest": lambda _host, *_arguments: '{"first": 1.0}',
         "seconds": lambda _begin: 61.0,
     }
     module = importlib.import_module(f"bench.{subject}")

@@ -28,10 +28,10 @@ def test_a_deadline_passes() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
-def test_a_step_never_has_more_time_than_the_whole(whole: int, step: int, gone: int) -> None:
+def test_a_step_never_has_more_time_than_the_whole(whole: int, step: int, elapsed: int) -> None:
     clock = FakeClock(0)
     deadline = Deadline(whole, clock)
-    clock.sleep(gone)
+    clock.sleep(elapsed)
     assert deadline.within(step).left() <= deadline.left()
     assert deadline.within(step).left() <= step
 
@@ -39,7 +39,7 @@ def test_a_step_never_has_more_time_than_the_whole(whole: int, step: int, gone: 
 def test_nobody_sleeps_past_a_deadline() -> None:
     clock = FakeClock()
     deadline = Deadline(1, clock)
-    for _again in range(3):
+    for _number in range(3):
         deadline.pause(0.75)
     assert clock.slept == [0.75, 0.25, 0]
 

@@ -35,19 +35,19 @@ def crash_after(path: Path, calls: int, content: str) -> bool:
     """
     pid = os.fork()
     if pid == 0:
-        left = [None] * calls
+        remaining_calls = [None] * calls
         for name in CALLS:
-            setattr(os, name, _deadly(getattr(os, name), left))
+            setattr(os, name, _deadly(getattr(os, name), remaining_calls))
         files.write_atomic(path, content)
         os._exit(0)
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _deadly(function: Callable[..., Any], left: list[None]) -> Callable[..., Any]:
+def _deadly(function: Callable[..., Any], remaining_calls: list[None]) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
-        if not left:
+        if not remaining_calls:
             os._exit(9)
-        left.pop()
+        remaining_calls.pop()
         return function(*args, **options)
 
     return call
@@ -66,9 +66,9 @@ def test_file_of_a_writer_that_was_killed_at_any_step_is_old_or_new(
         content = path.read_text() if path.exists() else None
         assert content in (old, "new content" * 10000)
         contents.append(content)
-        others = [entry for entry in tmp_path.iterdir() if entry != path]
-        assert others == files.unfinished(path)
-        for entry in others:
+        other_entries = [entry for entry in tmp_path.iterdir() if entry != path]
+        assert other_entries == files.unfinished(path)
+        for entry in other_entries:
             entry.unlink()
         if completed:
             assert content != old

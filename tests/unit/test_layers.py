@@ -173,26 +173,26 @@ def complaints(sdk: Path) -> list[str]:
     is wrong`.
     """
     return [
-        f"{path.relative_to(sdk)}:{found.line}: {problem}"
+        f"{path.relative_to(sdk)}:{imported.line}: {problem}"
         for path in sorted(sdk.rglob("*.py"))
-        for found in imports(ast.parse(path.read_text()))
-        if (problem := complaint(path.relative_to(sdk), found))
+        for imported in imports(ast.parse(path.read_text()))
+        if (problem := complaint(path.relative_to(sdk), imported))
     ]
 
 
-def complaint(path: Path, found: Import) -> str | None:
+def complaint(path: Path, imported: Import) -> str | None:
     """What is wrong with one import of one file, if anything is."""
-    if not found.level:
-        top = found.name.partition(".")[0]
+    if not imported.level:
+        top = imported.name.partition(".")[0]
         return (
             f"imports {top}; the SDK imports itself relatively and nothing of Ansible"
             if top in FORBIDDEN
             else None
         )
     package = path.parent.parts
-    if found.level - 1 > len(package):
+    if imported.level - 1 > len(package):
         return "imports something outside the SDK"
-    target = layer((*package[: len(package) - found.level + 1], *found.name.split(".")))
+    target = layer((*package[: len(package) - imported.level + 1], *imported.name.split(".")))
     if target.partition(".")[0] not in ALLOWED:
         target = ""  # a name of the top package itself, not a module of it
     module = path.with_suffix("").parts
@@ -279,9 +279,9 @@ def circles(sdk: Path) -> list[list[str]]:
     groups = {
         tuple(
             sorted(
-                ".".join(other)
-                for other in modules
-                if other in reached[module] and module in reached[other]
+                ".".join(other_module)
+                for other_module in modules
+                if other_module in reached[module] and module in reached[other_module]
             )
         )
         for module in modules

@@ -231,9 +231,9 @@ def return_entries(module: str) -> Mapping:
     """Return the block RETURN of a module, with the keys that other modules document."""
     entries = written_entries(module)
     for name, entry in entries.items():
-        other, _dot, result = SAME_KEYS.get(f"{module}.{name}", "").partition(".")
-        if other:
-            entry["contains"] = written_entries(other)[result]["contains"]
+        other_module, _dot, result = SAME_KEYS.get(f"{module}.{name}", "").partition(".")
+        if other_module:
+            entry["contains"] = written_entries(other_module)[result]["contains"]
     return entries
 
 

@@ -43,24 +43,24 @@ FILES = sorted(
 )
 
 
-def given(found: Any) -> Iterator[dict[str, Any]]:
+def given(content: Any) -> Iterator[dict[str, Any]]:
     """The options of modules that are told of a declared hypervisor."""
-    if isinstance(found, dict):
-        if "yard_hypervisor" in str(found.get("hypervisor")):
-            yield found
-        for value in found.values():
+    if isinstance(content, dict):
+        if "yard_hypervisor" in str(content.get("hypervisor")):
+            yield content
+        for value in content.values():
             yield from given(value)
-    elif isinstance(found, list):
-        for value in found:
+    elif isinstance(content, list):
+        for value in content:
             yield from given(value)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_no_option_is_left_out(path: Path) -> None:
-    wanted = (REACHES | (MAKES if path.name in MAKERS else set())) - ASKS.get(path.name, set())
+    expected = (REACHES | (MAKES if path.name in MAKERS else set())) - ASKS.get(path.name, set())
     for options in given(yaml.safe_load(path.read_text())):
-        assert wanted - set(options) == set()
-        assert all(f"yard_{name}" in str(options[name]) for name in wanted)
+        assert expected - set(options) == set()
+        assert all(f"yard_{name}" in str(options[name]) for name in expected)
 
 
 @pytest.mark.parametrize("path", FILES[:-2], ids=lambda p: p.name)
@@ -82,7 +82,7 @@ def test_names_that_the_role_sets_are_known_to_a_later_play() -> None:
         name
         for text in texts
         for task in yaml.safe_load(text)
-        for one in (task, *task.get("block", []))
-        for name in one.get("ansible.builtin.set_fact", {})
+        for entry in (task, *task.get("block", []))
+        for name in entry.get("ansible.builtin.set_fact", {})
     }
     assert sorted(registered | facts) == known

@@ -51,26 +51,26 @@ def test_keys_are_under_the_users_configuration(
 
 
 def test_every_tenant_and_owner_has_an_authority_of_its_own(uri: str, tmp_path: Path) -> None:
-    one, other = (Yard(uri, owner=owner, pki_dir=str(tmp_path)) for owner in ("one", "other"))
-    made = [
+    first, second = (Yard(uri, owner=owner, pki_dir=str(tmp_path)) for owner in ("one", "other"))
+    authorities = [
         yard.context.pki(t).authority(yard.context.today()).pem()
-        for yard in (one, other)
+        for yard in (first, second)
         for t in ("a", "b")
     ]
-    assert len(set(made)) == 4
+    assert len(set(authorities)) == 4
 
 
 def test_a_yard_works_from_an_empty_home_with_an_authority_that_was_given(
     uri: str, tmp_path: Path, clock: FakeClock
 ) -> None:
-    given = Authority.create("vault", Yard(uri, clock=clock).context.today())
-    options = {"ca_certificate": given.pem(), "ca_private_key": given.key_pem()}
+    authority = Authority.create("vault", Yard(uri, clock=clock).context.today())
+    options = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
     for run in range(2):
         with Yard(uri, pki_dir=str(tmp_path / f"home{run}"), clock=clock, **options) as yard:  # type: ignore[arg-type]
             yard.templates.apply(TemplateSpec("base"))
             assert yard.fleets.apply(FleetSpec("ci", "base")).changed == (run == 0)
             client = yard.context.pki("default").client_directory
-        assert (client / "ca.pem").read_text() == given.pem()
+        assert (client / "ca.pem").read_text() == authority.pem()
         assert not list((tmp_path / f"home{run}").rglob("ca-key.pem"))
 
 
@@ -88,13 +88,13 @@ def test_the_clock_is_the_machines_own_unless_another_is_given(uri: str, clock: 
 def test_what_is_done_costs_no_more_observations_the_more_hosts_there_are(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    seen = []
+    observations = []
     for count in (1, 10):
         yard.fleets.apply(FleetSpec("ci", "base", count=count))
         hypervisor.calls.clear()
         yard.fleets.apply(FleetSpec("ci", "base", count=count))
-        seen.append(hypervisor.calls["observe"])
-    assert seen[0] == seen[1] <= 4
+        observations.append(hypervisor.calls["observe"])
+    assert observations[0] == observations[1] <= 4
 
 
 def test_a_yard_from_its_first_template_to_its_end(uri: str, tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ class Console:
 
     def json(self, *words: str) -> Any:
         """What a command that succeeds prints as JSON."""
-        code, said, error = self(*words, "--json")
+        code, output, error = self(*words, "--json")
         assert code == 0, error
-        return json.loads(said)
+        return json.loads(output)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """The command in a process of its own."""

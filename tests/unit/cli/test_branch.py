@@ -12,9 +12,9 @@ from .conftest import Console
 def test_children_are_printed_with_their_endpoints(real: Yard, console: Console) -> None:
     code, output, errors = console("branch", "ci-1", "a", "b", "--ttl", "2h", "--label", "run=1")
     assert (code, "branched" in errors) == (0, True)
-    a, b = (real.hosts.get(name) for name in "ab")
-    assert output == f"a  {a.docker.endpoint}\nb  {b.docker.endpoint}\n"
-    assert (a.labels, round(a.expires - a.created)) == ({"run": "1"}, 7200)
+    first, second = (real.hosts.get(name) for name in "ab")
+    assert output == f"a  {first.docker.endpoint}\nb  {second.docker.endpoint}\n"
+    assert (first.labels, round(first.expires - first.created)) == ({"run": "1"}, 7200)
 
 
 def test_children_are_counted_in_a_fleet(real: Yard, console: Console) -> None:

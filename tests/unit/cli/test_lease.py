@@ -33,23 +33,23 @@ SHOW = f"import os; print(*(os.environ[name] for name in {NAMES}))"
 
 def shell(text: str, script: str) -> str:
     """What a POSIX shell says that took an environment from the command's output."""
-    done = subprocess.run(
+    result = subprocess.run(
         ["sh", "-euc", f"{text}\n{script}"], capture_output=True, text=True, check=True
     )
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def test_a_shell_takes_the_environment(real: Yard, console: Console) -> None:
-    code, said, told = console(*TAKE, "--duration", "10m")
+    code, output, errors = console(*TAKE, "--duration", "10m")
     assert code == 0
-    assert said.count("\n") == 1
-    assert "leased by me until" in told
+    assert output.count("\n") == 1
+    assert "leased by me until" in errors
     (facts,) = real.leases.list()
-    seen = shell(
-        said, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"'
+    words = shell(
+        output, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"'
     )
-    assert seen == f"{facts.id} {facts.docker.endpoint} 1\nca.pem\ncert.pem\nkey.pem"
-    assert console("lease", "env", facts.id)[1] == said
+    assert words == f"{facts.id} {facts.docker.endpoint} 1\nca.pem\ncert.pem\nkey.pem"
+    assert console("lease", "env", facts.id)[1] == output
     assert console("lease", "renew", facts.id, "--duration", "2h")[0] == 0
     assert real.leases.list()[0].until - time.time() > 7100
     assert console("lease", "release", facts.id)[0] == 0
@@ -64,21 +64,23 @@ def test_host_of_a_failed_command_is_kept_until_its_time_is_over(
     if not branches:
         monkeypatch.setattr(keep_host, "HostBranching", Unbranchable)
     names = {host.name for host in real.hosts.list()}
-    code, said, told = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
-    assert (code, said) == (3, "")
-    (kept,) = (host for host in real.hosts.list() if host.state == "suspended")
-    assert kept.name in names or branches
-    assert (kept.fleet, "-kept-" in kept.name) == (("", True) if branches else ("ci", False))
+    code, output, errors = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
+    assert (code, output) == (3, "")
+    (kept_host,) = (host for host in real.hosts.list() if host.state == "suspended")
+    assert kept_host.name in names or branches
+    assert (kept_host.fleet, "-kept-" in kept_host.name) == (
+        ("", True) if branches else ("ci", False)
+    )
     assert len(real.hosts.list()) == len(names)
-    assert kept.lease
-    assert kept.lease.holder == "me"
-    assert 7100 < kept.lease.until - time.time() <= 7200
-    assert f"host {kept.name} has the state of the failed command" in told
-    assert f"resume: stockyard host resume {kept.name} --tenant default\n" in told
-    assert f"enter: {kept.ssh.command}\n" in told
-    assert console("host", "resume", kept.name)[0] == 0
-    assert real.hosts.get(kept.name).ready
-    assert console("lease", "release", kept.lease.id)[0] == 0
+    assert kept_host.lease
+    assert kept_host.lease.holder == "me"
+    assert 7100 < kept_host.lease.until - time.time() <= 7200
+    assert f"host {kept_host.name} has the state of the failed command" in errors
+    assert f"resume: stockyard host resume {kept_host.name} --tenant default\n" in errors
+    assert f"enter: {kept_host.ssh.command}\n" in errors
+    assert console("host", "resume", kept_host.name)[0] == 0
+    assert real.hosts.get(kept_host.name).ready
+    assert console("lease", "release", kept_host.lease.id)[0] == 0
     assert len(real.hosts.list()) == len(names) - 1
 
 
@@ -101,9 +103,9 @@ def test_host_that_cannot_be_kept_is_released(
 
     count = len(real.hosts.list())
     monkeypatch.setattr(keep_host, "keep", refuse)
-    code, _said, told = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
+    code, _output, errors = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
     assert code == 3
-    assert "the host is not kept: no space." in told
+    assert "the host is not kept: no space." in errors
     assert len(real.hosts.list()) == count - 1
 
 
@@ -123,8 +125,8 @@ def test_a_path_with_anything_in_it_reaches_the_shell_whole(
     home.mkdir()
     (tmp_path / "pki").rename(home / "pki")
     console = Console(uri, home, capsys)
-    _code, said, _told = console(*TAKE)
-    assert shell(said, 'printf %s "$DOCKER_CERT_PATH"').startswith(str(home / "pki"))
+    _code, output, _errors = console(*TAKE)
+    assert shell(output, 'printf %s "$DOCKER_CERT_PATH"').startswith(str(home / "pki"))
 
 
 def test_the_lease_is_known_by_the_environment(
@@ -145,17 +147,17 @@ def test_the_lease_is_known_by_the_environment(
 
 @pytest.mark.parametrize("action", ["release", "renew", "env"])
 def test_number_of_another_yard_is_an_error(real: Yard, console: Console, action: str) -> None:
-    code, said, told = console("lease", action, "11111111-2222-4333-8444-555555555555")
+    code, output, errors = console("lease", action, "11111111-2222-4333-8444-555555555555")
     assert code == 1
-    assert said == ""
-    assert "the yard has no lease with this number" in told
+    assert output == ""
+    assert "the yard has no lease with this number" in errors
 
 
 def test_leases_are_listed(real: Yard, console: Console) -> None:
     facts = console.json(*TAKE)
-    _code, said, _told = console("lease", "list")
-    assert facts["id"] in said
-    assert f"ci/{facts['host']}  me" in said
+    _code, output, _errors = console("lease", "list")
+    assert facts["id"] in output
+    assert f"ci/{facts['host']}  me" in output
     assert console.json("lease", "list", "--holder", "me") == [facts]
     assert console.json("lease", "list", "--holder", "you") == []
 
@@ -177,27 +179,27 @@ def test_what_makes_no_sense_is_said_and_changes_nothing(
     real: Yard, console: Console, words: tuple[str, ...], code: int, say: str
 ) -> None:
     before = real.hosts.list()
-    found, said, told = console(*words)
-    assert (found, said) == (code, "")
-    assert say in told
+    exit_code, output, errors = console(*words)
+    assert (exit_code, output) == (code, "")
+    assert say in errors
     assert real.hosts.list() == before
 
 
 def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
     for _number in range(2):
         console(*TAKE)
-    code, said, told = console(*TAKE, "--wait", "1s")
-    assert (code, said) == (4, "")
-    assert "none of the 2 matching hosts is free" in told
+    code, output, errors = console(*TAKE, "--wait", "1s")
+    assert (code, output) == (4, "")
+    assert "none of the 2 matching hosts is free" in errors
 
 
 def test_a_command_has_the_environment_and_the_host_goes_with_it(
     real: Yard, console: Console
 ) -> None:
     process = console.start(*EXEC, "--", sys.executable, "-c", f"{SHOW}; raise SystemExit(7)")
-    said, told = process.communicate(timeout=60)
-    assert process.returncode == 7, told
-    endpoint, number, folder = said.split()
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 7, errors
+    endpoint, number, folder = output.split()
     assert endpoint.startswith("tcp://127.")
     assert number in folder
     assert not Path(folder).exists()
@@ -210,16 +212,16 @@ def test_a_command_that_cannot_be_run_costs_a_host_and_says_so(
     real: Yard, console: Console, command: str, code: int
 ) -> None:
     process = console.start(*EXEC, "--replace", "--", command)
-    _said, told = process.communicate(timeout=60)
+    _output, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert command in told
+    assert command in errors
     assert [h.lease for h in real.hosts.list()] == [None, None]
 
 
 def test_a_lease_is_kept_for_as_long_as_the_command_runs(real: Yard, console: Console) -> None:
     process = console.start(*EXEC, "--duration", "1s", "--", "sleep", "3")
-    _said, told = process.communicate(timeout=60)
-    assert process.returncode == 0, told
+    _output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
 
 
 def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, console: Console) -> None:
@@ -237,9 +239,9 @@ def test_a_signal_that_comes_while_the_command_starts_ends_it_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Slow(subprocess.Popen[bytes]):
-        def __init__(self, *given: Any, **more: Any) -> None:
+        def __init__(self, *arguments: Any, **more: Any) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
-            super().__init__(*given, **more)
+            super().__init__(*arguments, **more)
 
     monkeypatch.setattr(subprocess, "Popen", Slow)
     lease: Any = SimpleNamespace(id="1", environment={}, until=time.time() + 60)
@@ -251,9 +253,9 @@ def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> 
     assert process.stdout
     assert process.stdout.readline() == "up\n"
     real.hosts.delete(real.leases.list()[0].host)
-    _said, told = process.communicate(timeout=60)
+    _output, errors = process.communicate(timeout=60)
     assert process.returncode == 124
-    assert "the lease has expired" in told
+    assert "the lease has expired" in errors
 
 
 def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
@@ -262,19 +264,19 @@ def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
     process = console.start(*EXEC, "--duration", "2s", "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    (mine,) = real.leases.list()
+    (lease,) = real.leases.list()
     os.kill(process.pid, signal.SIGSTOP)
-    while time.time() < mine.until:
+    while time.time() < lease.until:
         time.sleep(0.1)
-    real.hosts.replace(mine.host)
-    others = [real.leases.acquire("ci", holder="other").info for _number in range(2)]
+    real.hosts.replace(lease.host)
+    other_leases = [real.leases.acquire("ci", holder="other").info for _number in range(2)]
     before = real.hosts.list()
     os.kill(process.pid, signal.SIGCONT)
-    _said, told = process.communicate(timeout=60)
+    _output, errors = process.communicate(timeout=60)
     assert process.returncode == 124
-    assert "the lease has expired" in told
+    assert "the lease has expired" in errors
     assert real.hosts.list() == before
-    assert mine.host in {o.host for o in others}
+    assert lease.host in {o.host for o in other_leases}
 
 
 def test_the_line_is_quoted_for_a_shell() -> None:

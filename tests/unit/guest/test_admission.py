@@ -38,10 +38,10 @@ class Watched(NoEffects):
         self.root = root
         self.seen: list[tuple[str, str]] = []
 
-    def _note(self, what: str) -> None:
+    def _note(self, event: str) -> None:
         tls = self.root / "var/lib/stockyard/tls"
         self.seen.append(
-            (what, " ".join((tls / f"{n}.pem").read_text() for n in ("ca", "crl", "cert")))
+            (event, " ".join((tls / f"{n}.pem").read_text() for n in ("ca", "crl", "cert")))
         )
 
     def open_gate(self) -> None:
@@ -58,9 +58,9 @@ def watched(tmp_path: Path) -> Watched:
 
 @pytest.fixture
 def identity(tmp_path: Path, watched: Watched) -> Identity:
-    made = Identity(str(tmp_path), watched)
-    made.identify(IDENTIFY)
-    return made
+    identity = Identity(str(tmp_path), watched)
+    identity.identify(IDENTIFY)
+    return identity
 
 
 def asked(identity: Identity, **request: Any) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def test_the_front_is_let_go_once_and_reloads_from_then_on(
 def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_path: Path) -> None:
     identity.renew_certificate(ADMIT)
     (tmp_path / "run/stockyard/open").unlink()
-    again = Identity(str(tmp_path), watched)
-    assert again.resume()
-    again.renew_certificate(ADMIT)
-    assert [what for what, _rest in watched.seen] == ["open", "open", "reload"]
+    identity_after_restart = Identity(str(tmp_path), watched)
+    assert identity_after_restart.resume()
+    identity_after_restart.renew_certificate(ADMIT)
+    assert [event for event, _details in watched.seen] == ["open", "open", "reload"]
 
 
 def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(

@@ -160,13 +160,13 @@ def raw(pem: str) -> bytes:
 
 
 def test_two_forks_of_one_memory_make_keys_of_their_own(tmp_path: Path) -> None:
-    one, two = (keys(tmp_path / name, Guest()) for name in "ab")
-    assert [raw(a) != raw(b) for a, b in zip(one, two, strict=True)] == [True, True]
+    first, second = (keys(tmp_path / name, Guest()) for name in "ab")
+    assert [raw(a) != raw(b) for a, b in zip(first, second, strict=True)] == [True, True]
 
 
 def test_they_do_so_because_of_the_reseed_and_nothing_else(tmp_path: Path) -> None:
-    one, two = (keys(tmp_path / name, WithoutReseed()) for name in "ab")
-    assert [raw(a) == raw(b) for a, b in zip(one, two, strict=True)] == [True, True]
+    first, second = (keys(tmp_path / name, WithoutReseed()) for name in "ab")
+    assert [raw(a) == raw(b) for a, b in zip(first, second, strict=True)] == [True, True]
 
 
 def test_the_reseed_comes_before_everything(agent: Identity, guest: Guest) -> None:
@@ -297,21 +297,21 @@ def test_no_secret_is_in_the_answer_or_in_a_file_that_others_read(
 
 
 def test_a_private_key_is_never_readable_not_even_for_a_moment(tmp_path: Path) -> None:
-    seen: list[int] = []
+    generations: list[int] = []
 
     class Watching(Guest):
         def own(self, path: str, user: str) -> None:
-            seen.append(stat.S_IMODE(os.stat(path).st_mode))
+            generations.append(stat.S_IMODE(os.stat(path).st_mode))
 
     Identity(str(tmp_path), Watching()).identify(request())
-    assert seen == [0o600]
+    assert generations == [0o600]
 
 
-@pytest.mark.parametrize(("wanted", "restarts"), [("shared", 0), ("unique", 1), (None, 0)])
+@pytest.mark.parametrize(("digest", "restarts"), [("shared", 0), ("unique", 1), (None, 0)])
 def test_the_engine_gets_an_identity_only_when_asked(
-    agent: Identity, guest: Guest, wanted: str | None, restarts: int
+    agent: Identity, guest: Guest, digest: str | None, restarts: int
 ) -> None:
-    answer = agent.identify(request(engine_identity=wanted))
+    answer = agent.identify(request(engine_identity=digest))
     assert guest.order.count("restart_engine") == restarts
     assert answer["audit"].count("engine") == restarts
 
@@ -419,7 +419,7 @@ def test_without_a_proxy_the_environment_is_the_images(
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("files", "says"),
     [
         ({}, "nameserver 192.0.2.53\n"),
         ({"nameserver": "192.0.2.1"}, "nameserver 192.0.2.1\n"),
@@ -431,12 +431,12 @@ def test_without_a_proxy_the_environment_is_the_images(
     ],
 )
 def test_names_are_asked_for_where_the_network_has_them(
-    guest: Guest, tmp_path: Path, told: dict[str, str], says: str
+    guest: Guest, tmp_path: Path, files: dict[str, str], says: str
 ) -> None:
     """What the image says stays where the network has no server of names."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "resolv.conf").write_text("nameserver 192.0.2.53\n")
-    Identity(str(tmp_path), guest).identify(request(network={**NETWORK, **told}))
+    Identity(str(tmp_path), guest).identify(request(network={**NETWORK, **files}))
     assert (tmp_path / "etc" / "resolv.conf").read_text() == says
 
 

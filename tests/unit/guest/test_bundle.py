@@ -22,7 +22,7 @@ def members(*arguments: str) -> dict[str, tarfile.TarInfo]:
 
 
 def test_the_agent_and_its_units_are_in_it() -> None:
-    found = members("--user", "core")
+    names = members("--user", "core")
     for path in (
         "usr/lib/stockyard/stockyard_agent/guestinfo.py",
         "usr/lib/stockyard/stockyard_agent/main.py",
@@ -30,15 +30,15 @@ def test_the_agent_and_its_units_are_in_it() -> None:
         "etc/systemd/system/multi-user.target.wants/stockyard-tls.service",
         "etc/sudoers.d/stockyard",
     ):
-        assert path in found
-    assert found["etc/sudoers.d/stockyard"].mode == 0o440
-    assert {member.uid for member in found.values()} == {0}
+        assert path in names
+    assert names["etc/sudoers.d/stockyard"].mode == 0o440
+    assert {member.uid for member in names.values()} == {0}
 
 
 def test_network_names_and_consoles_stay_the_machine_s() -> None:
-    found = members()
+    names = members()
     for path in ("etc/resolv.conf", "etc/hostname", "etc/systemd/system/getty@tty1.service"):
-        assert path not in found
+        assert path not in names
 
 
 def test_docker_waits_for_the_identity_when_asked() -> None:

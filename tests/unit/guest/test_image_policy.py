@@ -30,9 +30,9 @@ POLICIES = [Policy(images=("registry.example/*",)), Policy(by_digest=True), Poli
 @pytest.fixture
 def restarts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How often the plugin was started anew."""
-    found: list[str] = []
-    monkeypatch.setattr(image_policy, "_restart", lambda: found.append("restart"))
-    return found
+    references: list[str] = []
+    monkeypatch.setattr(image_policy, "_restart", lambda: references.append("restart"))
+    return references
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_a_template_takes_in_what_its_forks_refuse(
 def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: list[str]) -> None:
     root = guest(Policy(mounts=("/srv/data",), by_digest=True))
     image_policy.suspend(str(root))
-    found = read_policy(str(root / image_policy.POLICY))
-    assert (found.mounts, found.images, found.by_digest, found.build) == (
+    policy = read_policy(str(root / image_policy.POLICY))
+    assert (policy.mounts, policy.images, policy.by_digest, policy.build) == (
         ("/srv/data",),
         (),
         False,
@@ -101,9 +101,9 @@ def test_what_lets_everything_in_is_left_alone(
 class Rehearsal:
     """An identity that is rehearsed by doing nothing."""
 
-    def __init__(self, *_given: Any) -> None:
-        self.identify = self.renew_certificate = lambda *_asked: {"csr": ""}
-        self.csr = self.settle = lambda *_asked: {"csr": ""}
+    def __init__(self, *_settings: Any) -> None:
+        self.identify = self.renew_certificate = lambda *_arguments: {"csr": ""}
+        self.csr = self.settle = lambda *_arguments: {"csr": ""}
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     done: list[str] = []
 
     def noted(module: Any, name: str, result: Any = None) -> None:
-        def note(*_given: Any, **_named: Any) -> Any:
-            done.append(name)
+        def note(*_arguments: Any, **_named: Any) -> Any:
+            steps.append(name)
             return result
 
         monkeypatch.setattr(module, name, note)
@@ -147,7 +147,7 @@ def test_the_order_of_a_warm_up(done: list[str]) -> None:
     plugin was asked.
     """
     warmup.warm_up(5.0, docker=True, sparse=True)
-    assert done == [
+    assert steps == [
         "check_sshd",
         "_until",
         "suspend",
@@ -162,7 +162,7 @@ def test_the_order_of_a_warm_up(done: list[str]) -> None:
         "forget",
         "zero_free_memory",
     ]
-    done.clear()
+    steps.clear()
     warmup.warm_up(5.0, docker=False)
     assert done == ["check_sshd", "provision"]
 

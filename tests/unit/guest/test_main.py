@@ -65,10 +65,10 @@ def test_hello_with_a_time_is_answered_with_the_clock(
     ],
 )
 def test_every_question_is_answered(agent: main.Agent, line: bytes) -> None:
-    said = agent.answer(line)
-    assert said["ok"] is False
-    assert said["error"]
-    assert wire.decode(wire.encode(said)) == said
+    response = agent.answer(line)
+    assert response["ok"] is False
+    assert response["error"]
+    assert wire.decode(wire.encode(response)) == response
     assert answer(agent, op="hello")["ok"]
 
 
@@ -92,27 +92,27 @@ class Port:
 
     def write(self, data: bytes) -> list[dict[str, Any]]:
         """Write all of it; answers that come meanwhile are read, or nothing would move."""
-        found = []
+        received = []
         while data:
             readable, writable, _broken = select.select([self.handle], [self.handle], [], 20)
             assert readable or writable
             if readable:
-                found += self.read()
+                received += self.read()
             if writable:
                 data = data[os.write(self.handle, data[:4096]) :]
-        return found
+        return received
 
     def read(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines.feed(os.read(self.handle, 65536))]
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Ask, and wait for the answer with our number."""
-        found, end = self.write(b"\n" + wire.encode(message)), time.monotonic() + 20
+        received, end = self.write(b"\n" + wire.encode(message)), time.monotonic() + 20
         while time.monotonic() < end:
-            for one in found:
-                if one["id"] == message["id"]:
-                    return one
-            found = self.read() if select.select([self.handle], [], [], 1)[0] else []
+            for line in received:
+                if line["id"] == message["id"]:
+                    return line
+            received = self.read() if select.select([self.handle], [], [], 1)[0] else []
         raise TimeoutError
 
 
@@ -138,9 +138,9 @@ def test_questions_are_answered_over_a_port(port: Port) -> None:
 
 
 def test_a_flood_is_refused_and_the_next_question_answered(port: Port) -> None:
-    told = port.write(b"a" * (wire.MAX_LINE * 3))
+    responses = port.write(b"a" * (wire.MAX_LINE * 3))
     assert port.ask({"op": "hello", "id": 1})["ok"]
-    assert all(not one["ok"] for one in told)
+    assert all(not response["ok"] for response in responses)
 
 
 def test_what_was_left_half_said_is_ended_by_the_next_question(port: Port) -> None:

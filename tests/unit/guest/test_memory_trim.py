@@ -82,9 +82,12 @@ def hang() -> int:
     return 0
 
 
-@pytest.mark.parametrize("what", [fail, die, hang])
+@pytest.mark.parametrize("content", [fail, die, hang])
 def test_what_goes_wrong_leaves_the_kernel_as_it_was_and_the_agent_alive(
-    kernel: Path, monkeypatch: pytest.MonkeyPatch, what: object, capfd: pytest.CaptureFixture[str]
+    kernel: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: object,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     fork, begun = os.fork, list[int]()
 
@@ -95,8 +98,8 @@ def test_what_goes_wrong_leaves_the_kernel_as_it_was_and_the_agent_alive(
         return child
 
     monkeypatch.setattr(os, "fork", counted)
-    monkeypatch.setattr(memory_trim, "free_bytes", what)
-    assert not memory_trim.zero_free_memory(0.5 if what is hang else PATIENCE)
+    monkeypatch.setattr(memory_trim, "free_bytes", content)
+    assert not memory_trim.zero_free_memory(0.5 if content is hang else PATIENCE)
     assert (kernel / "min_free").read_text() == "45056\n"
     assert "could not be zeroed" in capfd.readouterr().err
     (child,) = begun
@@ -118,11 +121,11 @@ def test_a_program_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     program.write_bytes(b"#!")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    told: list[tuple[int, int, int]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda _handle, *how: told.append(how))
+    calls: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _handle, *how: calls.append(how))
     memory_trim.forget("docker")
     memory_trim.forget("no-such-program")
-    assert told == [(0, 0, os.POSIX_FADV_DONTNEED)]
+    assert calls == [(0, 0, os.POSIX_FADV_DONTNEED)]
 
 
 def test_it_is_in_small_pages_that_are_there(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:

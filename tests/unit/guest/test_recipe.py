@@ -56,9 +56,11 @@ def test_a_generation_is_of_the_image_as_it_was_built() -> None:
 
 
 def test_packages_do_not_depend_on_their_order() -> None:
-    one, other = (ImageSpec(packages=names) for names in (("vim", "curl"), ("curl", "vim", "vim")))
-    assert recipe(one) == recipe(other)
-    assert list(recipe(one).packages) == sorted(set(recipe(one).packages))
+    first, second = (
+        ImageSpec(packages=names) for names in (("vim", "curl"), ("curl", "vim", "vim"))
+    )
+    assert recipe(first) == recipe(second)
+    assert list(recipe(first).packages) == sorted(set(recipe(first).packages))
 
 
 def test_a_users_files_are_carried_as_they_are_and_win() -> None:
@@ -89,12 +91,14 @@ def test_sshd_of_each_release_is_told_what_it_knows() -> None:
 
 
 def test_nothing_secret_and_no_identity_is_in_a_recipe() -> None:
-    made = recipe(ImageSpec())
+    image_recipe = recipe(ImageSpec())
     assert not any(
-        "PRIVATE KEY" in f.text for f in made.files.values() if "/stockyard_agent/" not in f.text
+        "PRIVATE KEY" in f.text
+        for f in image_recipe.files.values()
+        if "/stockyard_agent/" not in f.text
     )
-    assert made.files["/etc/machine-id"].text == ""
-    assert not any("ssh_host" in path for path in made.files)
+    assert image_recipe.files["/etc/machine-id"].text == ""
+    assert not any("ssh_host" in path for path in image_recipe.files)
 
 
 def test_docker_waits_for_the_identity_only_where_it_is_stopped() -> None:

@@ -53,11 +53,11 @@ class Systemd:
 
 @pytest.fixture
 def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
-    made = Systemd()
-    monkeypatch.setattr(subprocess, "run", made.run)
+    systemd = Systemd()
+    monkeypatch.setattr(subprocess, "run", systemd.run)
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     monkeypatch.setattr("os.makedirs", lambda *_path, **_more: None)
-    return made
+    return systemd
 
 
 GAVE_UP = {

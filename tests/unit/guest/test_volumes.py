@@ -92,10 +92,10 @@ def test_a_file_system_is_made_on_a_blank_disk(guest: Guest) -> None:
 def test_none_is_made_over_data(guest: Guest) -> None:
     disk = guest.plug()
     (disk / "precious").write_text("data")
-    for again in ({}, {"again": False}, {"again": 1}, {"again": "yes"}):
-        said = guest.ask("volume-create", **again)
-        assert not said["ok"]
-        assert "not blank" in said["error"]
+    for options in ({}, {"again": False}, {"again": 1}, {"again": "yes"}):
+        answer = guest.ask("volume-create", **options)
+        assert not answer["ok"]
+        assert "not blank" in answer["error"]
     assert not guest.ask("volume-mount", path="/data")["ok"]
     assert [p.name for p in disk.iterdir()] == ["precious"]
 
@@ -141,8 +141,8 @@ def test_a_path_that_leads_elsewhere_is_refused(guest: Guest) -> None:
     guest.ask("volume-create")
     (guest.root / "etc").mkdir()
     (guest.root / "data").symlink_to("etc")
-    said = guest.ask("volume-mount", path="/data/in")
-    assert "symbolic link" in said["error"]
+    answer = guest.ask("volume-mount", path="/data/in")
+    assert "symbolic link" in answer["error"]
 
 
 def test_at_its_end_a_host_lets_go_of_all(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,11 +215,11 @@ def test_a_disk_is_known_by_its_serial_number_or_its_world_wide_name(
     """The one is virtio's, the other that of VMware's SCSI disks."""
     serial = "0b0a4a869c3b4b0e9a5e"
     monkeypatch.setattr(disks, "BLOCKS", str(tmp_path))
-    told = {
+    identity_files = {
         "null": {"serial": serial},
         "zero": {"device/wwid": f"naa.6000C295CD00{serial.upper()}"},
     }
-    for name, files in told.items():
+    for name, files in identity_files.items():
         for file, text in files.items():
             (tmp_path / name / file).parent.mkdir(parents=True)
             (tmp_path / name / file).write_text(f"{text}\n")
@@ -267,9 +267,9 @@ def test_an_encrypted_volume_is_opened_by_its_key_alone(guest: Guest) -> None:
     assert guest.ask("volume-create", key=KEY)["ok"]
     assert guest.ask("volume-probe")["content"] == "luks"
     for key, reason in (("", "waits for its key"), ("00" * 32, "PermissionError")):
-        said = guest.ask("volume-mount", path="/data", key=key)
-        assert not said["ok"]
-        assert reason in said["error"]
+        answer = guest.ask("volume-mount", path="/data", key=key)
+        assert not answer["ok"]
+        assert reason in answer["error"]
         assert guest.ask("hello")["missing"] == ["/data"]
     assert guest.ask("volume-mount", path="/data", key=KEY)["ok"]
     assert guest.ask("hello")["missing"] == []
@@ -324,9 +324,9 @@ def test_a_key_goes_to_cryptsetups_input_and_into_no_list_of_processes(
     assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"
     assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"
     real.lock("abc")
-    assert [argv[1] for argv, _said in ran] == ["luksFormat", "open", "resize", "close"]
-    assert [said for _argv, said in ran] == [KEY, KEY, KEY, ""]
-    assert not any(KEY in word for argv, _said in ran for word in argv)
+    assert [argv[1] for argv, _stdin in ran] == ["luksFormat", "open", "resize", "close"]
+    assert [stdin for _argv, stdin in ran] == [KEY, KEY, KEY, ""]
+    assert not any(KEY in word for argv, _stdin in ran for word in argv)
     codes[0] = disks.WRONG_KEY
     with pytest.raises(PermissionError):
         real.unlock("/dev/vdb", "abc", KEY)

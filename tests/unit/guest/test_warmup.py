@@ -29,11 +29,11 @@ class Engine:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
-    made, program = Engine(), tmp_path / "docker-init"
+    engine, program = Engine(), tmp_path / "docker-init"
     program.write_bytes(b"program")
     monkeypatch.setattr(os.path, "realpath", lambda _path: str(program))
-    monkeypatch.setattr(subprocess, "run", made.run)
-    return made
+    monkeypatch.setattr(subprocess, "run", engine.run)
+    return engine
 
 
 def test_a_container_is_rehearsed_and_taken_away(engine: Engine) -> None:

@@ -35,12 +35,12 @@ def test_lines_do_not_depend_on_how_they_were_cut(
     messages: list[dict[str, Any]], cuts: list[int]
 ) -> None:
     stream, lines = b"".join(wire.encode(m) for m in messages), wire.Lines()
-    found: list[bytes] = []
+    complete_lines: list[bytes] = []
     while stream:
-        size = cuts[len(found) % len(cuts)]
-        found += lines.feed(stream[:size])
+        size = cuts[len(complete_lines) % len(cuts)]
+        complete_lines += lines.feed(stream[:size])
         stream = stream[size:]
-    assert [wire.decode(line) for line in found] == messages
+    assert [wire.decode(line) for line in complete_lines] == messages
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ class Programs:
     def __call__(self, line: list[str], timeout: float) -> Ran:
         text = " ".join(line)
         self.lines.append(text)
-        found = max((k for k in self.answers if text.startswith(k)), key=len, default=None)
-        if found is None:
+        command = max((k for k in self.answers if text.startswith(k)), key=len, default=None)
+        if command is None:
             return Ran(127, "", f"{line[0]} is not installed")
-        answer = self.answers[found]
+        answer = self.answers[command]
         return Ran(0, answer, "") if isinstance(answer, str) else answer
 
 

@@ -257,8 +257,8 @@ def test_a_trusted_host_has_little_to_hold(machine: Machine, programs: Programs)
 def test_the_benchmark_has_every_number_once_and_a_waiver_is_for_one_that_exists(
     shut: Machine,
 ) -> None:
-    found = cis.findings(Audit(shut, HOSTILE))
-    numbers = [f.check.split()[0] for f in found]
+    findings = cis.findings(Audit(shut, HOSTILE))
+    numbers = [f.check.split()[0] for f in findings]
     assert len(numbers) == len(set(numbers))
     sections = {n: [x for x in numbers if x.startswith(f"{n}.")] for n in (1, 2, 3)}
     assert [len(s) for s in sections.values()] == [18, 18, 24]
@@ -266,20 +266,20 @@ def test_the_benchmark_has_every_number_once_and_a_waiver_is_for_one_that_exists
 
 
 def test_a_waiver_does_not_hide_what_holds(shut: Machine) -> None:
-    found = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
-    assert found["2.2"].ok
-    assert not found["2.2"].waiver
-    assert found["2.13"].waiver
-    assert not found["2.13"].bad
+    findings = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
+    assert findings["2.2"].ok
+    assert not findings["2.2"].waiver
+    assert findings["2.13"].waiver
+    assert not findings["2.13"].bad
 
 
 def test_whoever_is_in_the_group_of_docker_is_told(shut: Machine, put: Put) -> None:
     put("/etc/group", "docker:x:100:stockyard,stockyard-tls,mallory\n")
-    found = {
+    findings = {
         f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE), frozenset({"stockyard"}))
     }
-    assert found["1.1.2"].found == "mallory"
-    assert found["1.1.2"].bad
+    assert findings["1.1.2"].found == "mallory"
+    assert findings["1.1.2"].bad
 
 
 def test_ports_that_containers_publish_are_not_the_daemons(shut: Machine) -> None:
@@ -287,7 +287,7 @@ def test_ports_that_containers_publish_are_not_the_daemons(shut: Machine) -> Non
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         'LISTEN 0 4096 *:2375 *:* users:(("dockerd",pid=7,fd=8))\n',
         LISTENING.replace("8081", "53"),
@@ -295,8 +295,8 @@ def test_ports_that_containers_publish_are_not_the_daemons(shut: Machine) -> Non
     ],
 )
 def test_a_daemon_that_listens_itself_is_told(
-    shut: Machine, programs: Programs, said: str | None
+    shut: Machine, programs: Programs, output: str | None
 ) -> None:
-    programs.say("ss ", out=said or "", code=0 if said else 127)
-    found = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
-    assert found["2.7"].bad
+    programs.say("ss ", out=output or "", code=0 if output else 127)
+    findings = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
+    assert findings["2.7"].bad

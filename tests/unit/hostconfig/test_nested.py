@@ -70,8 +70,8 @@ class Docker(Programs):
         known = super().__call__(line, timeout)
         if known.code not in (0, 127):
             return known
-        done = self._act(line)
-        return known if done is None else Ran(0, done, "")
+        result = self._act(line)
+        return known if result is None else Ran(0, result, "")
 
     def _act(self, line: list[str]) -> str | None:
         """What it says; nothing where it is none of those that do something here."""
@@ -182,9 +182,9 @@ def test_it_is_made_once_and_gone_whole(host: Machine, programs: Docker, spec: N
 def test_check_mode_changes_nothing(host: Machine, programs: Docker, present: bool) -> None:
     if not present:
         have(host, ROOTLESS)
-    seen = len(programs.lines)
+    count = len(programs.lines)
     assert have(host, ROOTLESS, present=present, check=True).changed
-    assert {line.split(" -")[0] for line in programs.lines[seen:]} == {
+    assert {line.split(" -")[0] for line in programs.lines[count:]} == {
         "docker info",
         "docker ps",
         "docker images",
@@ -371,13 +371,13 @@ def test_bad_declarations_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def members(users: image.Users) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
-    made = image.image(
+    rootless_image = image.image(
         users, {"registry-mirrors": ["https://m"]}, {"newuidmap": b"u", "newgidmap": b"g"}
     )
-    assert made == image.image(
+    assert rootless_image == image.image(
         users, {"registry-mirrors": ["https://m"]}, {"newgidmap": b"g", "newuidmap": b"u"}
     )
-    with tarfile.open(fileobj=io.BytesIO(made), encoding="utf-8") as archive:
+    with tarfile.open(fileobj=io.BytesIO(rootless_image), encoding="utf-8") as archive:
         return {m.name: (m, archive.extractfile(m).read() if m.isreg() else b"") for m in archive}  # type: ignore[union-attr]
 
 
@@ -385,25 +385,25 @@ def members(users: image.Users) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
 def test_mappers_have_one_capability_and_are_not_set_uid(
     root: int, size: int, version: int
 ) -> None:
-    found = members(image.Users(1000, ((1, 999), (1001, 64535)), root))
+    names = members(image.Users(1000, ((1, 999), (1001, 64535)), root))
     for name, bit in (("newuidmap", 7), ("newgidmap", 6)):
-        entry, _content = found[f"opt/stockyard/{name}"]
-        told = entry.pax_headers["SCHILY.xattr.security.capability"].encode(
+        entry, _content = names[f"opt/stockyard/{name}"]
+        capability = entry.pax_headers["SCHILY.xattr.security.capability"].encode(
             "utf-8", "surrogateescape"
         )
-        assert len(told) == size
-        assert told[3] == version
-        assert told[0] == 1
-        assert int.from_bytes(told[4:8], "little") == 1 << bit
-        assert int.from_bytes(told[20:], "little") == root
+        assert len(capability) == size
+        assert capability[3] == version
+        assert capability[0] == 1
+        assert int.from_bytes(capability[4:8], "little") == 1 << bit
+        assert int.from_bytes(capability[20:], "little") == root
         assert entry.mode == 0o755
 
 
 def test_the_image_says_who_may_map_what() -> None:
-    found = members(image.Users(1000, ((1, 999), (1001, 64535)), 100000))
-    assert found["etc/subuid"][1] == found["etc/subgid"][1] == b"job:1:999\njob:1001:64535\n"
-    assert b"job:x:1000:1000:" in found["etc/passwd"][1]
-    config = json.loads(found["opt/stockyard/daemon.json"][1])
+    names = members(image.Users(1000, ((1, 999), (1001, 64535)), 100000))
+    assert names["etc/subuid"][1] == names["etc/subgid"][1] == b"job:1:999\njob:1001:64535\n"
+    assert b"job:x:1000:1000:" in names["etc/passwd"][1]
+    config = json.loads(names["opt/stockyard/daemon.json"][1])
     assert config["registry-mirrors"] == ["https://m"]
     assert config["hosts"] == [f"unix://{image.SOCKET}"]
-    assert not any(entry.mode & 0o6000 for entry, _content in found.values())
+    assert not any(entry.mode & 0o6000 for entry, _content in names.values())

@@ -143,11 +143,11 @@ def test_plan_of_an_older_yard_changes_nothing_but_generations_and_says_why(
     builds = {action.name: action.reason for action in actions if action.kind == "template"}
     assert builds == {"base": GUEST_FILES_CHANGED, "stopped": GUEST_FILES_CHANGED}
     # Fleets follow their templates; the leased host stays.
-    others = [action for action in actions if action.kind != "template"]
-    assert {action.kind for action in others} == {"host"}
-    assert all("generation changed" in action.reason for action in others)
+    other_actions = [action for action in actions if action.kind != "template"]
+    assert {action.kind for action in other_actions} == {"host"}
+    assert all("generation changed" in action.reason for action in other_actions)
     (leased,) = (host.name for host in hosts(older_yard).values() if host.lease)
-    assert leased not in {action.name for action in others if action.verb == "delete"}
+    assert leased not in {action.name for action in other_actions if action.verb == "delete"}
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert {path for path in after if path.suffix != ".lock"} >= set(before)
     assert all(after[path] == before[path] for path in before)

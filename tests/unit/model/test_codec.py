@@ -34,8 +34,10 @@ def test_a_record_comes_back_as_it_was(record: HostRecord | TemplateRecord) -> N
 
 
 @given(HOSTS, HOSTS)
-def test_equal_values_and_no_others_have_equal_digests(one: HostRecord, other: HostRecord) -> None:
-    assert (codec.digest(one) == codec.digest(other)) == (one == other)
+def test_equal_values_and_no_others_have_equal_digests(
+    first: HostRecord, second: HostRecord
+) -> None:
+    assert (codec.digest(first) == codec.digest(second)) == (first == second)
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
@@ -140,7 +142,7 @@ def test_a_field_that_came_later_is_left_out_at_its_default() -> None:
         "repositories": [],
         "preload": [],
     }
-    given = BuildOptions(cloud_image=CloudImage("/image.qcow2"))
-    assert codec.to_dict(given)["cloud_image"] == {"location": "/image.qcow2", "checksum": ""}
-    assert codec.from_dict(BuildOptions, codec.to_dict(given)) == given
+    declared = BuildOptions(cloud_image=CloudImage("/image.qcow2"))
+    assert codec.to_dict(declared)["cloud_image"] == {"location": "/image.qcow2", "checksum": ""}
+    assert codec.from_dict(BuildOptions, codec.to_dict(declared)) == declared
     assert codec.from_dict(BuildOptions, codec.to_dict(BuildOptions())) == BuildOptions()

@@ -45,10 +45,10 @@ def test_whatever_is_taken_for_a_name_is_safe_in_a_path_and_a_shell(value: str) 
 
 @given(st.one_of(st.text(), st.binary(), st.integers(), st.none(), st.lists(st.text())))
 def test_an_error_message_shows_a_value_on_one_short_ascii_line(value: Any) -> None:
-    shown = naming.shown(value)
-    assert len(shown) <= 80
-    assert shown.isascii()
-    assert shown.isprintable()
+    escaped = naming.shown(value)
+    assert len(escaped) <= 80
+    assert escaped.isascii()
+    assert escaped.isprintable()
 
 
 @pytest.mark.parametrize("value", [v for v in HOSTILE if v != "a-"])
@@ -137,7 +137,7 @@ def test_only_a_mac_address_is_one(value: str) -> None:
 
 
 @given(st.sets(st.integers(1, 30)), st.integers(0, 30))
-def test_the_lowest_free_names_are_given(taken: set[int], count: int) -> None:
-    names = naming.lowest_free("ci", [f"ci-{n}" for n in taken] + ["other-1"], count)
-    wanted = [n for n in range(1, 100) if n not in taken][:count]
-    assert names == [f"ci-{n}" for n in wanted]
+def test_the_lowest_free_names_are_given(used: set[int], count: int) -> None:
+    names = naming.lowest_free("ci", [f"ci-{n}" for n in used] + ["other-1"], count)
+    expected = [n for n in range(1, 100) if n not in used][:count]
+    assert names == [f"ci-{n}" for n in expected]

@@ -92,7 +92,7 @@ def test_a_record_from_before_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "taken", "found"),
+    ("requested", "used", "collides"),
     [
         (("127.0.0.1", 80), ("127.0.0.1", 80), True),
         (("127.0.0.1", 80), ("127.0.0.1", 81), False),
@@ -102,9 +102,9 @@ def test_a_record_from_before_is_read() -> None:
     ],
 )
 def test_a_port_is_had_once_at_an_address(
-    wanted: tuple[str, int], taken: tuple[str, int], found: bool
+    requested: tuple[str, int], used: tuple[str, int], collides: bool
 ) -> None:
-    assert clash(frozenset({wanted}), [taken]) == (wanted if found else None)
+    assert clash(frozenset({requested}), [used]) == (requested if collides else None)
 
 
 def test_where_a_host_answers() -> None:

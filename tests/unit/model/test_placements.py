@@ -44,30 +44,30 @@ def test_every_host_is_somewhere_and_none_where_it_cannot_be(
         with pytest.raises(InvalidInput):
             shares(sites, how, count)
         return
-    found = shares(sites, how, count)
-    assert sum(found.values()) == count
-    assert list(found) == [h.name for h in sites]
+    counts = shares(sites, how, count)
+    assert sum(counts.values()) == count
+    assert list(counts) == [h.name for h in sites]
     for site in sites:
-        assert found[site.name] <= (count if site.max is None else site.max)
-        assert site.state == "active" or found[site.name] == 0
+        assert counts[site.name] <= (count if site.max is None else site.max)
+        assert site.state == "active" or counts[site.name] == 0
 
 
 @given(SITES, COUNTS)
 def test_spread_is_even_as_far_as_there_is_room(sites: list[Hypervisor], count: int) -> None:
     if room(sites, count) >= count:
-        found = shares(sites, "spread", count)
-        largest = max(found.values())
+        counts = shares(sites, "spread", count)
+        largest = max(counts.values())
         for site in sites:
-            full = site.state != "active" or found[site.name] == site.max
-            assert full or found[site.name] >= largest - 1
+            full = site.state != "active" or counts[site.name] == site.max
+            assert full or counts[site.name] >= largest - 1
 
 
 @given(SITES, COUNTS)
 def test_pack_fills_one_before_the_next(sites: list[Hypervisor], count: int) -> None:
     if room(sites, count) >= count:
-        found = shares(sites, "pack", count)
-        used = [h for h in sites if found[h.name]]
-        assert all(found[h.name] == h.max for h in used[:-1])
+        counts = shares(sites, "pack", count)
+        used = [h for h in sites if counts[h.name]]
+        assert all(counts[h.name] == h.max for h in used[:-1])
         active = [h for h in sites if h.state == "active" and h.max != 0]
         assert used == active[: len(used)]
 
@@ -107,7 +107,10 @@ def fleet(count: int = 5, local_hypervisor: str = "a", **options: Any) -> FleetS
 
 
 def test_each_run_plans_its_own_share_under_names_of_its_own() -> None:
-    plans = {here: plan_fleet(fleet(local_hypervisor=here), "g" * 64, []) for here in "ab"}
+    plans = {
+        hypervisor: plan_fleet(fleet(local_hypervisor=hypervisor), "g" * 64, [])
+        for hypervisor in "ab"
+    }
     assert [a.name for a in plans["a"].actions] == ["ci-a-1", "ci-a-2", "ci-a-3"]
     assert [a.name for a in plans["b"].actions] == ["ci-b-1", "ci-b-2"]
 

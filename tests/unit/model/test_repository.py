@@ -71,6 +71,6 @@ def test_no_text_makes_another_field(suite: str, component: str, inside: str) ->
 
 def test_it_goes_on_record_without_its_password() -> None:
     build = BuildOptions(repositories=(Repository("https://me:secret@ours/debian", KEY),))
-    told = codec.to_dict(without_secrets(build))
-    assert told["repositories"][0]["url"] == "https://ours/debian"
-    assert codec.from_dict(BuildOptions, told) == without_secrets(build)
+    decoded = codec.to_dict(without_secrets(build))
+    assert decoded["repositories"][0]["url"] == "https://ours/debian"
+    assert codec.from_dict(BuildOptions, decoded) == without_secrets(build)

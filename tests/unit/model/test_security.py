@@ -35,24 +35,24 @@ def test_profiles_only_ever_get_tighter() -> None:
 
 
 def test_what_is_said_wins() -> None:
-    said = SecuritySpec(
+    settings = SecuritySpec(
         "hostile", icc=True, user_namespaces="none", limits={"pids": 7}, audit=False
     ).settings()
-    assert (said.icc, said.user_namespaces, said.limits.pids, said.audit) == (
+    assert (settings.icc, settings.user_namespaces, settings.limits.pids, settings.audit) == (
         True,
         "none",
         7,
         False,
     )
-    assert said.limits.container_pids == DEFAULTS["hostile"].limits.container_pids
+    assert settings.limits.container_pids == DEFAULTS["hostile"].limits.container_pids
     assert SecuritySpec("hostile", authorization=False).settings().policy is None
     assert SecuritySpec("trusted", authorization=True).settings().policy == Policy()
 
 
 def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
-    found = SecuritySpec("hostile", user_namespaces="rootless").settings()
-    assert found.policy is None
-    assert (found.limits.network_mib, found.limits.disk_percent) == (0, 0)
+    settings = SecuritySpec("hostile", user_namespaces="rootless").settings()
+    assert settings.policy is None
+    assert (settings.limits.network_mib, settings.limits.disk_percent) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_hostile_values_are_refused_or_carried(value: str) -> None:
         lambda: Policy(mounts=(value,)),
     ):
         try:
-            made: Any = make()
+            built: Any = make()
         except InvalidInput:
             continue
-        assert "\n" not in repr(getattr(made, "sysctls", None) or "")
-        if isinstance(made, SecuritySpec):
-            assert isinstance(made.settings(), Settings)
+        assert "\n" not in repr(getattr(built, "sysctls", None) or "")
+        if isinstance(built, SecuritySpec):
+            assert isinstance(built.settings(), Settings)
 
 
 @given(
@@ -152,11 +152,15 @@ def test_every_combination_is_whole_or_refused(
     profile: str, users: str, icc: bool, policy: bool
 ) -> None:
     try:
-        found = SecuritySpec(
+        settings = SecuritySpec(
             profile, user_namespaces=users, icc=icc, authorization=policy
         ).settings()
     except InvalidInput:
         assert users == "rootless"
         assert policy
         return
-    assert (found.user_namespaces, found.icc, found.policy is not None) == (users, icc, policy)
+    assert (settings.user_namespaces, settings.icc, settings.policy is not None) == (
+        users,
+        icc,
+        policy,
+    )

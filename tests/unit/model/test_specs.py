@@ -144,12 +144,12 @@ def test_no_option_that_takes_text_is_forgotten() -> None:
 
 @given(st.sampled_from(sorted(NAMED)), st.text())
 def test_an_option_takes_text_or_refuses_it_in_our_words(option: str, value: str) -> None:
-    said = ""
+    message = ""
     try:
         NAMED[option](value)
     except InvalidInput as error:
-        said = str(error)
-    assert said.isprintable()
+        message = str(error)
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize(

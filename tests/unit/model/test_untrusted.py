@@ -107,7 +107,7 @@ def test_line_that_is_accepted_is_printable(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "escaped"),
     [
         ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
         ("a\r\nb", "a\\r\\nb"),
@@ -118,9 +118,9 @@ def test_line_that_is_accepted_is_printable(text: str) -> None:
         ("größe 1 €", "größe 1 €"),
     ],
 )
-def test_text_is_shown_on_one_line(text: str, shown: str) -> None:
-    assert one_line(text) == shown
-    assert untrusted.words(text, "it") == shown
+def test_text_is_shown_on_one_line(text: str, escaped: str) -> None:
+    assert one_line(text) == escaped
+    assert untrusted.words(text, "it") == escaped
 
 
 @given(ANYTHING)

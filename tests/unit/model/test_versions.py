@@ -41,26 +41,26 @@ def test_versions_are_ordered_as_the_policy_says() -> None:
             assert not later(low, high), (high, low)
 
 
-@pytest.mark.parametrize(("one", "other"), [("1.0", "1.00"), ("0:1", "1"), ("1-0", "1")])
-def test_versions_that_are_written_differently_and_equal(one: str, other: str) -> None:
-    assert not later(one, other)
-    assert not later(other, one)
+@pytest.mark.parametrize(("first", "second"), [("1.0", "1.00"), ("0:1", "1"), ("1-0", "1")])
+def test_versions_that_are_written_differently_and_equal(first: str, second: str) -> None:
+    assert not later(first, second)
+    assert not later(second, first)
 
 
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not here to ask")
 @given(*[st.from_regex(r"[0-9][0-9a-b.+~-]{0,6}[0-9]", fullmatch=True)] * 2)
-def test_dpkg_says_the_same(one: str, other: str) -> None:
-    asked = subprocess.run(
-        ["dpkg", "--compare-versions", one, "gt", other], check=False, capture_output=True
+def test_dpkg_says_the_same(first: str, second: str) -> None:
+    result = subprocess.run(
+        ["dpkg", "--compare-versions", first, "gt", second], check=False, capture_output=True
     )
-    assert later(one, other) == (asked.returncode == 0)
+    assert later(first, second) == (result.returncode == 0)
 
 
 @given(st.text(), st.text())
 def test_whatever_is_compared_one_is_not_later_than_the_other_and_earlier(
-    one: str, other: str
+    first: str, second: str
 ) -> None:
-    assert not (later(one, other) and later(other, one))
+    assert not (later(first, second) and later(second, first))
 
 
 def test_what_an_image_lacks_is_what_is_later_or_new() -> None:

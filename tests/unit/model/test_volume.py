@@ -42,8 +42,8 @@ HOLDER = str(uuid.uuid4())
 
 
 def record(**changes: Any) -> VolumeRecord:
-    made = VolumeRecord("stockyard", "default", "data", str(uuid.uuid4()), 10, "ready", 1.0)
-    return replace(made, **changes)
+    volume = VolumeRecord("stockyard", "default", "data", str(uuid.uuid4()), 10, "ready", 1.0)
+    return replace(volume, **changes)
 
 
 def seen(*records: VolumeRecord) -> VolumeObservation:
@@ -103,7 +103,9 @@ def test_a_path_is_plain_and_covers_nothing_of_the_hosts(path: str) -> None:
     assert path.isprintable()
     assert " " not in path
     assert path not in ("/", *PARENTS)
-    assert not any(path == taken or path.startswith(f"{taken}/") for taken in SYSTEM)
+    assert not any(
+        path == system_path or path.startswith(f"{system_path}/") for system_path in SYSTEM
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,16 +188,16 @@ def test_with_volumes_old_hosts_go_before_new_ones_come_under_their_names() -> N
     )
     old = [host(name=f"ci-{n}", fleet="ci") for n in (1, 2, 3)]
     plan = plan_fleet(spec, "g2" * 32, old)
-    there = {"ci-1", "ci-2", "ci-3"}
+    names = {"ci-1", "ci-2", "ci-3"}
     for action in plan.actions:
         if action.verb == "delete":
-            there.remove(action.name)
+            names.remove(action.name)
         else:
             assert action.verb == "create"
-            assert action.name not in there
-            there.add(action.name)
-        assert len(there) >= 1
-    assert there == {"ci-1", "ci-2", "ci-3"}
+            assert action.name not in names
+            names.add(action.name)
+        assert len(names) >= 1
+    assert names == {"ci-1", "ci-2", "ci-3"}
 
 
 def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
@@ -220,9 +222,9 @@ def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
         snapshot=st.booleans(),
     )
 )
-def test_a_record_comes_back_as_it_was(made: VolumeRecord) -> None:
-    assert decode_volume(encode(made)) == made
-    assert len(made.serial) == 20
+def test_a_record_comes_back_as_it_was(volume: VolumeRecord) -> None:
+    assert decode_volume(encode(volume)) == volume
+    assert len(volume.serial) == 20
 
 
 @given(
@@ -248,7 +250,7 @@ def test_what_has_to_be_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "there"),
+    ("spec", "current"),
     [
         (VolumeSpec("data", size_gib=9), record()),
         (VolumeSpec("data"), record(snapshot=True)),
@@ -258,9 +260,9 @@ def test_what_has_to_be_done() -> None:
         (VolumeSpec("new", size_gib=11, source="data", snapshot=True), record()),
     ],
 )
-def test_what_cannot_become_so_is_refused(spec: VolumeSpec, there: VolumeRecord) -> None:
+def test_what_cannot_become_so_is_refused(spec: VolumeSpec, current: VolumeRecord) -> None:
     with pytest.raises(InvalidInput):
-        plan_volume(spec, seen(there))
+        plan_volume(spec, seen(current))
 
 
 def test_nonsense_is_refused() -> None:
@@ -270,9 +272,9 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_a_held_volume_is_not_deleted_and_its_holder_is_named() -> None:
-    mine = record(attachment=Attachment(HOLDER, "web-1", "/data"))
+    own_volume = record(attachment=Attachment(HOLDER, "web-1", "/data"))
     for living in ([HOLDER], None):
         with pytest.raises(OperationRefused, match="web-1"):
-            plan_removal(mine, living)
-    assert [a.verb for a in plan_removal(mine, ["u2"]).actions] == ["delete"]
+            plan_removal(own_volume, living)
+    assert [a.verb for a in plan_removal(own_volume, ["u2"]).actions] == ["delete"]
     assert not plan_removal(None, [])

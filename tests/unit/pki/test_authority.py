@@ -85,27 +85,27 @@ CA_TRUE = x509.BasicConstraints(ca=True, path_length=None)
 
 def test_a_server_certificate_has_our_names_and_the_guests_key(authority: Authority) -> None:
     key = p256()
-    made = authority.sign_server(request(key, hashes.SHA256()), "web-1", "127.64.1.2", NOW)
-    found = load(made.pem)
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert found.public_key() == key.public_key()
+    signed = authority.sign_server(request(key, hashes.SHA256()), "web-1", "127.64.1.2", NOW)
+    certificate = load(signed.pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert certificate.public_key() == key.public_key()
     assert names.get_values_for_type(x509.DNSName) == ["web-1"]
     assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.64.1.2")]
-    assert found.subject.rfc4514_string() == "CN=web-1"
-    assert not found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert usages(found) == [ExtendedKeyUsageOID.SERVER_AUTH]
-    found.verify_directly_issued_by(authority.certificate)
-    assert made.serial == f"{found.serial_number:x}"
-    assert made.not_after == found.not_valid_after_utc.timestamp()
+    assert certificate.subject.rfc4514_string() == "CN=web-1"
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    certificate.verify_directly_issued_by(authority.certificate)
+    assert signed.serial == f"{certificate.serial_number:x}"
+    assert signed.not_after == certificate.not_valid_after_utc.timestamp()
 
 
 def test_a_client_certificate_is_for_clients_alone(authority: Authority) -> None:
-    made, key = authority.issue_client("operator", NOW)
-    found = load(made.pem)
+    signed, key = authority.issue_client("operator", NOW)
+    certificate = load(signed.pem)
     private = serialization.load_pem_private_key(key.encode(), None)
-    assert private.public_key() == found.public_key()
-    assert usages(found) == [ExtendedKeyUsageOID.CLIENT_AUTH]
-    assert not found.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    assert private.public_key() == certificate.public_key()
+    assert usages(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
 
 
 def test_every_certificate_has_its_term_and_a_clock_may_be_a_little_off(
@@ -115,21 +115,21 @@ def test_every_certificate_has_its_term_and_a_clock_may_be_a_little_off(
         authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", NOW).pem
     )
     client = load(authority.issue_client("a", NOW)[0].pem)
-    for found, days in (
+    for certificate, days in (
         (authority.certificate, CA_DAYS),
         (server, SERVER_DAYS),
         (client, CLIENT_DAYS),
     ):
-        assert found.not_valid_before_utc == NOW - SKEW
-        assert found.not_valid_after_utc == NOW + timedelta(days=days)
+        assert certificate.not_valid_before_utc == NOW - SKEW
+        assert certificate.not_valid_after_utc == NOW + timedelta(days=days)
 
 
 def test_nothing_outlives_its_authority(authority: Authority) -> None:
     late = NOW + timedelta(days=CA_DAYS - 1)
     end = authority.certificate.not_valid_after_utc
     assert load(authority.issue_client("a", late)[0].pem).not_valid_after_utc == end
-    made = authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", late)
-    assert load(made.pem).not_valid_after_utc == end
+    signed = authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", late)
+    assert load(signed.pem).not_valid_after_utc == end
 
 
 def test_an_authority_that_ran_out_says_so(authority: Authority) -> None:
@@ -143,11 +143,11 @@ def test_serial_numbers_differ(authority: Authority) -> None:
 
 def swapped() -> str:
     """A request for one key, signed with another."""
-    honest, other = request(p256(), hashes.SHA256()), p256()
+    honest, other_key = request(p256(), hashes.SHA256()), p256()
     der = x509.load_pem_x509_csr(honest.encode()).public_bytes(serialization.Encoding.DER)
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    mine = x509.load_pem_x509_csr(honest.encode()).public_key().public_bytes(*form)
-    return pem(der.replace(mine, other.public_key().public_bytes(*form)))
+    public_key = x509.load_pem_x509_csr(honest.encode()).public_key().public_bytes(*form)
+    return pem(der.replace(public_key, other_key.public_key().public_bytes(*form)))
 
 
 def unknown_key() -> str:
@@ -200,8 +200,8 @@ def test_a_request_that_is_none_of_ours_is_not_signed(
 
 
 def test_a_pair_that_was_given_comes_back(authority: Authority) -> None:
-    again = Authority.from_pem(authority.pem(), authority.key_pem())
-    assert (again.pem(), again.key_pem()) == (authority.pem(), authority.key_pem())
+    loaded = Authority.from_pem(authority.pem(), authority.key_pem())
+    assert (loaded.pem(), loaded.key_pem()) == (authority.pem(), authority.key_pem())
 
 
 def test_a_wrong_pair_is_refused(authority: Authority) -> None:
@@ -237,5 +237,5 @@ def test_a_certificate_that_may_not_sign_is_refused(
 
 def test_an_authority_without_a_key_identifier_signs_all_the_same() -> None:
     key = p256()
-    given = Authority.from_pem(ca(key, CA_TRUE), key_pem(key))
-    load(given.issue_client("a", NOW)[0].pem).verify_directly_issued_by(given.certificate)
+    authority = Authority.from_pem(ca(key, CA_TRUE), key_pem(key))
+    load(authority.issue_client("a", NOW)[0].pem).verify_directly_issued_by(authority.certificate)

@@ -73,11 +73,11 @@ def test_looking_makes_nothing(pki: Pki) -> None:
 
 
 def test_what_is_found_is_what_was_made(pki: Pki) -> None:
-    made = pki.authority(NOW)
-    assert pki.existing_authority().pem() == made.pem()  # type: ignore[union-attr]
+    authority = pki.authority(NOW)
+    assert pki.existing_authority().pem() == authority.pem()  # type: ignore[union-attr]
     # Its maker died before the last step.
     (pki.directory / "ca-key.pem").rename(pki.directory / ".ca-key.pem.new")
-    assert pki.existing_authority().key_pem() == made.key_pem()  # type: ignore[union-attr]
+    assert pki.existing_authority().key_pem() == authority.key_pem()  # type: ignore[union-attr]
     (pki.directory / ".ca-key.pem.new").unlink()
     with pytest.raises(InvalidInput, match="the CA is incomplete:"):
         pki.existing_authority()
@@ -115,9 +115,9 @@ def test_revocations_add_up_until_they_run_out(pki: Pki) -> None:
 
 def test_nothing_is_lost_when_many_revoke_and_issue_at_once(pki: Pki) -> None:
     def work(number: int) -> None:
-        mine = Pki(pki.directory, "owner/tenant")
-        mine.issue(f"client-{number}", pki.directory_of(f"client-{number}"), NOW)
-        mine.revoke({f"{number + 1:x}": SOON}, NOW)
+        tenant_pki = Pki(pki.directory, "owner/tenant")
+        tenant_pki.issue(f"client-{number}", pki.directory_of(f"client-{number}"), NOW)
+        tenant_pki.revoke({f"{number + 1:x}": SOON}, NOW)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(16)))

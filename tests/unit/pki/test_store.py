@@ -82,12 +82,12 @@ def test_an_authority_that_was_being_made_when_its_maker_died_is_made_or_finishe
 def test_many_controllers_make_one_authority(pki: Pki) -> None:
     # Each opens the lock file for itself, as processes do.
     with ThreadPoolExecutor(8) as pool:
-        made = set(
+        authorities = set(
             pool.map(
                 lambda number: Pki(pki.directory, f"owner/{number}").authority(NOW).pem(), range(8)
             )
         )
-    assert len(made) == 1
+    assert len(authorities) == 1
 
 
 @pytest.mark.parametrize("text", [b"", b"garbage", b"\xff\xfe\x00"])
@@ -101,13 +101,13 @@ def test_a_damaged_authority_is_an_error_in_our_words(pki: Pki, part: str, text:
 
 
 def test_an_authority_that_was_given_is_used_and_never_written(pki: Pki) -> None:
-    given = Authority.create("given", NOW)
-    mine = Pki(pki.directory, "owner/tenant", given.pem(), given.key_pem())
-    assert mine.authority(NOW).pem() == given.pem()
-    folder = mine.client(NOW)
-    certificate(folder).verify_directly_issued_by(given.certificate)
-    assert (folder / "ca.pem").read_text() == given.pem()
-    key = given.key_pem().encode()
+    authority = Authority.create("given", NOW)
+    tenant_pki = Pki(pki.directory, "owner/tenant", authority.pem(), authority.key_pem())
+    assert tenant_pki.authority(NOW).pem() == authority.pem()
+    folder = tenant_pki.client(NOW)
+    certificate(folder).verify_directly_issued_by(authority.certificate)
+    assert (folder / "ca.pem").read_text() == authority.pem()
+    key = authority.key_pem().encode()
     assert not any(
         key in content or b"EC PRIVATE" in content for content in files(pki.directory).values()
     )
@@ -154,10 +154,10 @@ def test_a_key_of_another_certificate_is_noticed(pki: Pki) -> None:
 def test_another_authority_means_another_client_certificate(pki: Pki) -> None:
     folder = pki.client(NOW)
     first = certificate(folder).serial_number
-    given = Authority.create("given", NOW)
-    Pki(pki.directory, "owner/tenant", given.pem(), given.key_pem()).client(NOW)
+    authority = Authority.create("given", NOW)
+    Pki(pki.directory, "owner/tenant", authority.pem(), authority.key_pem()).client(NOW)
     assert certificate(folder).serial_number != first
-    certificate(folder).verify_directly_issued_by(given.certificate)
+    certificate(folder).verify_directly_issued_by(authority.certificate)
 
 
 def test_the_operator_has_one_ssh_key(pki: Pki) -> None:

@@ -76,27 +76,27 @@ NAMES = (
 FLEETS = st.builds(_fleet, st.integers(0, 8), NAMES, SPECS, LABELS, UPDATES)
 
 
-def mine(found: Iterable[Host]) -> list[Host]:
-    return [h for h in found if (h.record.tenant, h.record.fleet) == ("default", "ci")]
+def mine(hosts: Iterable[Host]) -> list[Host]:
+    return [h for h in hosts if (h.record.tenant, h.record.fleet) == ("default", "ci")]
 
 
 def planned(
-    spec: FleetSpec, found: Iterable[Host], unhealthy: dict[str, str] | None = None
+    spec: FleetSpec, hosts: Iterable[Host], unhealthy: dict[str, str] | None = None
 ) -> Plan:
     """The plan; not for a fleet whose names are somebody else's."""
-    others = {
-        h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"
+    other_names = {
+        h.record.name for h in hosts if h.record.tenant == "default" and h.record.fleet != "ci"
     }
-    assume(not others & set(spec.names))
-    return plan_fleet(spec, NEW, found, unhealthy=unhealthy)
+    assume(not other_names & set(spec.names))
+    return plan_fleet(spec, NEW, hosts, unhealthy=unhealthy)
 
 
 class Model:
     """What is there. Fails on an action that cannot be done."""
 
-    def __init__(self, spec: FleetSpec, found: Iterable[Host]) -> None:
+    def __init__(self, spec: FleetSpec, hosts: Iterable[Host]) -> None:
         self.spec = spec
-        self.there = {(h.record.tenant, h.record.name): h for h in found}
+        self.there = {(h.record.tenant, h.record.name): h for h in hosts}
 
     def run(self, plan: Plan) -> None:
         for action in plan.actions:
@@ -105,16 +105,16 @@ class Model:
     def take(self, action: Action, half: bool = False) -> None:
         """Do one action, or the first half of a replacement."""
         key, spec = (self.spec.tenant, action.name), self.spec
-        made = host(
+        created_host = host(
             fleet=spec.name, name=action.name, generation=NEW, spec=spec.host, labels=spec.labels
         )
         if action.verb == "create":
             assert key not in self.there, f"{action} comes upon a host of that name"
-            self.there[key] = made
+            self.there[key] = created_host
             return
         now = self.there.pop(key)
         if action.verb == "replace" and not half:
-            self.there[key] = made
+            self.there[key] = created_host
         elif action.verb in ("start", "resume"):
             self.there[key] = Host(now.record, "running")
         elif action.verb == "relabel":
@@ -145,22 +145,22 @@ class Model:
         return len(members), sum(h.serving for h in members)
 
 
-def applied(plan: Plan, spec: FleetSpec, found: Iterable[Host]) -> list[Host]:
+def applied(plan: Plan, spec: FleetSpec, hosts: Iterable[Host]) -> list[Host]:
     """What is there when a plan was done."""
-    model = Model(spec, found)
+    model = Model(spec, hosts)
     for action in plan.actions:
         model.take(action)
     return list(model.there.values())
 
 
 @given(FLEETS, YARDS)
-def test_one_apply_converges(spec: FleetSpec, found: list[Host]) -> None:
-    after = mine(applied(planned(spec, found), spec, found))
+def test_one_apply_converges(spec: FleetSpec, hosts: list[Host]) -> None:
+    after = mine(applied(planned(spec, hosts), spec, hosts))
     assert len(after) == spec.size
     assert not spec.names or {h.record.name for h in after} == set(spec.names)
-    for one in after:
-        assert one.serving
-        assert (one.record.generation, one.record.spec, one.record.labels) == (
+    for host_after in after:
+        assert host_after.serving
+        assert (host_after.record.generation, host_after.record.spec, host_after.record.labels) == (
             NEW,
             spec.host,
             spec.labels,
@@ -168,37 +168,37 @@ def test_one_apply_converges(spec: FleetSpec, found: list[Host]) -> None:
 
 
 @given(FLEETS, YARDS)
-def test_an_applied_plan_leaves_an_empty_one(spec: FleetSpec, found: list[Host]) -> None:
-    after = applied(planned(spec, found), spec, found)
+def test_an_applied_plan_leaves_an_empty_one(spec: FleetSpec, hosts: list[Host]) -> None:
+    after = applied(planned(spec, hosts), spec, hosts)
     assert plan_fleet(spec, NEW, after) == Plan()
 
 
 @given(FLEETS, YARDS, st.integers(0, 30))
 def test_whenever_the_controller_dies_one_apply_converges(
-    spec: FleetSpec, found: list[Host], moment: int
+    spec: FleetSpec, hosts: list[Host], moment: int
 ) -> None:
-    model = Model(spec, found)
-    for action in planned(spec, found).actions[:moment]:
+    model = Model(spec, hosts)
+    for action in planned(spec, hosts).actions[:moment]:
         model.take(action)
-    left = list(model.there.values())
-    after = applied(plan_fleet(spec, NEW, left), spec, left)
+    remaining = list(model.there.values())
+    after = applied(plan_fleet(spec, NEW, remaining), spec, remaining)
     assert len(mine(after)) == spec.size
     assert plan_fleet(spec, NEW, after) == Plan()
 
 
 @given(FLEETS, YARDS)
-def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, found: list[Host]) -> None:
+def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, hosts: list[Host]) -> None:
     if spec.update.strategy == "recreate":
         surge, lacking = 0, spec.size
     else:
         surge, lacking = spec.update.bounds(spec.starts_before_delete)
-    model = Model(spec, found)
+    model = Model(spec, hosts)
     total, serving = model.counted()
     # What is too many or too few before the run began is mended, and never made worse.
     most, least = max(total, spec.size + surge), min(serving, spec.size - lacking)
-    for wave in planned(spec, found).waves():
-        for there, up in model.worst(wave):
-            assert there <= most
+    for wave in planned(spec, hosts).waves():
+        for hosts_then, up in model.worst(wave):
+            assert hosts_then <= most
             assert up >= least
         total, serving = model.counted()
         most, least = (
@@ -208,22 +208,22 @@ def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, found: list
 
 
 @given(FLEETS, YARDS)
-def test_nothing_foreign_is_touched(spec: FleetSpec, found: list[Host]) -> None:
-    ours = {h.record.name for h in mine(found)}
-    plan = planned(spec, found)
-    made = {a.name for a in plan.actions if a.verb == "create"}
-    assert {a.name for a in plan.actions} - made <= ours
-    after = applied(plan, spec, found)
-    assert [h for h in found if h not in mine(found)] == [h for h in after if h not in mine(after)]
+def test_nothing_foreign_is_touched(spec: FleetSpec, hosts: list[Host]) -> None:
+    own_names = {h.record.name for h in mine(hosts)}
+    plan = planned(spec, hosts)
+    created_names = {a.name for a in plan.actions if a.verb == "create"}
+    assert {a.name for a in plan.actions} - created_names <= own_names
+    after = applied(plan, spec, hosts)
+    assert [h for h in hosts if h not in mine(hosts)] == [h for h in after if h not in mine(after)]
 
 
 @given(FLEETS, YARDS)
-def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, found: list[Host]) -> None:
+def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, hosts: list[Host]) -> None:
     assume(not spec.names)
-    plan = planned(spec, found)
+    plan = planned(spec, hosts)
     first = [
         h
-        for h in mine(found)
+        for h in mine(hosts)
         if h.serving
         and (h.record.generation, h.record.spec) == (NEW, spec.host)
         and h.record.labels.get("a") == spec.labels.get("a")
@@ -237,53 +237,53 @@ def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, found: list[Host]
 
 @given(FLEETS, YARDS)
 def test_a_plan_does_not_depend_on_the_order_of_the_listing(
-    spec: FleetSpec, found: list[Host]
+    spec: FleetSpec, hosts: list[Host]
 ) -> None:
-    assert planned(spec, found) == planned(spec, list(reversed(found)))
+    assert planned(spec, hosts) == planned(spec, list(reversed(hosts)))
 
 
 @given(FLEETS, YARDS)
-def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, found: list[Host]) -> None:
-    plan = planned(spec, found)
+def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, hosts: list[Host]) -> None:
+    plan = planned(spec, hosts)
     for action in plan.actions:
         assert action.reason
         assert bool(action.before) == (action.verb != "create")
         assert bool(action.after) == (action.verb != "delete")
         assert action.before != action.after
-    shown = plan.diff()
-    assert {key.split()[1] for key in {**shown["before"], **shown["after"]}} == {
+    diff = plan.diff()
+    assert {key.split()[1] for key in {**diff["before"], **diff["after"]}} == {
         a.name for a in plan.actions
     }
 
 
 @given(FLEETS, YARDS, st.integers(0, 3))
-def test_who_leased_a_host_keeps_it(spec: FleetSpec, found: list[Host], room: int) -> None:
+def test_who_leased_a_host_keeps_it(spec: FleetSpec, hosts: list[Host], room: int) -> None:
     """Whatever is declared; and where there is a limit, no wave is over it but by what
     is leased.
     """
     spec = replace(spec, max=spec.size + room) if room else spec
-    taken = {
-        h.record.uuid for h in mine(found) if h.serving and h.record.name in ("ci-1", "ci-4", "a")
+    leased_uuids = {
+        h.record.uuid for h in mine(hosts) if h.serving and h.record.name in ("ci-1", "ci-4", "a")
     }
-    found = [leased(h) if h.record.uuid in taken else h for h in found]
-    others = {
-        h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"
+    hosts = [leased(h) if h.record.uuid in leased_uuids else h for h in hosts]
+    other_names = {
+        h.record.name for h in hosts if h.record.tenant == "default" and h.record.fleet != "ci"
     }
-    assume(not others & set(spec.names))
-    plan = plan_fleet(spec, NEW, found, now=THEN)
-    model, most = Model(spec, found), max(spec.max, len(taken), len(mine(found)))
+    assume(not other_names & set(spec.names))
+    plan = plan_fleet(spec, NEW, hosts, now=THEN)
+    model, most = Model(spec, hosts), max(spec.max, len(leased_uuids), len(mine(hosts)))
     for wave in plan.waves():
         for action in wave:
             model.take(action)
         assert not spec.max or len(mine(model.there.values())) <= most
     after = mine(model.there.values())
-    assert taken <= {h.record.uuid for h in after}
-    assert len(after) == max(spec.size, len(taken))
+    assert leased_uuids <= {h.record.uuid for h in after}
+    assert len(after) == max(spec.size, len(leased_uuids))
     assert plan_fleet(spec, NEW, model.there.values(), now=THEN) == Plan()
     ended = plan_fleet(spec, NEW, model.there.values(), now=THEN + 2)
     model.run(ended)
     assert len(mine(model.there.values())) == spec.size
-    assert not taken & {h.record.uuid for h in mine(model.there.values())}
+    assert not leased_uuids & {h.record.uuid for h in mine(model.there.values())}
 
 
 THEN = 1000.0
@@ -338,8 +338,8 @@ def test_how_two_old_hosts_are_replaced(spec: FleetSpec, waves: list[str]) -> No
 
 
 def test_a_second_rollout_gives_the_first_names_back() -> None:
-    found = [host(name="ci-1", generation=OLD), host(name="ci-3", generation=OLD)]
-    assert told(plan_fleet(fleet(2), NEW, found)) == [
+    hosts = [host(name="ci-1", generation=OLD), host(name="ci-3", generation=OLD)]
+    assert told(plan_fleet(fleet(2), NEW, hosts)) == [
         "create ci-2",
         "delete ci-1",
         "create ci-1",
@@ -354,20 +354,20 @@ def test_a_fleet_of_one_bound_port_is_replaced_in_its_place() -> None:
 
 def test_a_port_that_the_old_host_publishes_everywhere_is_freed_first() -> None:
     spec = FleetSpec("ci", "base", host=HostSpec(ports=(80,)))
-    there = old(1, spec=HostSpec(ports=(80,), bind="0.0.0.0"))  # noqa: S104
-    assert told(plan_fleet(spec, NEW, there)) == ["delete ci-1", "create ci-1"]
+    current = old(1, spec=HostSpec(ports=(80,), bind="0.0.0.0"))  # noqa: S104
+    assert told(plan_fleet(spec, NEW, current)) == ["delete ci-1", "create ci-1"]
     with pytest.raises(InvalidInput, match="max_unavailable is 0"):
-        plan_fleet(replace(spec, update=UpdateSpec(max_unavailable=0)), NEW, there)
+        plan_fleet(replace(spec, update=UpdateSpec(max_unavailable=0)), NEW, current)
 
 
 def test_who_does_not_answer_goes_first_and_after_another_has_come() -> None:
-    found = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2, 3)]
-    plan = plan_fleet(fleet(3), NEW, found, unhealthy={"ci-2": "Docker does not answer"})
+    hosts = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2, 3)]
+    plan = plan_fleet(fleet(3), NEW, hosts, unhealthy={"ci-2": "Docker does not answer"})
     assert told(plan) == ["create ci-4", "delete ci-2"]
     assert plan.actions[0].reason == "it replaces ci-2: Docker does not answer"
     assert plan.actions[1].reason == "Docker does not answer"
     both = plan_fleet(
-        fleet(3), NEW, [*old(2), found[2]], unhealthy={"ci-2": "Docker does not answer"}
+        fleet(3), NEW, [*old(2), hosts[2]], unhealthy={"ci-2": "Docker does not answer"}
     )
     assert told(both) == ["create ci-4", "delete ci-2", "create ci-2", "delete ci-1"]
 
@@ -382,8 +382,8 @@ def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
 
 
 def test_pure_cattle_is_made_anew_by_every_run() -> None:
-    found = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2)]
-    plan = plan_fleet(replace(fleet(2), recreate="always"), NEW, found)
+    hosts = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2)]
+    plan = plan_fleet(replace(fleet(2), recreate="always"), NEW, hosts)
     assert told(plan) == ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]
     assert {a.reason for a in plan.actions if a.verb == "delete"} == {ALWAYS}
 
@@ -402,25 +402,25 @@ def test_labels_that_matter_replace_a_host_and_others_do_not() -> None:
 
 def test_a_declared_name_that_somebody_else_has_is_refused() -> None:
     spec = FleetSpec("ci", "base", names=("a", "b"))
-    for found, taken in (([host(name="b", fleet="")], []), ([], ["b"])):
+    for hosts, used_names in (([host(name="b", fleet="")], []), ([], ["b"])):
         with pytest.raises(Conflict, match="host b: the name is in use"):
-            plan_fleet(spec, NEW, found, taken)
+            plan_fleet(spec, NEW, hosts, used_names)
 
 
 def test_serving_hosts_of_the_generation_are_kept_first() -> None:
-    found = [
+    hosts = [
         host("off", name="ci-1", generation=NEW),
         host(name="ci-2", generation=OLD),
         host(name="ci-3", generation=NEW),
         host(name="ci-10", generation=NEW),
     ]
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, hosts)
     assert [(a.verb, a.name) for a in plan.actions] == [("delete", "ci-1"), ("delete", "ci-2")]
 
 
 def test_a_name_that_a_single_host_has_is_passed_over() -> None:
-    found = [host(fleet="", name="ci-1"), host(fleet="", name="ci-2", tenant="other")]
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
+    hosts = [host(fleet="", name="ci-1"), host(fleet="", name="ci-2", tenant="other")]
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, hosts)
     assert [a.name for a in plan.actions] == ["ci-2", "ci-3"]
 
 
@@ -450,10 +450,10 @@ def test_a_plan_without_a_template_shows_what_will_be() -> None:
 
 @pytest.mark.parametrize("strategy", ["rolling", "recreate"])
 def test_a_thousand_hosts_are_planned_in_a_moment(strategy: str) -> None:
-    found = [host(name=f"ci-{n}", generation=OLD) for n in range(1, 1001)]
+    hosts = [host(name=f"ci-{n}", generation=OLD) for n in range(1, 1001)]
     begin = time.process_time()
-    plan = plan_fleet(fleet(1000, strategy), NEW, found)
+    plan = plan_fleet(fleet(1000, strategy), NEW, hosts)
     # The promise is one second.
     assert time.process_time() - begin < 0.5
-    assert {a.name for a in plan.actions if a.before} == {h.record.name for h in found}
+    assert {a.name for a in plan.actions if a.before} == {h.record.name for h in hosts}
     assert len({a.name for a in plan.actions}) <= 1001

@@ -69,7 +69,7 @@ def test_a_host_that_is_taken_away_is_nobodys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "why"),
+    ("candidate", "why"),
     [
         (ready(), ""),
         (ready(state="off"), "it is off"),
@@ -80,8 +80,8 @@ def test_a_host_that_is_taken_away_is_nobodys() -> None:
         (host(), "its certificate was made before leases existed: replace the host"),
     ],
 )
-def test_only_what_is_ready_and_nobodys_is_leased(found: Host, why: str) -> None:
-    assert lease_policy.why_not(found, "ca", NOW) == why
+def test_only_what_is_ready_and_nobodys_is_leased(candidate: Host, why: str) -> None:
+    assert lease_policy.why_not(candidate, "ca", NOW) == why
 
 
 def test_a_host_of_another_ca_is_not_leased() -> None:
@@ -89,17 +89,17 @@ def test_a_host_of_another_ca_is_not_leased() -> None:
 
 
 def test_a_lease_is_of_what_is_asked_for() -> None:
-    found = [
+    hosts = [
         ready("ci-1", labels={"a": "1", "b": "2"}),
         ready("web-1", fleet="web", labels={"a": "1"}),
         ready("alone", fleet="", labels={"a": "1"}),
         ready("ci-1", tenant="other", labels={"a": "1"}),
     ]
 
-    def asked(**what: Any) -> list[tuple[str, str]]:
+    def asked(**options: Any) -> list[tuple[str, str]]:
         return [
             (h.record.tenant, h.record.name)
-            for h in lease_policy.asked_for(LeaseSpec("me", **what), found)
+            for h in lease_policy.asked_for(LeaseSpec("me", **options), hosts)
         ]
 
     assert asked(fleet="ci") == [("default", "ci-1")]
@@ -136,23 +136,23 @@ def made(number: int, kind: str) -> Host:
 
 @given(st.lists(kinds, max_size=12), counts, counts, st.integers(0, 5))
 def test_a_plan_leaves_leased_hosts_and_takes_away_what_is_over(
-    what: list[str], count: int, spare: int, room: int
+    kinds_of_hosts: list[str], count: int, spare: int, room: int
 ) -> None:
     spec = FleetSpec(
         "ci", "base", count, min_ready=spare, max=max(count, spare) + room, host=HostSpec()
     )
-    found = [made(number, kind) for number, kind in enumerate(what)]
-    todo = plan_fleet(spec, GENERATION, found, now=NOW)
-    kinds_of = {h.record.name: kind for h, kind in zip(found, what, strict=True)}
-    done = Counter(action.verb for action in todo.actions)
+    hosts = [made(number, kind) for number, kind in enumerate(kinds_of_hosts)]
+    todo = plan_fleet(spec, GENERATION, hosts, now=NOW)
+    kinds_of = {h.record.name: kind for h, kind in zip(hosts, kinds_of_hosts, strict=True)}
+    verbs = Counter(action.verb for action in todo.actions)
     for action in todo.actions:
         kind = kinds_of.get(action.name, "")
         if kind in ("held", "off"):
             assert action.verb in ("start", "relabel", "renew"), action
     destroyed = {action.name for action in todo.actions if action.verb == "delete"}
     assert {n for n, kind in kinds_of.items() if kind in ("over", "dead", "half")} <= destroyed
-    held = sum(kind in ("held", "off") for kind in what)
-    total = len(found) - done["delete"] + done["create"]
+    held = sum(kind in ("held", "off") for kind in kinds_of_hosts)
+    total = len(hosts) - verbs["delete"] + verbs["create"]
     assert total == held + lease_policy.unleased(count, spare, spec.max, held)
     assert total <= max(spec.max, held)
     made_names = [action.name for action in todo.actions if action.verb == "create"]
@@ -162,8 +162,8 @@ def test_a_plan_leaves_leased_hosts_and_takes_away_what_is_over(
 
 def test_a_leased_host_is_not_replaced_when_its_fleet_changes() -> None:
     spec = FleetSpec("ci", "base", 2, labels={"new": "yes"})
-    found = [ready("ci-1", lease=lease()), ready("ci-2")]
-    todo = plan_fleet(spec, "another", found, now=NOW)
+    hosts = [ready("ci-1", lease=lease()), ready("ci-2")]
+    todo = plan_fleet(spec, "another", hosts, now=NOW)
     assert [(a.verb, a.name) for a in todo.actions] == [
         ("relabel", "ci-1"),
         ("create", "ci-3"),

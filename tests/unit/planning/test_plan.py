@@ -63,9 +63,9 @@ ONE = HOSTS.map(
 
 
 @given(SINGLES, st.none() | ONE)
-def test_a_single_host_converges_in_one_apply(spec: SingleSpec, there: Host | None) -> None:
-    now = there
-    for action in plan_host(spec, "present", NEW, there).actions:
+def test_a_single_host_converges_in_one_apply(spec: SingleSpec, current: Host | None) -> None:
+    now = current
+    for action in plan_host(spec, "present", NEW, current).actions:
         if action.verb in ("create", "replace"):
             now = host(fleet="", name=spec.name, generation=NEW, spec=spec.host, labels=spec.labels)
         elif now and action.verb in ("start", "resume"):
@@ -79,13 +79,13 @@ def test_a_single_host_converges_in_one_apply(spec: SingleSpec, there: Host | No
 
 
 @given(SINGLES, ONE)
-def test_what_is_asked_for_is_done_however_the_host_is(spec: SingleSpec, there: Host) -> None:
-    half = there.record.phase != "ready"
-    assert [a.verb for a in plan_host(spec, "restarted", NEW, there).actions] == [
+def test_what_is_asked_for_is_done_however_the_host_is(spec: SingleSpec, current: Host) -> None:
+    half = current.record.phase != "ready"
+    assert [a.verb for a in plan_host(spec, "restarted", NEW, current).actions] == [
         "replace" if half else "restart"
     ]
-    assert [a.verb for a in plan_host(spec, "replaced", NEW, there).actions] == ["replace"]
-    assert [a.verb for a in plan_host(spec, "absent", NEW, there).actions] == ["delete"]
+    assert [a.verb for a in plan_host(spec, "replaced", NEW, current).actions] == ["replace"]
+    assert [a.verb for a in plan_host(spec, "absent", NEW, current).actions] == ["delete"]
     assert plan_host(spec, "absent", NEW, None) == Plan()
 
 
@@ -104,7 +104,7 @@ def test_a_template_as_declared_needs_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("templates", "reason"),
     [
         ([], "it does not exist"),
         ([template(recipe=DECLARED, phase="booting")], "it is incomplete"),
@@ -130,9 +130,11 @@ def test_a_template_as_declared_needs_nothing() -> None:
         ([template(recipe=DECLARED, name="other")], "it does not exist"),
     ],
 )
-def test_a_template_that_is_not_there_is_built_and_why(found: list[Template], reason: str) -> None:
+def test_a_template_that_is_not_there_is_built_and_why(
+    templates: list[Template], reason: str
+) -> None:
     context = TemplateContext(options=OPTIONS)
-    (action,) = plan_template(TEMPLATE, DECLARED, found, context).actions
+    (action,) = plan_template(TEMPLATE, DECLARED, templates, context).actions
     assert (action.verb, action.name, action.reason) == ("build", "base", reason)
 
 
@@ -144,15 +146,15 @@ def test_a_change_of_the_hardware_shows_in_the_diff() -> None:
 
 
 def test_hosts_are_made_of_the_newest_whole_generation() -> None:
-    found = [
+    templates = [
         template(created=1.0),
         template(created=3.0, generation=NEW),
         template(created=4.0, phase="booting"),
         template("gone", created=5.0),
     ]
-    assert newest(found) == found[1]
+    assert newest(templates) == templates[1]
     assert newest([]) is None
-    assert generations("default", "base", reversed(found)) == found
+    assert generations("default", "base", reversed(templates)) == templates
 
 
 def test_hosts_are_destroyed_before_their_templates() -> None:

@@ -95,18 +95,18 @@ def test_what_is_let_in_is_within_every_limit_and_no_more_is_refused(
     inner: PoolSpec, outer: PoolSpec, sizes: list[Size]
 ) -> None:
     pools = [pool(inner), pool(replace(outer, name="outer", parent=""))]
-    there: list[HostRecord] = []
+    members_then: list[HostRecord] = []
     for number, size in enumerate(sizes):
         newcomer = member(f"ci-{number}", "inner", size)
-        fits = quota.book(pools, there).room("default", "inner", size) > 0
+        fits = quota.book(pools, members_then).room("default", "inner", size) > 0
         around = pools if inner.parent else pools[:1]
-        assert fits != any(exceeded(p.spec, [*there, newcomer]) for p in around)
+        assert fits != any(exceeded(p.spec, [*members_then, newcomer]) for p in around)
         if fits:
-            quota.check_quota(newcomer, pools, there)
-            there.append(newcomer)
+            quota.check_quota(newcomer, pools, members_then)
+            members_then.append(newcomer)
         else:
             with pytest.raises(PoolQuotaExceeded, match="more are needed"):
-                quota.check_quota(newcomer, pools, there)
+                quota.check_quota(newcomer, pools, members_then)
 
 
 def exceeded(spec: PoolSpec, hosts: list[HostRecord]) -> bool:
@@ -190,31 +190,31 @@ def make(name: str, verb: str = "create", wave: int = 0) -> Action:
 
 def test_a_plan_is_cut_where_there_is_no_room() -> None:
     todo = Plan(tuple(make(f"ci-{n}") for n in range(1, 6)))
-    found = quota.admit_plan(todo, quota.book([pool(hosts=3)], []), "default", "ci", SMALL, [])
-    assert [a.name for a in found.plan.actions] == ["ci-1", "ci-2", "ci-3"]
-    assert [a.name for a in found.rejected] == ["ci-4", "ci-5"]
-    assert found.reason == "pool ci: 3 of 3 hosts are used, and 1 more are needed"
+    admission = quota.admit_plan(todo, quota.book([pool(hosts=3)], []), "default", "ci", SMALL, [])
+    assert [a.name for a in admission.plan.actions] == ["ci-1", "ci-2", "ci-3"]
+    assert [a.name for a in admission.rejected] == ["ci-4", "ci-5"]
+    assert admission.reason == "pool ci: 3 of 3 hosts are used, and 1 more are needed"
 
 
 def test_who_goes_makes_room_for_who_comes() -> None:
-    there = members(2)
+    current = members(2)
     todo = Plan((make("ci-1", "replace"), make("ci-2", "delete", 1), make("ci-9", "create", 1)))
-    found = quota.admit_plan(
-        todo, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there
+    admission = quota.admit_plan(
+        todo, quota.book([pool(hosts=2)], current), "default", "ci", SMALL, current
     )
-    assert not found.rejected
+    assert not admission.rejected
     early = Plan((make("ci-9", "create", 0), make("ci-2", "delete", 1)))
     assert quota.admit_plan(
-        early, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there
+        early, quota.book([pool(hosts=2)], current), "default", "ci", SMALL, current
     ).rejected
 
 
 def test_a_larger_one_that_does_not_fit_leaves_the_old_one() -> None:
-    there = members(2)
-    book = quota.book([pool(memory_mib=1024)], there)
+    current = members(2)
+    book = quota.book([pool(memory_mib=1024)], current)
     todo = Plan((make("ci-1", "replace"), make("ci-2", "replace")))
-    found = quota.admit_plan(todo, book, "default", "ci", Size(1, 1024, 4), there)
-    assert [a.name for a in found.rejected] == ["ci-1", "ci-2"]
+    admission = quota.admit_plan(todo, book, "default", "ci", Size(1, 1024, 4), current)
+    assert [a.name for a in admission.rejected] == ["ci-1", "ci-2"]
     assert book.use(book.pools["default", "ci"])["memory_mib"] == 1024
 
 

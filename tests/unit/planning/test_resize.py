@@ -106,12 +106,12 @@ def verbs(result: Any) -> list[str]:
 
 def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
     before = roomy.fleets.apply(fleet()).objects
-    shown = verbs(roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280), check=True))
-    assert shown == [
+    actions = verbs(roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280), check=True))
+    assert actions == [
         f"resize host ci-{n}: memory_mib, vcpus changed; the host keeps running" for n in (1, 2)
     ]
     after = roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280))
-    assert verbs(after) == shown
+    assert verbs(after) == actions
     assert [h.uuid for h in after.objects] == [h.uuid for h in before]
     assert [h.size for h in after.objects] == [Size(2, 1280, 8)] * 2
     assert not roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280)).changed
@@ -137,8 +137,8 @@ def test_a_size_that_no_host_can_have_is_refused_before_anything_is_done(roomy: 
 def test_new_hosts_have_the_size_from_the_beginning(
     roomy: Yard, hypervisor: FaultyProvider
 ) -> None:
-    (made,) = roomy.fleets.apply(fleet(1, vcpus=2)).objects
-    assert made.size.vcpus == 2
+    (resized,) = roomy.fleets.apply(fleet(1, vcpus=2)).objects
+    assert resized.size.vcpus == 2
     assert hypervisor.calls["resize"] == 1
     roomy.hosts.restart("ci-1")
     assert hypervisor.calls["resize"] == 2

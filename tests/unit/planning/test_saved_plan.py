@@ -43,11 +43,11 @@ def test_a_plan_comes_back_as_it_was_saved() -> None:
 
 @pytest.mark.parametrize("field", ["owner", "hypervisor", "actions", "touches", "digest"])
 def test_a_plan_that_was_changed_by_hand_is_refused(field: str) -> None:
-    other = codec.to_dict(
+    other_plan = codec.to_dict(
         seal("you", "memory:///y", "2026-01-01", Plan((ACTION,)), {"host default/ci-1": "u1@4"})
     )
     with pytest.raises(InvalidInput, match="the plan was changed after it was saved"):
-        read({**codec.to_dict(SAVED), field: other[field]}, "plan.json")
+        read({**codec.to_dict(SAVED), field: other_plan[field]}, "plan.json")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,10 @@ def test_what_is_no_plan_is_refused(data: Any) -> None:
 
 def test_a_plan_is_true_while_the_same_is_to_be_done_to_the_same() -> None:
     SAVED.check(seal("me", "memory:///x", "2027-01-01", PLAN, TOUCHES))
-    other = replace(ACTION, reason="in other words")
-    SAVED.check(seal("me", "memory:///x", "2027-01-01", Plan((other, *PLAN.actions[1:])), TOUCHES))
+    other_action = replace(ACTION, reason="in other words")
+    SAVED.check(
+        seal("me", "memory:///x", "2027-01-01", Plan((other_action, *PLAN.actions[1:])), TOUCHES)
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,11 +178,11 @@ def test_what_goes_with_what_is_declared(
 def test_templates_go_by_the_same_rule() -> None:
     from stockyard.model.observation import Template
 
-    there = [Template(template_record(name=name)) for name in ("base", "old")]
-    assert list(declared(templates=("base",), prune="yes").templates_to_go(there)) == [
+    templates = [Template(template_record(name=name)) for name in ("base", "old")]
+    assert list(declared(templates=("base",), prune="yes").templates_to_go(templates)) == [
         ("default", "old")
     ]
-    assert not declared(("ci",), prune="yes").templates_to_go(there)
+    assert not declared(("ci",), prune="yes").templates_to_go(templates)
 
 
 @pytest.mark.parametrize(

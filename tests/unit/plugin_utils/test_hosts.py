@@ -101,8 +101,8 @@ def test_a_host_of_no_fleet_is_in_no_fleets_group() -> None:
 
 
 def test_the_guest_agent_needs_neither_address_nor_key() -> None:
-    found = hosts.variables(entry(), "guest_agent")
-    reach = {k: v for k, v in found.items() if k.startswith("ansible_")}
+    host_variables = hosts.variables(entry(), "guest_agent")
+    reach = {k: v for k, v in host_variables.items() if k.startswith("ansible_")}
     assert reach == {
         "ansible_connection": "community.libvirt.libvirt_qemu",
         "ansible_host": "stockyard.default.web-1",
@@ -116,8 +116,8 @@ def test_the_guest_agent_needs_neither_address_nor_key() -> None:
 def test_openssh_reads_the_path_that_is_meant(path: str) -> None:
     options = shlex.split(hosts.ssh_arguments(path, own_key=True))
     command = ["ssh", "-F", "/dev/null", "-G", *options, "somewhere"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"userknownhostsfile {path}" in said.splitlines()
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"userknownhostsfile {path}" in output.splitlines()
 
 
 def test_a_listing_reads_the_hypervisor_once(yard: Yard, hypervisor: Any) -> None:

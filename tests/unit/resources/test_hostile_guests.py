@@ -41,9 +41,9 @@ def test_host_whose_agent_answers_nonsense_fails_alone(
         yard.fleets.apply(FleetSpec("ci", "base", count=2))
     assert str(caught.value).isprintable()
     assert caught.value.name.startswith("host ci-")
-    (left,) = yard.hosts.list()
-    assert left.ready
-    assert left.name != caught.value.name.removeprefix("host ")
+    (remaining_host,) = yard.hosts.list()
+    assert remaining_host.ready
+    assert remaining_host.name != caught.value.name.removeprefix("host ")
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ from stockyard import (
 @pytest.fixture
 def yards(tmp_path: Path) -> Iterator[dict[str, Yard]]:
     """Three hypervisors, and one set of keys."""
-    found = {
+    opened_yards = {
         name: Yard(f"memory://{tmp_path}/{name}", pki_dir=str(tmp_path / "pki")) for name in "abc"
     }
-    for yard in found.values():
+    for yard in opened_yards.values():
         yard.templates.apply(TemplateSpec("base"))
-    yield found
-    for yard in found.values():
+    yield opened_yards
+    for yard in opened_yards.values():
         yard.close()
 
 
@@ -41,13 +41,13 @@ def converge(yards: dict[str, Yard], *names: str, check: bool = False, **options
     sites = options.pop("sites", "abc")
     every = tuple(s if isinstance(s, Hypervisor) else Hypervisor(s) for s in sites)
     spec = {"count": 6, "hypervisors": every, **options}
-    done = [
+    results = [
         yards[name].fleets.apply(
             FleetSpec("ci", "base", local_hypervisor=name, **spec), check=check
         )
         for name in names or yards
     ]
-    return [f"{a.verb} {a.name}" for result in done for a in result.plan.actions]
+    return [f"{a.verb} {a.name}" for result in results for a in result.plan.actions]
 
 
 def hosts(yards: dict[str, Yard]) -> dict[str, list[str]]:
@@ -86,9 +86,9 @@ def test_the_share_of_a_dead_one_moves_when_it_is_said(yards: dict[str, Yard]) -
 
 def test_a_living_one_is_evacuated_after_the_others_took_over(yards: dict[str, Yard]) -> None:
     converge(yards)
-    left = (Hypervisor("a", "evacuated"), Hypervisor("b"), Hypervisor("c"))
+    remaining = (Hypervisor("a", "evacuated"), Hypervisor("b"), Hypervisor("c"))
     fleets = {
-        n: FleetTerm(FleetSpec("ci", "base", count=6, local_hypervisor=n, hypervisors=left))
+        n: FleetTerm(FleetSpec("ci", "base", count=6, local_hypervisor=n, hypervisors=remaining))
         for n in "abc"
     }
 

@@ -93,20 +93,20 @@ def busy(yard: Yard) -> Yard:
 
 
 def test_a_page_has_everything(busy: Yard) -> None:
-    shown = Page(page(take_snapshot(busy.context)))
+    shown_page = Page(page(take_snapshot(busy.context)))
     assert {"ci-1", "ci-2", "ci-3", "builder", "base", "held", "free", "none", "3 of 3"} <= set(
-        shown.cells
+        shown_page.cells
     )
-    assert {"fast", "3 of 5", "cache"} <= set(shown.cells)
-    assert HOSTILE in shown.cells  # the holder
-    assert f"note={HOSTILE}" in shown.cells
+    assert {"fast", "3 of 5", "cache"} <= set(shown_page.cells)
+    assert HOSTILE in shown_page.cells  # the holder
+    assert f"note={HOSTILE}" in shown_page.cells
 
 
 def test_a_page_is_self_contained(busy: Yard) -> None:
     text = page(take_snapshot(busy.context))
-    shown = Page(text)
-    assert "script" not in shown.tags
-    assert shown.links == []
+    shown_page = Page(text)
+    assert "script" not in shown_page.tags
+    assert shown_page.links == []
     assert "url(" not in text
     assert "@import" not in text
     assert "default-src 'none'" in text
@@ -132,20 +132,20 @@ def test_a_survey_reads_the_hypervisor_once(busy: Yard, hypervisor: FaultyProvid
 
 
 def test_nothing_secret_is_shown(busy: Yard) -> None:
-    found = take_snapshot(busy.context)
-    assert "PRIVATE" not in page(found) + metrics(found) + str(found)
+    snapshot = take_snapshot(busy.context)
+    assert "PRIVATE" not in page(snapshot) + metrics(snapshot) + str(snapshot)
 
 
-def parsed(found: Snapshot) -> dict[str, list[Any]]:
+def parsed(snapshot: Snapshot) -> dict[str, list[Any]]:
     return {
-        family.name: family.samples for family in text_string_to_metric_families(metrics(found))
+        family.name: family.samples for family in text_string_to_metric_families(metrics(snapshot))
     }
 
 
 def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
-    found = parsed(take_snapshot(busy.context))
-    assert set(found) == {f"stockyard_{metric.name}" for metric in METRICS}
-    (total,) = found["stockyard_fleet_hosts"]
+    parsed_page = parsed(take_snapshot(busy.context))
+    assert set(parsed_page) == {f"stockyard_{metric.name}" for metric in METRICS}
+    (total,) = parsed_page["stockyard_fleet_hosts"]
     assert total.value == 3.0
     assert total.labels == {
         "owner": "stockyard",
@@ -154,10 +154,10 @@ def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
         "name": "ci",
         "template": "base",
     }
-    (lease,) = found["stockyard_lease_until_timestamp_seconds"]
+    (lease,) = parsed_page["stockyard_lease_until_timestamp_seconds"]
     assert lease.labels["holder"] == HOSTILE
     assert lease.value == busy.leases.list()[0].until
-    assert len(found["stockyard_host_ready"]) == 4
+    assert len(parsed_page["stockyard_host_ready"]) == 4
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60))
@@ -169,10 +169,10 @@ def test_metrics_keep_what_people_wrote(written: str) -> None:
 
 def test_memory_is_bytes_where_it_is_known(busy: Yard) -> None:
     snapshot = take_snapshot(busy.context)
-    first, second, *_others = snapshot.hosts
+    first, second, *_more_hosts = snapshot.hosts
     known = replace(first.info, memory=MemoryUse(private_mib=1.5, shared_mib=2.0, oom_score=0))
-    found = parsed(replace(snapshot, hosts=(replace(first, info=known), second)))
-    assert [(s.labels["kind"], s.value) for s in found["stockyard_host_memory_bytes"]] == [
+    parsed_page = parsed(replace(snapshot, hosts=(replace(first, info=known), second)))
+    assert [(s.labels["kind"], s.value) for s in parsed_page["stockyard_host_memory_bytes"]] == [
         ("private", 1.5 * 2**20),
         ("shared", 2.0 * 2**20),
     ]

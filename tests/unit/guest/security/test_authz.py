@@ -126,8 +126,14 @@ SHUT: dict[str, Any] = {
 
 def asked(method: str, uri: str, body: Any = None, **headers: str) -> dict[str, Any]:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    found: dict[str, Any] = {"RequestMethod": method, "RequestUri": uri, "RequestHeaders": headers}
-    return {**found, "RequestBody": base64.b64encode(text).decode()} if body is not None else found
+    request: dict[str, Any] = {
+        "RequestMethod": method,
+        "RequestUri": uri,
+        "RequestHeaders": headers,
+    }
+    return (
+        {**request, "RequestBody": base64.b64encode(text).decode()} if body is not None else request
+    )
 
 
 def create(config: dict[str, Any], **top: Any) -> dict[str, Any]:
@@ -135,9 +141,9 @@ def create(config: dict[str, Any], **top: Any) -> dict[str, Any]:
 
 
 def refused(policy: Policy, request: dict[str, Any]) -> str:
-    with pytest.raises(Denied) as told:
+    with pytest.raises(Denied) as refusal:
         check(policy, request)
-    return str(told.value)
+    return str(refusal.value)
 
 
 def test_an_ordinary_container_is_let_through() -> None:
@@ -296,8 +302,8 @@ def test_other_parts_of_a_container_are_looked_at() -> None:
 def test_a_mount_is_let_through_by_its_whole_path_only() -> None:
     policy = Policy(mounts=("/srv/data",))
     check(policy, create({"Binds": ["/srv/data:/data:ro"]}))
-    for other in ("/srv/data/x", "/srv/data/..", "/srv//data", "/srv", "/srv/data/"):
-        refused(policy, create({"Binds": [f"{other}:/data"]}))
+    for bind in ("/srv/data/x", "/srv/data/..", "/srv//data", "/srv", "/srv/data/"):
+        refused(policy, create({"Binds": [f"{bind}:/data"]}))
 
 
 def test_images_are_let_in_by_the_list_or_by_digest() -> None:
@@ -411,5 +417,5 @@ def test_only_a_host_with_a_policy_has_the_plugin(profile: str) -> None:
 
 def test_builds_are_left_to_hosts_whose_dockerd_refuses_the_hosts_network_itself() -> None:
     assert json.loads(authorization.text(SecuritySpec("hostile").settings()))["build"] is True
-    other = SecuritySpec("hostile", user_namespaces="none").settings()
-    assert json.loads(authorization.text(other))["build"] is False
+    without_namespaces = SecuritySpec("hostile", user_namespaces="none").settings()
+    assert json.loads(authorization.text(without_namespaces))["build"] is False

@@ -68,20 +68,24 @@ def test_the_host_says_itself_what_it_is_to_be(spec: SecuritySpec) -> None:
 
 @pytest.mark.parametrize("spec", VARIANTS)
 def test_every_unit_that_is_started_is_there_and_wanted_once(spec: SecuritySpec) -> None:
-    found = recipe(ImageSpec(), "running", spec).files
+    files = recipe(ImageSpec(), "running", spec).files
     for unit in bundle(spec.settings(), "me").enable:
-        links = [p for p, f in found.items() if f.mode == LINK and p.endswith(f".wants/{unit}")]
+        links = [p for p, f in files.items() if f.mode == LINK and p.endswith(f".wants/{unit}")]
         assert len(links) == 1
-        assert found[found[links[0]].text].mode == 0o644
+        assert files[files[links[0]].text].mode == 0o644
 
 
 def test_a_hostile_host_has_what_the_table_promises() -> None:
     files = made(SecuritySpec("hostile"))
-    told = json.loads(files[daemon.PATH])
-    assert told["userns-remap"] == "dockremap"
-    assert told["authorization-plugins"] == ["stockyard-authz"]
-    assert (told["icc"], told["userland-proxy"], told["no-new-privileges"]) == (False, False, True)
-    assert told["log-opts"] == {"max-file": "3", "max-size": "10m"}
+    settings = json.loads(files[daemon.PATH])
+    assert settings["userns-remap"] == "dockremap"
+    assert settings["authorization-plugins"] == ["stockyard-authz"]
+    assert (settings["icc"], settings["userland-proxy"], settings["no-new-privileges"]) == (
+        False,
+        False,
+        True,
+    )
+    assert settings["log-opts"] == {"max-file": "3", "max-size": "10m"}
     assert files["/etc/subuid"] == "dockremap:100000:65536\n"
     assert "TasksMax=2048\nMemoryMax=75%\n" in files[f"/etc/systemd/system/{limits.SLICE}"]
     assert (
@@ -109,11 +113,11 @@ def test_that_disk_is_made_once_and_never_over_data(tmp_path: Path) -> None:
     """The script with stand-ins for what needs root; each says what it was asked for."""
     tools, root, log = tmp_path / "tools", tmp_path / "docker", tmp_path / "log"
     tools.mkdir()
-    said = f'echo "${{0##*/}} $*" >> {log}'
+    script = f'echo "${{0##*/}} $*" >> {log}'
     for name, act in (
         ("mountpoint", "exit 1"),
-        ("mkfs.ext4", said),
-        ("mount", said),
+        ("mkfs.ext4", script),
+        ("mount", script),
         ("df", "echo '8000 6000'"),
     ):
         (tools / name).write_text(f"#!/bin/sh\n{act}\n")
@@ -148,14 +152,14 @@ def test_frames_are_dropped_where_containers_do_not_reach_each_other() -> None:
 
 def test_a_rootless_host_reads_its_own_configuration() -> None:
     files = made(ROOTLESS)
-    told = json.loads(files["/etc/docker/rootless.json"])
-    assert "userns-remap" not in told
-    assert "cgroup-parent" not in told
+    settings = json.loads(files["/etc/docker/rootless.json"])
+    assert "userns-remap" not in settings
+    assert "cgroup-parent" not in settings
     assert f"ConditionUser={rootless.USER}" in files["/etc/systemd/user/docker.service"]
     assert "-kernel.unprivileged_userns_clone = 1\n" in files[kernel.SYSCTL]
     assert f"m stockyard {rootless.USER}" in files["/etc/sysusers.d/stockyard-rootless.conf"]
     assert files["/etc/systemd/system/docker.socket"] == "/dev/null"
-    assert told["group"] == "root"
+    assert settings["group"] == "root"
     assert files[f"{rootless.FOLDER}/dockerd"].startswith("#!/bin/sh\n")
     assert f"PATH={rootless.FOLDER}:" in files["/etc/systemd/user/docker.service"]
 
@@ -212,7 +216,7 @@ def test_docker_takes_addresses_from_the_pools_in_every_profile(spec: SecuritySp
 
 
 def test_pools_meet_no_network_that_hosts_are_given() -> None:
-    given = (
+    networks = (
         "10.0.2.0/24",
         "192.168.122.0/24",
         "169.254.0.0/16",
@@ -221,5 +225,5 @@ def test_pools_meet_no_network_that_hosts_are_given() -> None:
         "fec0::/64",
         "::1/128",
     )
-    assert [net for net in given if addresses.meeting(ipaddress.ip_network(net))] == []
+    assert [net for net in networks if addresses.meeting(ipaddress.ip_network(net))] == []
     assert addresses.meeting(ipaddress.ip_network("172.16.0.0/12")) == "172.17.0.0/16"

@@ -79,15 +79,15 @@ class Docker(BaseHTTPRequestHandler):
             self.rfile.readline()
         else:
             size = int(self.headers.get("Content-Length") or 0)
-            left = size
-            while left:
-                block = self.rfile.read(min(left, MIB))
+            remaining = size
+            while remaining:
+                block = self.rfile.read(min(remaining, MIB))
                 if not block:
                     self.ended.set()
                     self.close_connection = True
                     return
                 digest.update(block)
-                left -= len(block)
+                remaining -= len(block)
         if self.path == "/attach":
             self._stream()
         else:
@@ -156,10 +156,10 @@ class Bench:
 
     async def _end(self) -> None:
         self.server.close()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
+        remaining_tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in remaining_tasks:
             task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.gather(*remaining_tasks, return_exceptions=True)
         await asyncio.sleep(0.01)
 
     def start(self) -> None:
@@ -174,10 +174,10 @@ class Bench:
             self.behind.server_close()
 
     def connect(self) -> socket.socket:
-        made = socket.socket(socket.AF_UNIX)
-        made.settimeout(30)
-        made.connect(self.path)
-        return made
+        listener = socket.socket(socket.AF_UNIX)
+        listener.settimeout(30)
+        listener.connect(self.path)
+        return listener
 
     def ask(self, data: bytes) -> tuple[int, bytes]:
         """The answer to raw bytes."""
@@ -194,10 +194,10 @@ def read_answer(client: socket.socket, method: str = "GET") -> tuple[int, bytes]
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    made.start()
-    yield made
-    made.close()
+    bench_of_test = Bench(tmp_path)
+    bench_of_test.start()
+    yield bench_of_test
+    bench_of_test.close()
 
 
 HOST = b"Host: d\r\n"

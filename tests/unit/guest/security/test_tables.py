@@ -47,9 +47,9 @@ def verdict(method: str, uri: str, body: Any = None) -> str:
 
 def uri_of(route: Route) -> str:
     path = route.path.replace("[^/]+", "x").replace(".+", "x")
-    start, bracket, rest = path.partition("(")
-    first, _bar, _others = rest.partition("|")
-    return f"/{start}{first}{rest.partition(')')[2]}" if bracket else f"/{path}"
+    start, bracket, pattern = path.partition("(")
+    first, _bar, _alternatives = pattern.partition("|")
+    return f"/{start}{first}{pattern.partition(')')[2]}" if bracket else f"/{path}"
 
 
 def _wrap_in(wrap: Wrap, name: str, value: Any) -> Any:

@@ -57,10 +57,10 @@ def test_every_host_gets_a_node_and_a_second_run_changes_nothing(
     assert not any(r.startswith("POST") for r in jenkins.requests)
     assert does(dry) == [f"create node {name}" for name in nodes(yard)]
     assert dry.plan.diff()["after"][f"node {nodes(yard)[0]}"]["launcher"]["class"] == config.SSH
-    done = agents().converge(60)
-    assert does(done) == does(dry)
-    assert jenkins.names() == nodes(yard) == [o.name for o in done.objects]
-    assert all(o.online and o.labels == ("docker",) for o in done.objects)
+    first_plan = agents().converge(60)
+    assert does(first_plan) == does(dry)
+    assert jenkins.names() == nodes(yard) == [o.name for o in first_plan.objects]
+    assert all(o.online and o.labels == ("docker",) for o in first_plan.objects)
     assert does(agents().converge(60)) == []
 
 
@@ -72,13 +72,15 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(
     """
     agents().converge(60)
     build = jenkins.build("docker")
-    other = next(h.name for h in yard.hosts.list(fleet="ci") if node_of(yard, h.name) != build.node)
-    old = node_of(yard, other)
-    agents().drain(60, 5, only=[other])
+    other_host = next(
+        h.name for h in yard.hosts.list(fleet="ci") if node_of(yard, h.name) != build.node
+    )
+    old = node_of(yard, other_host)
+    agents().drain(60, 5, only=[other_host])
     assert jenkins.computers[old].held == DRAINED
-    yard.hosts.replace(other)
-    done = does(agents().converge(60))
-    assert done == [f"create node {node_of(yard, other)}", f"delete node {old}"]
+    yard.hosts.replace(other_host)
+    second_plan = does(agents().converge(60))
+    assert second_plan == [f"create node {node_of(yard, other_host)}", f"delete node {old}"]
     assert jenkins.names() == nodes(yard)
     assert not build.done
     assert jenkins.computers[build.node].builds == [build]
@@ -90,9 +92,9 @@ def test_a_node_of_a_host_that_is_gone_is_collected(
     agents: Make, yard: Yard, jenkins: Jenkins
 ) -> None:
     agents().converge(60)
-    gone = node_of(yard, "ci-3")
+    former_node = node_of(yard, "ci-3")
     yard.fleets.apply(replace(FLEET, count=2))
-    assert does(agents().converge(60)) == [f"delete node {gone}"]
+    assert does(agents().converge(60)) == [f"delete node {former_node}"]
     assert jenkins.names() == nodes(yard)
 
 
@@ -100,25 +102,27 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
 ) -> None:
     agents().converge(60)
-    mine = {
+    own_config = {
         **config.desired_config(
             agents().spec, yard.context.provider.observe("stockyard").hosts[0].record
         )
     }
     unreadable = {
         "by-hand": "made by hand",
-        "copied": mine["description"],
+        "copied": own_config["description"],
         "damaged": "stockyard:{",
-        "other-1-00000000": mine["description"].replace('"owner":"stockyard"', '"owner":"else"'),
+        "other-1-00000000": own_config["description"].replace(
+            '"owner":"stockyard"', '"owner":"else"'
+        ),
     }
     for name, description in unreadable.items():
-        controller.create(name, config.form(name, {**mine, "description": description}))
+        controller.create(name, config.form(name, {**own_config, "description": description}))
     before = len(jenkins.requests)
     yard.fleets.apply(replace(FLEET, count=0))
     assert len(does(agents().converge(60))) == 3
     assert jenkins.names() == sorted(unreadable)
     assert not any(f"/{name}/" in r for name in unreadable for r in jenkins.requests[before:])
-    assert {one.name for one in agents().skipped()} == {"copied", "damaged", "other-1-00000000"}
+    assert {agent.name for agent in agents().skipped()} == {"copied", "damaged", "other-1-00000000"}
 
 
 def test_on_a_wrong_hypervisor_no_node_is_removed(
@@ -264,9 +268,9 @@ def test_a_watch_takes_a_node_out_of_service_while_it_builds(
         slept(seconds)
 
     monkeypatch.setattr(clock, "sleep", sleep)
-    done = once.converge(60, watch=2, scope=Scope(register=False, collect=False))
+    watch_plan = once.converge(60, watch=2, scope=Scope(register=False, collect=False))
     # The second build came after the last look.
-    assert does(done) == [f"hold node {builds[0].node}"]
+    assert does(watch_plan) == [f"hold node {builds[0].node}"]
     assert sum(clock.slept) == pytest.approx(2)
     assert builds[0].node != builds[1].node
 
@@ -307,10 +311,10 @@ def test_a_host_that_was_leased_meanwhile_is_not_destroyed(
     once.converge(60)
     jenkins.finish(build)
     used = build.node.rpartition("-")[0]
-    seen = once._hosts()
+    hosts = once._hosts()
     while (lease := yard.leases.acquire("ci", holder="me")).host != used:
         pass
-    monkeypatch.setattr(once, "_hosts", lambda: seen)
+    monkeypatch.setattr(once, "_hosts", lambda: hosts)
     once.converge(60)
     assert used in {h.name for h in yard.hosts.list()}
     assert lease.host == used
@@ -406,10 +410,10 @@ def test_a_strangers_node_of_our_name_is_a_conflict(
     agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
 ) -> None:
     name = nodes(yard)[0]
-    wanted = config.desired_config(
+    desired = config.desired_config(
         agents().spec, yard.context.provider.observe("stockyard").hosts[0].record
     )
-    controller.create(name, config.form(name, {**wanted, "description": "mine"}))
+    controller.create(name, config.form(name, {**desired, "description": "mine"}))
     with pytest.raises(
         Conflict, match="the controller has a node of this name without a mark of stockyard"
     ):
@@ -469,9 +473,9 @@ def test_a_plan_never_touches_what_is_at_work(
     """
     spec = AgentSpec("ci", launcher="inbound", one_build=one_build)
     hosts = [
-        host(state, name=f"ci-{n}", phase=phase) for n, (phase, state, *_rest) in enumerate(shape)
+        host(state, name=f"ci-{n}", phase=phase) for n, (phase, state, *_more) in enumerate(shape)
     ]
-    found = {
+    nodes_by_uuid = {
         h.record.uuid: Node(
             mark_of(h.record, "").node,
             idle=idle,
@@ -482,13 +486,13 @@ def test_a_plan_never_touches_what_is_at_work(
         for h, (_a, _b, has, idle, held) in zip(hosts, shape, strict=True)
         if has
     }
-    whole = belonging(spec, "stockyard", found.values())
-    assert whole == found
+    whole = belonging(spec, "stockyard", nodes_by_uuid.values())
+    assert whole == nodes_by_uuid
     todo = plan(spec, whole, hosts, {}, 2.0, Scope(register, collect))
     names = {h.record.name: h for h in hosts}
     for action in todo.actions:
         if action.kind == "host":
-            node = found[names[action.name].record.uuid]
+            node = nodes_by_uuid[names[action.name].record.uuid]
             assert collect
             assert one_build
             assert node.idle
@@ -496,7 +500,7 @@ def test_a_plan_never_touches_what_is_at_work(
         elif action.verb in ("create", "update", "resume"):
             assert register
         elif action.verb == "delete":
-            assert next(n for n in found.values() if n.name == action.name).idle
+            assert next(n for n in nodes_by_uuid.values() if n.name == action.name).idle
 
 
 def test_the_command_says_what_it_lacks(

@@ -46,9 +46,9 @@ def test_a_name_that_is_taken_is_a_conflict(controller: Controller) -> None:
 def test_a_password_brings_a_crumb_and_a_token_needs_none(jenkins: Jenkins) -> None:
     Controller(jenkins.url, USER, TOKEN).create("ci-1", FORM)
     assert "GET /crumbIssuer/api/json" not in jenkins.requests
-    other = Controller(jenkins.url, USER, PASSWORD)
-    other.hold("ci-1", "x")
-    other.delete("ci-1")
+    second_controller = Controller(jenkins.url, USER, PASSWORD)
+    second_controller.hold("ci-1", "x")
+    second_controller.delete("ci-1")
     assert jenkins.requests.count("GET /crumbIssuer/api/json") == 1
     assert jenkins.names() == []
 
@@ -139,8 +139,8 @@ def test_being_sent_to_the_login_page_is_no_success(
 
 
 def test_a_controller_that_is_off_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with pytest.raises(ControllerError, match="does not answer"):
         Controller(f"http://127.0.0.1:{port}").nodes()
 
@@ -171,7 +171,7 @@ def test_only_a_controller_whose_certificate_is_believed_gets_the_token(
     jenkins.socket = context.wrap_socket(jenkins.socket, server_side=True)
     url = jenkins.url.replace("http:", "https:")
     assert len(Controller(url, USER, TOKEN, str(tmp_path / "ca.pem")).nodes()) == 1
-    seen = len(jenkins.requests)
+    count = len(jenkins.requests)
     with pytest.raises(ControllerError, match="certificate"):
         Controller(url, USER, TOKEN).nodes()
-    assert len(jenkins.requests) == seen
+    assert len(jenkins.requests) == count

@@ -32,16 +32,16 @@ XML = b"""<?xml version='1.1' encoding='UTF-8'?>
 
 
 def test_what_was_edited_is_as_wanted_and_the_rest_as_it_was() -> None:
-    wanted = config.desired_config(SPEC, RECORD)
-    after = config.edited(XML, "ci-1", wanted)
-    assert config.read(after, "ci-1") == wanted
-    assert config.edited(after, "ci-1", wanted) == after
-    for kept in (
+    desired = config.desired_config(SPEC, RECORD)
+    after = config.edited(XML, "ci-1", desired)
+    assert config.read(after, "ci-1") == desired
+    assert config.edited(after, "ci-1", desired) == after
+    for setting in (
         b"RetentionStrategy$Always",
         b"EnvironmentVariablesNodeProperty",
         b"<message>mine</message>",
     ):
-        assert kept in after
+        assert setting in after
 
 
 def test_the_host_key_is_pinned() -> None:
@@ -55,8 +55,8 @@ def test_the_host_key_is_pinned() -> None:
 
 
 def test_an_inbound_launcher_stays_as_it_is() -> None:
-    wanted = config.desired_config(AgentSpec("ci", launcher="inbound"), RECORD)
-    assert b"<webSocket>true</webSocket>" in config.edited(XML, "ci-1", wanted)
+    desired = config.desired_config(AgentSpec("ci", launcher="inbound"), RECORD)
+    assert b"<webSocket>true</webSocket>" in config.edited(XML, "ci-1", desired)
 
 
 def test_the_form_says_what_is_wanted() -> None:
@@ -86,9 +86,9 @@ def test_what_cannot_be_read_is_an_error(xml: bytes) -> None:
 
 
 def test_a_controller_without_the_plugin_is_found_out() -> None:
-    wanted = config.desired_config(SPEC, RECORD)
+    desired = config.desired_config(SPEC, RECORD)
     with pytest.raises(Unsupported, match="ssh-slaves"):
-        config.check("ci-1", wanted, {**wanted, "launcher": {"class": ""}})
+        config.check("ci-1", desired, {**desired, "launcher": {"class": ""}})
     with pytest.raises(Unsupported, match="labels, mode"):
-        config.check("ci-1", wanted, {**wanted, "labels": [], "mode": ""})
-    config.check("ci-1", wanted, wanted)
+        config.check("ci-1", desired, {**desired, "labels": [], "mode": ""})
+    config.check("ci-1", desired, desired)

@@ -45,10 +45,10 @@ def test_a_mark_of_hostile_names_is_not_ours(field: str, text: str) -> None:
 @given(st.text())
 def test_whatever_stands_in_a_description_it_is_no_mark(text: str) -> None:
     try:
-        found = read(MARK.node, f"{PREFIX}{text}")
+        mark = read(MARK.node, f"{PREFIX}{text}")
     except InvalidInput:
         return
-    assert found == MARK
+    assert mark == MARK
 
 
 def test_a_mark_with_one_thing_too_many_is_damaged() -> None:

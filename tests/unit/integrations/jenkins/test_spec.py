@@ -24,10 +24,10 @@ def spec(**options: Any) -> AgentSpec:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_no_name_is_refused(text: str) -> None:
-    for what, fine in FINE.items():
+    for option, fine in FINE.items():
         if text and text not in fine:
             with pytest.raises(InvalidInput):
-                spec(**{what: (text,) if what == "labels" else text})
+                spec(**{option: (text,) if option == "labels" else text})
 
 
 @pytest.mark.parametrize(

@@ -74,14 +74,14 @@ def test_only_what_nobody_holds_is_free(tmp_path: Path) -> None:
 
 def test_lock_of_another_owner_is_not_free(tmp_path: Path) -> None:
     """Long names keep their owner, though the rest of the file name is a digest."""
-    others = [
+    other_files = [
         "b.default.fleet.x",
         "ab.default.fleet.x",
         f"b.default.fleet.{'x' * 200}",
         "registry",
         "a",
     ]
-    paths = [_path(tmp_path, name) for name in [*others, f"a.default.fleet.{'x' * 200}"]]
+    paths = [_path(tmp_path, name) for name in [*other_files, f"a.default.fleet.{'x' * 200}"]]
     for path in paths:
         path.write_text("")
     assert free(tmp_path, "a", remove=True) == paths[-1:]

@@ -61,7 +61,7 @@ def test_change_of_an_outdated_version_is_a_conflict(record: StoredRecord) -> No
 
 @each_record
 def test_record_that_is_not_stored_is_not_found(record: StoredRecord) -> None:
-    other_object = next(other for other in RECORDS if other.kind != record.kind)
+    other_object = next(candidate for candidate in RECORDS if candidate.kind != record.kind)
     for stored in (
         None,
         replace(record, uuid=OTHER_UUID),

@@ -49,22 +49,22 @@ def test_port_from_the_limit_on_or_in_a_network_is_accepted(
     admission.check_ports(HostSpec(ports=(1024,)), [], system=False)
     admission.check_ports(HostSpec(ports=(80,), network="lab", egress="open"), [], system=True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(network, "probe", lambda _title, _wanted: None)
+    monkeypatch.setattr(network, "probe", lambda _title, _ports: None)
     admission.check_ports(HostSpec(ports=(80,)), [], system=False)
     with pytest.raises(Unsupported):
         admission.check_ports(HostSpec(ports=(80,)), [], system=True)
 
 
 def listening(address: str) -> socket.socket:
-    taken = socket.socket()
-    taken.bind((address, 0))
-    taken.listen()
-    return taken
+    listener = socket.socket()
+    listener.bind((address, 0))
+    listener.listen()
+    return listener
 
 
 def test_port_that_a_program_holds_at_every_address_is_refused() -> None:
-    with listening(EVERYWHERE) as taken:
-        port = taken.getsockname()[1]
+    with listening(EVERYWHERE) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(
             Conflict,
             match=f"port {port} cannot be published.*a program on this machine listens on the "
@@ -77,8 +77,8 @@ def test_port_that_a_program_holds_at_every_address_is_refused() -> None:
 
 
 def test_port_that_a_program_holds_at_one_address_is_accepted() -> None:
-    with listening("127.0.0.1") as taken:
-        admission.check_ports(HostSpec(ports=(taken.getsockname()[1],)), [], system=False)
+    with listening("127.0.0.1") as listener:
+        admission.check_ports(HostSpec(ports=(listener.getsockname()[1],)), [], system=False)
 
 
 def test_host_that_is_larger_than_the_machine_is_refused(tmp_path: Path) -> None:

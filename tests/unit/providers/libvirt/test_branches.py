@@ -157,9 +157,9 @@ def test_deletion_of_a_branch_leaves_the_overlay_of_another_one(provider: Libvir
     )
     provider.connection.defineXML(serialize(parent))
     folder = provider.store.hosts / BRANCH.parent
-    other = disk(folder / "disk-99999999-8888-4999-8aaa-bbbbbbbbbbbb.qcow2")
+    other_overlay = disk(folder / "disk-99999999-8888-4999-8aaa-bbbbbbbbbbbb.qcow2")
     provider.branches.prune(BRANCH.owner)
-    assert other.exists()
+    assert other_overlay.exists()
     assert not (folder / f"disk-{BRANCH.uuid}.qcow2").exists()
 
 

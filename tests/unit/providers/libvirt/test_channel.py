@@ -32,7 +32,7 @@ def say(sock: socket.socket, message: dict[str, Any]) -> None:
 
 def flood(sock: socket.socket, start: bytes, filler: bytes) -> None:
     sock.sendall(start)
-    for _each in range(FIFTY_MB // len(filler)):
+    for _number in range(FIFTY_MB // len(filler)):
         sock.sendall(filler)
 
 
@@ -84,11 +84,11 @@ def test_an_answer_is_heard_among_others(call: Call) -> None:
 
 def test_what_another_controller_was_owed_is_not_taken_for_an_answer(call: Call) -> None:
     """Both asked only once; the one that was killed was not answered before."""
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def note(sock: socket.socket, question: dict[str, Any]) -> None:
-        asked.append(question["id"])
-        say(sock, {"id": asked[0], "ok": True, "said": "to the first"})
+        requests.append(question["id"])
+        say(sock, {"id": requests[0], "ok": True, "said": "to the first"})
         say(sock, {"id": question["id"], "ok": True, "said": "to the second"})
 
     assert call(note, 5)["said"] == "to the first"
@@ -113,13 +113,13 @@ HOSTILE: dict[str, Agent] = {
 }
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-def test_nonsense_is_refused_in_bounds(call: Call, what: str) -> None:
+@pytest.mark.parametrize("garbage", HOSTILE)
+def test_nonsense_is_refused_in_bounds(call: Call, garbage: str) -> None:
     tracemalloc.start()
     try:
         begin = time.monotonic()
         with pytest.raises(GuestError) as caught:
-            call(HOSTILE[what], 20)
+            call(HOSTILE[garbage], 20)
         assert time.monotonic() - begin < 10
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
@@ -133,14 +133,14 @@ def silent(sock: socket.socket, _question: dict[str, Any]) -> None:
 
 
 def trickle(sock: socket.socket, _question: dict[str, Any]) -> None:
-    for _each in range(200):
+    for _number in range(200):
         sock.sendall(b" ")
         time.sleep(0.02)
 
 
 def chatter(sock: socket.socket, question: dict[str, Any]) -> None:
     """Answers to somebody else, for ever."""
-    for _each in range(200):
+    for _number in range(200):
         say(sock, {"id": question["id"] + 1, "ok": True})
         time.sleep(0.02)
 

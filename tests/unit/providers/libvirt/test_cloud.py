@@ -128,7 +128,7 @@ def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
         BEGIN,
         "this is Debian 12",
         END,
-        *("[ OK ] Stopped" for _each in range(500)),
+        *("[ OK ] Stopped" for _number in range(500)),
     ]
     (tmp_path / "console.log").write_text("\r\n".join(lines))
     with pytest.raises(ImageError) as failed:
@@ -137,7 +137,7 @@ def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("properties", "complaint"),
     [
         (
             {"backing-filename": "/etc/shadow"},
@@ -151,13 +151,15 @@ def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
     ],
 )
 def test_a_disk_that_does_not_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, object], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, properties: dict[str, object], complaint: str
 ) -> None:
     described = {"virtual-size": 2 << 30, "format": "qcow2"}
-    monkeypatch.setattr(cloud, "run", lambda *_given, **_how: json.dumps({**described, **found}))
-    with pytest.raises(ImageError, match=said):
+    monkeypatch.setattr(
+        cloud, "run", lambda *_arguments, **_how: json.dumps({**described, **properties})
+    )
+    with pytest.raises(ImageError, match=complaint):
         cloud.check(tmp_path / "disk", GUEST, Deadline(60), "image x")
-    monkeypatch.setattr(cloud, "run", lambda *_given, **_how: json.dumps(described))
+    monkeypatch.setattr(cloud, "run", lambda *_arguments, **_how: json.dumps(described))
     cloud.check(tmp_path / "disk", GUEST, Deadline(60), "image x")
 
 
@@ -183,23 +185,26 @@ def test_a_cloud_image_is_fetched_once_and_goes_with_the_last_image_of_it(tmp_pa
     store.prepare()
     images, work = Images(store), tmp_path / "work"
     work.mkdir()
-    wanted: Recipe = replace(GUEST, cloud_image=checksum)
-    kept = images._kept(
-        wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)
+    image_recipe: Recipe = replace(GUEST, cloud_image=checksum)
+    kept_image = images._kept(
+        image_recipe, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)
     )
-    assert kept.read_bytes() == b"QFI\xfb"
+    assert kept_image.read_bytes() == b"QFI\xfb"
     file.unlink()
     assert (
         images._kept(
-            wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)
+            image_recipe,
+            BuildOptions(cloud_image=CloudImage(str(file), checksum)),
+            work,
+            Deadline(60),
         )
-        == kept
+        == kept_image
     )
     with pytest.raises(ImageError, match="the location of the cloud image is not known"):
-        images._kept(wanted, BuildOptions(), work, Deadline(60))
+        images._kept(image_recipe, BuildOptions(), work, Deadline(60))
     folder = store.images / DIGEST
     folder.mkdir()
-    (folder / "image.json").write_text(json.dumps({"base": kept.name, "root": "UUID=1234"}))
+    (folder / "image.json").write_text(json.dumps({"base": kept_image.name, "root": "UUID=1234"}))
     assert images.prune({DIGEST}, 0) == []
     # An image whose record cannot be read may be made of any base.
     facts = (folder / "image.json").read_text()
@@ -210,5 +215,5 @@ def test_a_cloud_image_is_fetched_once_and_goes_with_the_last_image_of_it(tmp_pa
     building = store.images / "base-0.tar"
     building.write_text("")
     assert images.prune(set(), 3600) == []
-    assert images.prune(set(), 3600, frozenset({DIGEST})) == [kept.name, DIGEST]
+    assert images.prune(set(), 3600, frozenset({DIGEST})) == [kept_image.name, DIGEST]
     assert images.prune(set(), 0) == [building.name]

@@ -20,10 +20,10 @@ def test_every_source_says_whose_signature_it_needs(tmp_path: Path) -> None:
     build = BuildOptions(
         repositories=(Repository("https://ours/debian", KEY), Repository("https://theirs", KEY))
     )
-    mirrors, others = tmp_path / "sources.list", tmp_path / "others.sources"
-    write_sources("bookworm", build, mirrors, others)
+    mirrors, other_sources = tmp_path / "sources.list", tmp_path / "others.sources"
+    write_sources("bookworm", build, mirrors, other_sources)
     assert all(line.startswith("deb [signed-by=/") for line in mirrors.read_text().splitlines())
-    paragraphs = others.read_text().split("\n\n")
+    paragraphs = other_sources.read_text().split("\n\n")
     assert [p.count("Signed-By:\n -----BEGIN") for p in paragraphs] == [1, 1]
 
 

@@ -135,23 +135,24 @@ def pretty(shape: Domain) -> str:
     ["template", "derived", "tombstone", "cold", "incoming", "network", "child", "twin", "branch"],
 )
 def test_a_domain_is_as_it_was_looked_at(kind: str) -> None:
-    path, made = GOLDEN / f"{kind}.xml", pretty({**shapes(), **branch_shapes()}[kind])
+    path, definition = GOLDEN / f"{kind}.xml", pretty({**shapes(), **branch_shapes()}[kind])
     if os.environ.get("STOCKYARD_WRITE_GOLDEN"):
-        path.write_text(made)
-    assert made == path.read_text()
+        path.write_text(definition)
+    assert definition == path.read_text()
 
 
 def arguments(shape: Domain) -> list[str]:
     """QEMU's own arguments, as libvirt will read them."""
     return [
-        found.get("value", "") for found in parse(serialize(shape.xml())).iter(f"{{{QEMU_NS}}}arg")
+        argument.get("value", "")
+        for argument in parse(serialize(shape.xml())).iter(f"{{{QEMU_NS}}}arg")
     ]
 
 
 def record_in(shape: Domain) -> HostRecord | TemplateRecord:
-    found = parse(serialize(shape.xml())).find(f"./metadata/{{{RECORD_NS}}}record")
-    assert found is not None
-    return decode(found.text or "")
+    record = parse(serialize(shape.xml())).find(f"./metadata/{{{RECORD_NS}}}record")
+    assert record is not None
+    return decode(record.text or "")
 
 
 def test_the_record_is_in_the_metadata() -> None:
@@ -177,9 +178,9 @@ def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(
 
 
 def test_a_host_keeps_its_machine_between_fork_and_boot() -> None:
-    made = shapes()
+    all_shapes = shapes()
     fork, boot = (
-        made["incoming"],
+        all_shapes["incoming"],
         designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE / "hosts" / HOST.uuid),
     )
     assert boot.arguments[-4:] == (
@@ -309,9 +310,11 @@ def test_ports_are_published_where_they_are_bound_and_the_fixed_ones_stay() -> N
 
 
 def test_a_fork_in_a_network_has_its_device_where_the_template_has_it() -> None:
-    made = shapes()
-    (device,) = [a for a in arguments(made["template"]) if a.startswith("virtio-net-pci")]
-    (address,) = parse(serialize(made["network"].xml())).findall("./devices/interface/address")
+    all_shapes = shapes()
+    (device,) = [a for a in arguments(all_shapes["template"]) if a.startswith("virtio-net-pci")]
+    (address,) = parse(serialize(all_shapes["network"].xml())).findall(
+        "./devices/interface/address"
+    )
     assert f"addr={address.get('slot')}" in device.split(",")
     assert address.get("bus") == "0x00"
 
@@ -329,15 +332,15 @@ def test_what_xml_cannot_carry_is_refused(text: str) -> None:
     st.text("<>&'\"\n\t \\$`"),
 )
 def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
-    found = parse(serialize(element("a", text=text, name=attribute)))
-    assert (found.text or "") == text
-    assert found.get("name") == attribute
-    assert list(found) == []
+    parsed = parse(serialize(element("a", text=text, name=attribute)))
+    assert (parsed.text or "") == text
+    assert parsed.get("name") == attribute
+    assert list(parsed) == []
 
 
 def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
     assert "-m" not in arguments(
         designer.boot_domain(replace(HOST, max_size=Size(4)), HARDWARE, TCG, IMAGE, STORE)
     )
-    made = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
-    assert made[made.index("-m") + 1] == "slots=16,maxmem=3072M"
+    command_line = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
+    assert command_line[command_line.index("-m") + 1] == "slots=16,maxmem=3072M"

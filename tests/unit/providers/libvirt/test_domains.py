@@ -25,7 +25,7 @@ class Connection:
         self.domains = [Domain(self, host_record(name=f"ci-{n}")) for n in range(count)]
 
     # libvirt's name
-    def getAllDomainStats(self, _which: int) -> list[tuple[Any, dict[str, int]]]:  # noqa: N802
+    def getAllDomainStats(self, _kinds: int) -> list[tuple[Any, dict[str, int]]]:  # noqa: N802
         self.calls["list"] += 1
         return [(domain, {"state.state": 1}) for domain in self.domains]
 
@@ -54,8 +54,8 @@ class Domain:
 @pytest.mark.parametrize("count", [1, 100])
 def test_all_are_read_by_one_listing_and_one_reading_of_each_record(count: int) -> None:
     connection = Connection(count)
-    found, unreadable = Domains(connection).read_all()
-    assert (len(found), unreadable) == (count, [])
+    domains, unreadable = Domains(connection).read_all()
+    assert (len(domains), unreadable) == (count, [])
     # libvirt has no call that returns the metadata of many domains.
     assert connection.calls == {"list": 1, "metadata": count}
     assert len(list(Domains(connection).names())) == count

@@ -25,8 +25,8 @@ def libvirt_error(code: int, text: str) -> Exception:
     """An error as libvirt-python raises it."""
     error: Any = libvirt.libvirtError(text)
     error.err = (code, libvirt.VIR_FROM_QEMU, text, libvirt.VIR_ERR_ERROR, "", "", "", -1, -1)
-    made: Exception = error
-    return made
+    exception: Exception = error
+    return exception
 
 
 NO_DOMAIN, FAILED, SYSTEM, RPC, INTERNAL, INVALID = (

@@ -93,12 +93,12 @@ def test_what_cannot_be_kept_is_refused_and_not_weakened(
     ],
 )
 def test_network_with_addresses_of_a_docker_pool_is_refused(address: str, meets: bool) -> None:
-    asked = Networks(Libvirt("", active=True, address=address), system=True)
+    networks = Networks(Libvirt("", active=True, address=address), system=True)
     if not meets:
-        asked.check(HostSpec(network="lab"))
+        networks.check(HostSpec(network="lab"))
         return
     with pytest.raises(Unsupported, match="Docker's pool 172") as caught:
-        asked.check(HostSpec(network="lab"))
+        networks.check(HostSpec(network="lab"))
     assert caught.value.remedy
 
 
@@ -123,8 +123,10 @@ def test_an_address_is_nobodys() -> None:
 
 def test_a_guest_is_told_of_its_own_network() -> None:
     record = host_record(address="192.168.9.5", spec=HostSpec(network="lab", egress="open"))
-    told = GuestNetwork("192.168.9.5", "255.255.255.248", "192.168.9.1", nameserver="192.168.9.1")
-    assert networks("nat").guest(record) == told
+    guest_network = GuestNetwork(
+        "192.168.9.5", "255.255.255.248", "192.168.9.1", nameserver="192.168.9.1"
+    )
+    assert networks("nat").guest(record) == guest_network
     isolated = networks().guest(record)
     assert (isolated.gateway, isolated.nameserver) == ("", isolated.address), (
         "lookups are refused by the guest itself"
@@ -133,17 +135,19 @@ def test_a_guest_is_told_of_its_own_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs"),
+    ("own_options", "foreign_options"),
     [
         (BOUND, BOUND),
         ({"ports": (8080,), "bind": "0.0.0.0"}, {"ports": (8080,)}),  # noqa: S104
         (BOUND, {**BOUND, "bind": "0.0.0.0"}),  # noqa: S104
     ],
 )
-def test_a_port_that_another_owners_host_publishes_is_refused(mine: Any, theirs: Any) -> None:
-    other = host_record(name="other", owner="somebody", spec=HostSpec(**theirs))
+def test_a_port_that_another_owners_host_publishes_is_refused(
+    own_options: Any, foreign_options: Any
+) -> None:
+    foreign_host = host_record(name="other", owner="somebody", spec=HostSpec(**foreign_options))
     with pytest.raises(Conflict, match=r"8080.*host other of owner somebody"):
-        check_free(host_record(spec=HostSpec(**mine)), [other])
+        check_free(host_record(spec=HostSpec(**own_options)), [foreign_host])
 
 
 def test_a_port_that_no_record_tells_of_is_seen() -> None:

@@ -26,9 +26,9 @@ NONE = Domains((), (), ())
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(processes, "running", dict)
-    made = Store(tmp_path / "store")
-    made.prepare()
-    return made
+    opened_store = Store(tmp_path / "store")
+    opened_store.prepare()
+    return opened_store
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def files(store: Store, record: Record, *, uri: str = URI, noted: bool = True) -
     return folder
 
 
-def names(found: object) -> list[str]:
-    return [Path(one.path).name for one in found]  # type: ignore[attr-defined]
+def names(files: object) -> list[str]:
+    return [Path(file.path).name for file in files]  # type: ignore[attr-defined]
 
 
 def test_what_no_domain_names_goes(store: Store, sweep: Callable[..., SweepResult]) -> None:
@@ -67,7 +67,7 @@ def test_what_no_domain_names_goes(store: Store, sweep: Callable[..., SweepResul
     for path in (orphans[1] / "state", orphans[1] / "disk.qcow2"):
         path.chmod(0o400)
     dry = sweep(check=True)
-    assert sorted(one.path for one in dry.removed) == sorted(map(str, orphans))
+    assert sorted(file.path for file in dry.removed) == sorted(map(str, orphans))
     assert all(path.exists() for path in orphans)
     assert sweep() == dry
     assert not any(path.exists() for path in orphans)
@@ -92,7 +92,7 @@ def test_what_a_running_qemu_uses_stays(
     record = host_record()
     monkeypatch.setattr(processes, "running", lambda: {record.uuid: 42})
     folder = files(store, record)
-    assert [one.reason for one in sweep().skipped] == ["QEMU process 42 uses the file"]
+    assert [file.reason for file in sweep().skipped] == ["QEMU process 42 uses the file"]
     assert folder.exists()
 
 

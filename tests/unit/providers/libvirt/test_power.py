@@ -59,12 +59,12 @@ class Racer:
 def domain() -> Iterator[Any]:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     connection = libvirt.open("test:///default")
-    found = connection.defineXML(XML)
-    found.create()
-    yield found
-    if found.isActive():
-        found.destroy()
-    found.undefine()
+    defined = connection.defineXML(XML)
+    defined.create()
+    yield defined
+    if defined.isActive():
+        defined.destroy()
+    defined.undefine()
     connection.close()
 
 
@@ -100,8 +100,8 @@ def test_a_record_is_written_though_its_machine_ends(domain: Any, looks: int) ->
         def find(self, record: Any) -> Any:
             return Racer(domain, looks)
 
-    found = Found(domain.connect())
-    found.replace_record(RECORD, phase="deleting")
+    counting = Found(domain.connect())
+    counting.replace_record(RECORD, phase="deleting")
     assert bool(domain.isActive()) == (looks < 0)
-    written = decode(found.metadata(domain) or "")
+    written = decode(counting.metadata(domain) or "")
     assert (written.phase, written.version) == ("deleting", RECORD.version + 1)

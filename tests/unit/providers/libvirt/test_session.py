@@ -31,33 +31,33 @@ class Daemons:
         self.reachable: set[str] = set()
         self.opened: list[Session] = []
 
-    def open(self, wanted: Session) -> str:
-        self.opened.append(wanted)
-        if wanted.runtime not in self.reachable:
-            raise wanted.unreachable("no such directory")
-        return f"connection to {wanted.runtime}"
+    def open(self, session: Session) -> str:
+        self.opened.append(session)
+        if session.runtime not in self.reachable:
+            raise session.unreachable("no such directory")
+        return f"connection to {session.runtime}"
 
 
 @pytest.fixture
 def daemons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemons:
     """A machine on which no daemon listens and no QEMU runs."""
-    made = Daemons()
-    monkeypatch.setattr(connection, "_open", made.open)
+    fake_daemons = Daemons()
+    monkeypatch.setattr(connection, "_open", fake_daemons.open)
     monkeypatch.setattr(processes, "running", dict)
     monkeypatch.setattr(processes, "ENDING", 0.1)
     for name in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    return made
+    return fake_daemons
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A storage with the files of one machine."""
-    made = Store(tmp_path / "store")
-    made.prepare()
-    (made.hosts / OWN).mkdir()
-    return made
+    opened_store = Store(tmp_path / "store")
+    opened_store.prepare()
+    (opened_store.hosts / OWN).mkdir()
+    return opened_store
 
 
 @pytest.fixture

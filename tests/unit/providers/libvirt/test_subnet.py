@@ -62,10 +62,10 @@ def test_an_address_is_outside_what_dhcp_gives(start: int) -> None:
 
 
 def test_inside_the_range_only_when_all_else_is_taken_and_never_what_is_leased() -> None:
-    taken = {"192.168.9.2", "192.168.9.3"}
-    assert SMALL.free(0, taken, ["192.168.9.4"]) == "192.168.9.5"
+    used = {"192.168.9.2", "192.168.9.3"}
+    assert SMALL.free(0, used, ["192.168.9.4"]) == "192.168.9.5"
     with pytest.raises(Conflict, match="network small"):
-        SMALL.free(0, taken, [f"192.168.9.{n}" for n in (4, 5, 6)])
+        SMALL.free(0, used, [f"192.168.9.{n}" for n in (4, 5, 6)])
 
 
 def test_a_large_network_is_not_walked_to_its_end() -> None:

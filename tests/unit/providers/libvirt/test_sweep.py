@@ -62,14 +62,14 @@ def defined(
 
 
 def test_only_files_without_a_domain_go(provider: LibvirtProvider) -> None:
-    living, off, corrupt, foreign, gone = (host_record(name=f"ci-{n}") for n in range(5))
-    folders = [files(provider, record) for record in (living, off, corrupt, foreign, gone)]
+    living, off, corrupt, foreign, deleted = (host_record(name=f"ci-{n}") for n in range(5))
+    folders = [files(provider, record) for record in (living, off, corrupt, foreign, deleted)]
     defined(provider, living).create()
     defined(provider, off)
     defined(provider, corrupt, "not JSON")
     defined(provider, foreign, "", name="somebody-elses")
     swept = provider.sweep("stockyard", 0.0)
-    assert [found.path for found in swept.removed] == [str(folders[-1])]
+    assert [removed_file.path for removed_file in swept.removed] == [str(folders[-1])]
     assert swept.skipped == ()
     assert [folder.exists() for folder in folders] == [True, True, True, True, False]
     assert provider.sweep("stockyard", 0.0).removed == ()

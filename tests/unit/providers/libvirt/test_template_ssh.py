@@ -23,15 +23,15 @@ class Qemu:
         self.links: list[bool] = []
         self.refusals = refusals
 
-    def command(self, execute: str, **given: Any) -> None:
+    def command(self, execute: str, **arguments: Any) -> None:
         if execute == "netdev_add":
             if self.refusals:
                 self.refusals -= 1
                 raise HypervisorError("Could not set up host forwarding rule")
-            assert given["id"] not in self.there
-            self.there[given["id"]] = given
+            assert arguments["id"] not in self.there
+            self.there[arguments["id"]] = arguments
         else:
-            del self.there[given["id"]]
+            del self.there[arguments["id"]]
 
     def set_link(self, nic: str, up: bool) -> None:
         assert nic == "nic0"
@@ -68,10 +68,10 @@ def test_it_goes_when_the_visit_fails_and_that_failure_is_told() -> None:
 
 def test_a_network_that_stays_is_an_error() -> None:
     class Stubborn(Qemu):
-        def command(self, execute: str, **given: Any) -> None:
+        def command(self, execute: str, **arguments: Any) -> None:
             if execute == "netdev_del":
                 raise HypervisorError("it stays")
-            super().command(execute, **given)
+            super().command(execute, **arguments)
 
     with (
         pytest.raises(HypervisorError, match="it stays"),

@@ -124,8 +124,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LibvirtVolumes:
     for module in (layers, volumes):
         monkeypatch.setattr(module, "run", qemu_img)
     monkeypatch.setattr(volumes, "INSIST", 0.2)
-    kept = Store(tmp_path / "store")
-    return LibvirtVolumes(kept, Domains(), URI, lambda: kept.lock("registry", later()))  # type: ignore[arg-type]
+    opened = Store(tmp_path / "store")
+    return LibvirtVolumes(opened, Domains(), URI, lambda: opened.lock("registry", later()))  # type: ignore[arg-type]
 
 
 def draft(**changes: Any) -> VolumeRecord:
@@ -171,9 +171,9 @@ def test_a_layer_goes_with_the_last_that_lives_on_it(store: LibvirtVolumes) -> N
     (disk(store, copy).parent / EQUAL).unlink()
     grandchild = made(store, copy)
     assert len(kept(store)) == 2
-    for record, left in ((golden, 2), (snapshot, 2), (copy, 2), (grandchild, 0)):
+    for record, remaining in ((golden, 2), (snapshot, 2), (copy, 2), (grandchild, 0)):
         store.destroy(record)
-        assert len(kept(store)) == left
+        assert len(kept(store)) == remaining
 
 
 def test_a_copy_is_as_large_as_it_is_declared(store: LibvirtVolumes) -> None:
@@ -185,10 +185,10 @@ def test_a_copy_is_as_large_as_it_is_declared(store: LibvirtVolumes) -> None:
 
 def test_none_goes_while_something_cannot_be_read(store: LibvirtVolumes) -> None:
     golden = made(store)
-    copy, other = made(store, golden), made(store)
+    copy, second = made(store, golden), made(store)
     harms: tuple[Callable[[], object], ...] = (
-        lambda: disk(store, other).write_bytes(b"no disk"),
-        lambda: (store.files.path(other) / "volume.json").write_text("{"),
+        lambda: disk(store, second).write_bytes(b"no disk"),
+        lambda: (store.files.path(second) / "volume.json").write_text("{"),
     )
     for harm in harms:
         harm()
@@ -201,15 +201,15 @@ def test_none_goes_while_something_cannot_be_read(store: LibvirtVolumes) -> None
 @contextmanager
 def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[str]]:
     """Die before the n-th change of the file system from now."""
-    done: list[str] = []
+    steps: list[str] = []
 
     def watched(name: str, real: Any) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
             # The kernel frees the lock of who dies in earnest.
             if not str(arguments[0]).endswith(".lock"):
-                done.append(name)
-            if len(done) == at:
-                done.append("dead")
+                steps.append(name)
+            if len(steps) == at:
+                steps.append("dead")
                 raise KeyboardInterrupt
             return real(*arguments, **options)
 
@@ -225,7 +225,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[str]]:
         ):
             patch.setattr(module, name, watched(name, getattr(module, name)))
         patch.setattr(layers, "run", watched("run", qemu_img))
-        yield done
+        yield steps
 
 
 @pytest.mark.parametrize("at", range(1, 16))
@@ -241,10 +241,10 @@ def test_the_source_is_whole_at_whatever_instant_its_copier_dies(
         except KeyboardInterrupt:
             died = True
     # What it held is in its disk, or in the layer under it.
-    mine = disk(store, golden)
-    base = backing(mine) if mine.stat().st_ino != inode else ""
-    assert (Path(base) if base else mine).stat().st_ino == inode
-    assert mine.stat().st_mode & 0o200
+    own_disk = disk(store, golden)
+    base = backing(own_disk) if own_disk.stat().st_ino != inode else ""
+    assert (Path(base) if base else own_disk).stat().st_ino == inode
+    assert own_disk.stat().st_mode & 0o200
     for half in store.observe("stockyard").volumes:
         if half.phase == "creating":
             store.destroy(half)
@@ -260,28 +260,28 @@ def test_the_source_is_whole_at_whatever_instant_its_copier_dies(
 
 def test_it_is_plugged_in_for_now_and_for_every_start(store: LibvirtVolumes) -> None:
     domain = store.domains.domain  # type: ignore[attr-defined]
-    one, other = made(store), made(store)
-    for record in (one, one, other, other):
+    data, scratch = made(store), made(store)
+    for record in (data, data, scratch, scratch):
         store.plug(HOST, record, later())
-    files = [str(disk(store, r)) for r in (one, other)]
+    files = [str(disk(store, r)) for r in (data, scratch)]
     assert domain.files(LIVE) == domain.files(CONFIG) == files
     targets = [t.get("dev") for t in domain.xml[LIVE].findall("./devices/disk/target")]
     assert targets == ["vda", "vdb", "vdc"]
     (first, _second) = domain.xml[LIVE].findall("./devices/disk/driver")
     assert first.get("discard") == "unmap"
-    assert domain.xml[LIVE].find("./devices/disk/serial").text == one.serial
+    assert domain.xml[LIVE].find("./devices/disk/serial").text == data.serial
     domain.stubborn = 1
-    store.unplug(HOST, one, Deadline(30))
-    store.unplug(HOST, one, later())
+    store.unplug(HOST, data, Deadline(30))
+    store.unplug(HOST, data, later())
     assert domain.files(LIVE) == domain.files(CONFIG) == files[1:]
 
 
 def test_one_that_was_only_half_plugged_in_is_plugged_in_whole(store: LibvirtVolumes) -> None:
-    domain, one = store.domains.domain, made(store)  # type: ignore[attr-defined]
-    store.plug(HOST, one, later())
-    domain.detachDeviceFlags(f"<disk><source file='{disk(store, one)}'/></disk>", CONFIG)
-    store.plug(HOST, one, later())
-    assert domain.files(LIVE) == domain.files(CONFIG) == [str(disk(store, one))]
+    domain, volume = store.domains.domain, made(store)  # type: ignore[attr-defined]
+    store.plug(HOST, volume, later())
+    domain.detachDeviceFlags(f"<disk><source file='{disk(store, volume)}'/></disk>", CONFIG)
+    store.plug(HOST, volume, later())
+    assert domain.files(LIVE) == domain.files(CONFIG) == [str(disk(store, volume))]
 
 
 def test_no_room_is_said_so(store: LibvirtVolumes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,20 +296,20 @@ def test_no_room_is_said_so(store: LibvirtVolumes, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_grows_where_it_is(store: LibvirtVolumes) -> None:
-    domain, one = store.domains.domain, made(store)  # type: ignore[attr-defined]
-    store.grow(one, 2, later())
-    assert virtual_size(disk(store, one)) == 2 << 30
-    held = store.claim(one, attachment=Attachment(HOST.uuid, HOST.name, "/data"))
+    domain, volume = store.domains.domain, made(store)  # type: ignore[attr-defined]
+    store.grow(volume, 2, later())
+    assert virtual_size(disk(store, volume)) == 2 << 30
+    held = store.claim(volume, attachment=Attachment(HOST.uuid, HOST.name, "/data"))
     store.plug(HOST, held, later())
     store.grow(held, 3, later())
-    assert domain.resized == [(str(disk(store, one)), 3 << 30)]
+    assert domain.resized == [(str(disk(store, volume)), 3 << 30)]
 
 
 def test_a_disk_that_is_gone_is_an_error_and_not_made_anew(store: LibvirtVolumes) -> None:
-    one = made(store)
-    disk(store, one).unlink()
+    volume = made(store)
+    disk(store, volume).unlink()
     with pytest.raises(HypervisorError, match="is missing"):
-        store.plug(HOST, one, later())
+        store.plug(HOST, volume, later())
 
 
 def test_what_is_held_is_not_copied(store: LibvirtVolumes) -> None:

@@ -38,19 +38,19 @@ def test_a_missing_file_is_an_empty_hypervisor_and_reading_makes_none(path: Path
 
 
 def test_what_one_writes_the_others_read(path: Path) -> None:
-    one, other = StateFile(path), StateFile(path)
-    put(one, "a", Machine("A"))
-    assert other.read() == {"a": Machine("A")}
-    put(other, "b", Machine("B", "running", True, "t"))
-    put(one, "a", Machine("A", "off"))
+    first, second = StateFile(path), StateFile(path)
+    put(first, "a", Machine("A"))
+    assert second.read() == {"a": Machine("A")}
+    put(second, "b", Machine("B", "running", True, "t"))
+    put(first, "a", Machine("A", "off"))
     assert (
-        one.read()
-        == other.read()
+        first.read()
+        == second.read()
         == StateFile(path).read()
         == {"b": Machine("B", "running", True, "t"), "a": Machine("A")}
     )
-    put(other, "b", None)
-    assert one.read() == {"a": Machine("A")}
+    put(second, "b", None)
+    assert first.read() == {"a": Machine("A")}
 
 
 def test_a_change_that_fails_changes_nothing(path: Path) -> None:
@@ -92,13 +92,13 @@ def test_many_writers_lose_nothing(path: Path) -> None:
 
 
 def test_a_file_does_not_grow_for_ever(path: Path) -> None:
-    file, other = StateFile(path), StateFile(path)
+    file, second = StateFile(path), StateFile(path)
     for number in range(journal.SPARE_LINES * 3):
         put(file, "a", Machine(f"A{number}"))
         if number % 50 == 0:
-            other.read()
+            second.read()
     assert len(path.read_text().splitlines()) < journal.SPARE_LINES + 10
-    assert other.read() == {"a": Machine(f"A{number}")}
+    assert second.read() == {"a": Machine(f"A{number}")}
 
 
 def test_a_line_that_a_dying_writer_left_half_written_is_not_there(path: Path) -> None:
@@ -161,7 +161,7 @@ UNREADABLE = {
 def test_a_file_that_cannot_be_read_is_an_error_and_left_as_it_is(path: Path, case: str) -> None:
     path.write_text(UNREADABLE[case])
     file = StateFile(path)
-    for _again in range(2):
+    for _number in range(2):
         with pytest.raises(
             HypervisorError, match="the state file cannot be read; nothing was changed"
         ):

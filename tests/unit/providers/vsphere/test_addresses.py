@@ -32,12 +32,12 @@ def test_more_hosts_than_the_range_has_addresses_are_refused() -> None:
 
 
 @given(st.integers(0, 2**128), st.sets(st.integers(0, 99)))
-def test_what_is_free_is_in_the_range_and_not_taken(start: int, taken: set[int]) -> None:
-    used = [f"192.0.2.{10 + n}" for n in taken]
+def test_what_is_free_is_in_the_range_and_not_taken(start: int, used_numbers: set[int]) -> None:
+    used = [f"192.0.2.{10 + n}" for n in used_numbers]
     range_ = read("192.0.2.10-192.0.2.150/24")
-    found = range_.free(start, used)
-    assert found not in used
-    assert range_.first <= IPv4Address(found) <= range_.last
+    free_addresses = range_.free(start, used)
+    assert free_addresses not in used
+    assert range_.first <= IPv4Address(free_addresses) <= range_.last
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,13 @@ def test_an_unreadable_branch_is_reported_and_kept(branch: BranchRecord, value: 
 
 
 def test_a_record_under_the_uuid_of_another_branch_proves_nothing(branch: BranchRecord) -> None:
-    other = replace(branch, uuid=PARENT.uuid)
-    assert branch_records.read({BRANCH + branch.uuid: written(other)[BRANCH + other.uuid]})[0] == []
+    other_branch = replace(branch, uuid=PARENT.uuid)
+    assert (
+        branch_records.read(
+            {BRANCH + branch.uuid: written(other_branch)[BRANCH + other_branch.uuid]}
+        )[0]
+        == []
+    )
 
 
 def test_a_branch_is_kept_while_a_host_or_a_reservation_or_its_controller_exists(

@@ -49,9 +49,9 @@ def test_a_disk_s_uuid_follows_from_its_volume_and_is_the_guest_s_serial_number(
 
 def test_a_volume_is_known_by_its_uuid_or_by_its_place() -> None:
     own = disk("[ds] web-1/web-1.vmdk", SHOWN, mode="persistent")
-    theirs = disk("[ds] web-1/web-1_2.vmdk", "6000C29f-1c1c-0b0a-4a86-9c3b4b0e9a5e")
+    foreign_disk = disk("[ds] web-1/web-1_2.vmdk", "6000C29f-1c1c-0b0a-4a86-9c3b4b0e9a5e")
     moved, unsigned = disk("[other] web-1/web-1_1.vmdk", SHOWN), disk(disks.path("ds", RECORD))
-    assert [disks.is_volume(d) for d in (scsi(), own, theirs, moved, unsigned)] == [
+    assert [disks.is_volume(d) for d in (scsi(), own, foreign_disk, moved, unsigned)] == [
         False,
         False,
         False,

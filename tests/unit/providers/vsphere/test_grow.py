@@ -29,8 +29,8 @@ RECORD = replace(template_record(), hardware=Hardware(vcpus=2, max_vcpus=8), max
 def test_a_template_promises_what_its_machine_allows(
     monkeypatch: pytest.MonkeyPatch, cpus: Any, memory: Any, limit: Any, room: tuple[int, int]
 ) -> None:
-    told = {grow.ADDS_CPUS: cpus, grow.ADDS_MEMORY: memory, grow.LIMIT: limit}
-    monkeypatch.setattr(grow, "properties", lambda *_what: told)
+    answers = {grow.ADDS_CPUS: cpus, grow.ADDS_MEMORY: memory, grow.LIMIT: limit}
+    monkeypatch.setattr(grow, "properties", lambda *_arguments: answers)
     hardware, most = grow.room(None, None, RECORD)  # type: ignore[arg-type]
     assert (hardware.max_vcpus, most) == room
     assert replace(hardware, max_vcpus=8) == RECORD.hardware

@@ -71,33 +71,33 @@ class Task:
 class Session:
     """Calls, without a vCenter."""
 
-    def change(self, _what: str, _name: str, call: Any) -> Any:
+    def change(self, _act: str, _name: str, call: Any) -> Any:
         return call()
 
 
 @pytest.fixture
 def vm(monkeypatch: pytest.MonkeyPatch) -> Vm:
-    found = Vm()
+    fake_machine = Vm()
 
-    def together(_session: Any, wanted: Any, _name: str) -> Any:
+    def together(_session: Any, properties: Any, _name: str) -> Any:
         ended = {
-            "info.state": found.state,
+            "info.state": fake_machine.state,
             "info.error": vmodl.fault.NotEnoughLicenses(msg="no licence"),
         }
-        return [(ref, ref.look() if isinstance(ref, Vm) else ended) for ref, _names in wanted]
+        return [(ref, ref.look() if isinstance(ref, Vm) else ended) for ref, _names in properties]
 
     monkeypatch.setattr(guestinfo, "together", together)
-    return found
+    return fake_machine
 
 
 @pytest.fixture
-def seen() -> list[Machine]:
+def machines() -> list[Machine]:
     return []
 
 
 @pytest.fixture
-def channel(vm: Vm, seen: list[Machine]) -> GuestinfoChannel:
-    return GuestinfoChannel(Session(), vm, "host one", seen.append)  # type: ignore[arg-type]
+def channel(vm: Vm, machines: list[Machine]) -> GuestinfoChannel:
+    return GuestinfoChannel(Session(), vm, "host one", machines.append)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -165,15 +165,15 @@ def test_what_is_too_long_is_not_sent(
 
 
 def test_no_answer_counts_before_its_question_is_written(
-    vm: Vm, channel: GuestinfoChannel, deadline: Deadline, seen: list[Machine]
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline, machines: list[Machine]
 ) -> None:
     vm.state = "running"
     with pytest.raises(DeadlineExceeded):
         channel.request({"op": "hello"}, deadline)
-    assert seen == []
+    assert machines == []
     vm.state = "success"
     channel.request({"op": "hello"}, Deadline(30, FakeClock()))
-    assert [one.power for one in seen] == ["poweredOn"]
+    assert [machine.power for machine in machines] == ["poweredOn"]
 
 
 def test_a_question_that_cannot_be_written_is_an_error(

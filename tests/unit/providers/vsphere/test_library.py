@@ -64,7 +64,7 @@ def test_whatever_is_answered_it_is_a_value_or_an_error_of_ours(status: int, tex
 
 
 def test_the_words_of_an_answer_are_found_wherever_they_are() -> None:
-    told = {
+    fault = {
         "errors": [
             {
                 "error": {
@@ -73,7 +73,7 @@ def test_the_words_of_an_answer_are_found_wherever_they_are() -> None:
             }
         ]
     }
-    assert messages(told) == "no room; none at all"
+    assert messages(fault) == "no room; none at all"
     with pytest.raises(HypervisorError, match="no room"):
         _value(
             "vcenter",

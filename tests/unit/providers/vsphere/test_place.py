@@ -96,24 +96,24 @@ def test_nothing_breaks_the_reader(text: str) -> None:
 
 
 def test_login_is_completed_from_the_environment() -> None:
-    there = {
+    variables = {
         "VMWARE_USER": "u",
         "VMWARE_PASSWORD": "p",
         "VMWARE_VALIDATE_CERTS": "no",
         "VMWARE_CA_PATH": "/ca",
     }
-    assert login(Login(), there) == Login("u", "p", False, "/ca")
-    assert login(Login("v", "q", True, "/x"), there) == Login("v", "q", True, "/x")
+    assert login(Login(), variables) == Login("u", "p", False, "/ca")
+    assert login(Login("v", "q", True, "/x"), variables) == Login("v", "q", True, "/x")
 
 
 def test_certificates_are_looked_at_unless_it_is_said() -> None:
     assert login(Login("u", "p"), {}).validate_certs is True
 
 
-@pytest.mark.parametrize("given_", [Login(), Login("u"), Login(password="p")])
-def test_nobody_comes_in_without_name_and_password(given_: Login) -> None:
+@pytest.mark.parametrize("incomplete", [Login(), Login("u"), Login(password="p")])
+def test_nobody_comes_in_without_name_and_password(incomplete: Login) -> None:
     with pytest.raises(InvalidInput, match="is not set, and vCenter requires it"):
-        login(given_, {})
+        login(incomplete, {})
 
 
 def test_a_password_is_never_shown() -> None:

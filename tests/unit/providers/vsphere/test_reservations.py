@@ -43,15 +43,17 @@ TEMPLATE = template_record()
 
 def machine(record: Record, **changes: object) -> Machine:
     """The machine that a record is in."""
-    found = Machine(None, record.domain, record.uuid, "1", {RECORD: to_value(record)}, "poweredOn")
-    return replace(found, **changes)  # type: ignore[arg-type]
+    machine_of_record = Machine(
+        None, record.domain, record.uuid, "1", {RECORD: to_value(record)}, "poweredOn"
+    )
+    return replace(machine_of_record, **changes)  # type: ignore[arg-type]
 
 
 def known(*records: Record) -> MachineIndex:
     """What a controller knows."""
-    found = MachineIndex()
-    found.learn("", [machine(r) for r in (TEMPLATE, *records)])
-    return found
+    index = MachineIndex()
+    index.learn("", [machine(r) for r in (TEMPLATE, *records)])
+    return index
 
 
 def like(record: HostRecord, **changes: object) -> HostRecord:
@@ -69,8 +71,8 @@ def test_a_record_comes_back() -> None:
     "value", ["", FORMAT, "2 {}", FORMAT + "[" * 5000, FORMAT + '{"kind":"host"}', encode(TEMPLATE)]
 )
 def test_what_cannot_be_read_is_a_stranger(value: str) -> None:
-    found = record_of(Machine(None, "x", "u", "1", {RECORD: value}))
-    assert isinstance(found, UnreadableObject)
+    damaged = record_of(Machine(None, "x", "u", "1", {RECORD: value}))
+    assert isinstance(damaged, UnreadableObject)
 
 
 def test_a_copy_proves_nothing() -> None:
@@ -115,8 +117,8 @@ def test_a_reservation_is_seen_until_its_machine_is_there() -> None:
     host = host_record(phase="creating")
     reserve(values, known(), host, TEMPLATE)
     assert list_records(values, []) == [(host, None)]
-    there = machine(host)
-    assert list_records(values, [there]) == [(host, there)]
+    registered = machine(host)
+    assert list_records(values, [registered]) == [(host, registered)]
     delete(values, host)
     assert list_records(values, []) == []
 
@@ -145,18 +147,18 @@ def clashes() -> Iterable[tuple[str, HostRecord]]:
 
 
 @pytest.mark.parametrize("where", ["reserved", "made"])
-@pytest.mark.parametrize("what", ["name", "address", "mac"])
-def test_nothing_is_given_twice(where: str, what: str) -> None:
-    first = host_record(owner="theirs" if what != "name" else "stockyard")
+@pytest.mark.parametrize("value", ["name", "address", "mac"])
+def test_nothing_is_given_twice(where: str, value: str) -> None:
+    first = host_record(owner="theirs" if value != "name" else "stockyard")
     values: dict[str, str] = {}
     rival = host_record(
-        **{what: getattr(first, what)}, **({} if what == "name" else {"name": "other"})
+        **{value: getattr(first, value)}, **({} if value == "name" else {"name": "other"})
     )
     has = known(first) if where == "made" else known()
     if where == "reserved":
         reserve(values, has, first, TEMPLATE)
     before = dict(values)
-    with pytest.raises(Conflict, match="address" if what != "name" else "name"):
+    with pytest.raises(Conflict, match="address" if value != "name" else "name"):
         reserve(values, has, rival, TEMPLATE)
     assert values == before
 

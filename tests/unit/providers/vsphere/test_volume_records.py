@@ -35,57 +35,59 @@ def entry(name: str = "data", of: str = "", **changes: Any) -> Entry:
 
 def written(*entries: Entry) -> Values:
     values: Values = {}
-    for one in entries:
-        volume_records.write(values, one)
+    for volume in entries:
+        volume_records.write(values, volume)
     return values
 
 
 def test_what_is_written_is_read() -> None:
-    one = entry(of=str(uuid.uuid4()), attachment=HOLDER)
-    assert volume_records.read(written(one)) == ([one], [])
-    assert volume_records.find(written(one), one.record) == one
-    assert kept(written(one))
+    volume = entry(of=str(uuid.uuid4()), attachment=HOLDER)
+    assert volume_records.read(written(volume)) == ([volume], [])
+    assert volume_records.find(written(volume), volume.record) == volume
+    assert kept(written(volume))
     assert not kept({})
 
 
 @given(value=st.one_of(st.text(), st.text().map(lambda text: f"1 {text}")))
 def test_whatever_cannot_be_read_is_a_stranger(value: str) -> None:
-    one = entry()
-    values = {VOLUME + one.record.uuid: value}
-    found, unreadable = volume_records.read(values)
-    assert (found, [s.name for s in unreadable]) == ([], [f"volume {one.record.uuid}"])
+    volume = entry()
+    values = {VOLUME + volume.record.uuid: value}
+    volumes, unreadable = volume_records.read(values)
+    assert (volumes, [s.name for s in unreadable]) == ([], [f"volume {volume.record.uuid}"])
     with pytest.raises(OperationRefused):
-        volume_records.find(values, one.record)
+        volume_records.find(values, volume.record)
     with pytest.raises(OperationRefused):
-        volume_records.leave(values, one.record)
+        volume_records.leave(values, volume.record)
     with pytest.raises(OperationRefused, match="an unreadable volume may have the same name"):
         volume_records.add(values, entry("other"), None)
     assert kept(values)
 
 
 def test_a_copy_of_an_entry_is_none() -> None:
-    one, other = entry(), entry("other")
-    values = {VOLUME + other.record.uuid: written(one)[VOLUME + one.record.uuid]}
+    first, second = entry(), entry("other")
+    values = {VOLUME + second.record.uuid: written(first)[VOLUME + first.record.uuid]}
     assert "copy" in volume_records.read(values)[1][0].reason
 
 
 def test_a_name_is_given_once_for_each_owner() -> None:
-    one = entry()
-    values = written(one)
+    volume = entry()
+    values = written(volume)
     with pytest.raises(Conflict, match="exists"):
         volume_records.add(values, entry(), None)
-    assert values == written(one)
-    theirs = entry()
+    assert values == written(volume)
+    foreign_volume = entry()
     volume_records.add(
-        values, replace(theirs, record=replace(theirs.record, owner="another")), None
+        values,
+        replace(foreign_volume, record=replace(foreign_volume.record, owner="another")),
+        None,
     )
     assert len(volume_records.read(values)[0]) == 2
 
 
 def test_another_owner_s_volume_is_not_there() -> None:
-    one = entry()
+    volume = entry()
     with pytest.raises(NotFound):
-        volume_records.find(written(one), replace(one.record, owner="another"))
+        volume_records.find(written(volume), replace(volume.record, owner="another"))
 
 
 def test_what_somebody_has_is_neither_copied_nor_deleted() -> None:
@@ -101,30 +103,30 @@ def test_what_somebody_has_is_neither_copied_nor_deleted() -> None:
 
 
 def test_what_is_being_copied_is_nobody_s_to_write_to() -> None:
-    one = entry()
-    copy = replace(entry("copy", one.record.uuid))
+    volume = entry()
+    copy = replace(entry("copy", volume.record.uuid))
     copy = replace(copy, record=replace(copy.record, phase="creating"))
-    values = written(one)
-    volume_records.add(values, copy, one.record)
+    values = written(volume)
+    volume_records.add(values, copy, volume.record)
     for act in (
-        lambda: volume_records.claim(values, one.record, {"attachment": HOLDER}),
-        lambda: volume_records.leave(values, one.record),
-        lambda: volume_records.refuse_copied(values, one.record),
+        lambda: volume_records.claim(values, volume.record, {"attachment": HOLDER}),
+        lambda: volume_records.leave(values, volume.record),
+        lambda: volume_records.refuse_copied(values, volume.record),
     ):
         with pytest.raises(OperationRefused, match="copy"):
             act()
     ready = volume_records.claim(values, copy.record, {"phase": "ready"})
     assert volume_records.find(values, ready).of == ""
-    volume_records.claim(values, one.record, {"attachment": HOLDER})
+    volume_records.claim(values, volume.record, {"attachment": HOLDER})
 
 
 def test_a_volume_that_goes_is_not_claimed_as_it_was() -> None:
-    one = entry()
-    values = written(one)
-    gone = volume_records.leave(values, one.record)
-    assert gone.record.phase == "deleting"
-    assert volume_records.leave(values, one.record) == gone
+    volume = entry()
+    values = written(volume)
+    remaining_values = volume_records.leave(values, volume.record)
+    assert remaining_values.record.phase == "deleting"
+    assert volume_records.leave(values, volume.record) == remaining_values
     with pytest.raises(Conflict):
-        volume_records.claim(values, one.record, {"attachment": HOLDER})
-    volume_records.delete(values, one.record)
+        volume_records.claim(values, volume.record, {"attachment": HOLDER})
+    volume_records.delete(values, volume.record)
     assert values == {}

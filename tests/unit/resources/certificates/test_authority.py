@@ -39,16 +39,16 @@ from tests.helpers.values import present
 def test_controller_with_the_same_ca_changes_nothing(
     yard: Yard, controllers: Controllers, authority: Authority
 ) -> None:
-    made = yard.fleets.apply(FLEET).objects
+    created_hosts = yard.fleets.apply(FLEET).objects
     second = controllers("empty", authority)
     assert not second.fleets.apply(FLEET, check=True).changed
     assert not (controllers.root / "empty").exists()
     result = second.fleets.apply(FLEET)
     assert not result.changed
-    assert [h.identity for h in result.objects] == [h.identity for h in made]
+    assert [h.identity for h in result.objects] == [h.identity for h in created_hosts]
     folder = controllers.folder("empty")
     assert (folder / "known_hosts").read_text().count("\n") == 2
-    assert all(GuestFiles(h).admits(folder / "client") for h in made)
+    assert all(GuestFiles(h).admits(folder / "client") for h in created_hosts)
     assert not list(folder.rglob("ca-key*"))
     assert not any(
         authority.key_pem().encode() in content for content in file_contents(folder).values()
@@ -59,10 +59,10 @@ def test_controller_with_the_same_ca_changes_nothing(
 def test_controller_with_declared_ca_creates_the_whole_yard(
     controllers: Controllers, clock: FakeClock
 ) -> None:
-    given = Authority.create("given", datetime.fromtimestamp(clock.now(), UTC))
-    for host in controllers("empty", given).fleets.apply(FLEET).objects:
+    authority_of_user = Authority.create("given", datetime.fromtimestamp(clock.now(), UTC))
+    for host in controllers("empty", authority_of_user).fleets.apply(FLEET).objects:
         assert_consistent(host)
-        assert GuestFiles(host).ca == given.certificate
+        assert GuestFiles(host).ca == authority_of_user.certificate
 
 
 def test_template_contains_no_keys(yard: Yard, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_lost_ca_is_reported_and_nothing_is_written(yard: Yard, controllers: Con
 def test_running_hosts_trust_a_new_ca_after_a_run(
     yard: Yard, controllers: Controllers, how: str
 ) -> None:
-    made = yard.fleets.apply(FLEET).objects
+    created_hosts = yard.fleets.apply(FLEET).objects
     old = controllers.folder("pki") / "client"
     heir, home = yard, "pki"
     if how == "rotated":
@@ -109,7 +109,7 @@ def test_running_hosts_trust_a_new_ca_after_a_run(
         heir, home = controllers("anew", another), "anew"
     result = heir.fleets.apply(FLEET)
     assert plan_lines(result) == ["renew ci-1", "renew ci-2"]
-    for before, after in zip(made, result.objects, strict=True):
+    for before, after in zip(created_hosts, result.objects, strict=True):
         assert_same_host(before, after)
         assert_consistent(after)
         assert present(after.identity).certificate != present(before.identity).certificate
@@ -117,8 +117,8 @@ def test_running_hosts_trust_a_new_ca_after_a_run(
         assert not GuestFiles(after).admits(old)
         assert GuestFiles(after).keys.strip() == heir.context.pki("default").operator_key()
     assert not heir.fleets.apply(FLEET).changed
-    said = any("creating a new CA" in line for line in controllers.lines)
-    assert said == (how == "lost")
+    is_reported = any("creating a new CA" in line for line in controllers.lines)
+    assert is_reported == (how == "lost")
 
 
 def test_new_ca_keeps_declared_authorized_keys(yard: Yard, controllers: Controllers) -> None:
@@ -130,10 +130,10 @@ def test_new_ca_keeps_declared_authorized_keys(yard: Yard, controllers: Controll
 
 
 def test_single_host_trusts_a_new_ca_after_a_run(yard: Yard, controllers: Controllers) -> None:
-    made = yard.hosts.apply(ALONE).objects[0]
+    created_host = yard.hosts.apply(ALONE).objects[0]
     result = controllers("anew").hosts.apply(ALONE)
     assert plan_lines(result) == ["renew alone"]
-    assert_same_host(made, result.objects[0])
+    assert_same_host(created_host, result.objects[0])
     assert_consistent(result.objects[0])
 
 
@@ -210,13 +210,13 @@ def test_guest_that_cannot_be_renewed_causes_an_error_with_remedy(
 def test_guest_with_malformed_reply_keeps_its_certificate(
     yard: Yard, controllers: Controllers, hypervisor: FaultyProvider, answer: dict[str, Any]
 ) -> None:
-    made = yard.hosts.apply(ALONE).objects[0]
-    serial = GuestFiles(made).serial
+    created_host = yard.hosts.apply(ALONE).objects[0]
+    serial = GuestFiles(created_host).serial
     lose_authority(controllers)
     hypervisor.tamper(
-        "hello" if "uuid" in answer else "csr", lambda found: {**found, "csr": 1, **answer}
+        "hello" if "uuid" in answer else "csr", lambda genuine: {**genuine, "csr": 1, **answer}
     )
     with pytest.raises(GuestError):
         yard.hosts.apply(ALONE)
-    assert GuestFiles(made).serial == serial
-    assert yard.hosts.list()[0].identity == made.identity
+    assert GuestFiles(created_host).serial == serial
+    assert yard.hosts.list()[0].identity == created_host.identity

@@ -35,18 +35,18 @@ from tests.helpers.values import present
 def test_certificate_is_renewed_when_a_third_of_its_life_is_left(
     yard: Yard, clock: FakeClock
 ) -> None:
-    made = yard.fleets.apply(FLEET).objects
+    created_hosts = yard.fleets.apply(FLEET).objects
     clock.time += (SERVER_DAYS * 2 / 3 - 1) * DAY
     assert not yard.fleets.apply(FLEET).changed
     clock.time += 2 * DAY
-    end = datetime.fromtimestamp(present(made[0].identity).not_after, UTC)
+    end = datetime.fromtimestamp(present(created_hosts[0].identity).not_after, UTC)
     reason = f"its certificate ends on {end:%Y-%m-%d}"
     assert yard.hosts.list()[0].drift == (reason,)
     dry = yard.fleets.apply(FLEET, check=True)
     assert [a.reason for a in dry.plan.actions] == [reason] * 2
     result = yard.fleets.apply(FLEET)
     assert plan_lines(result) == ["renew ci-1", "renew ci-2"]
-    for before, after in zip(made, result.objects, strict=True):
+    for before, after in zip(created_hosts, result.objects, strict=True):
         assert_same_host(before, after)
         assert_consistent(after)
         assert present(after.identity).not_after == pytest.approx(
@@ -75,7 +75,7 @@ def test_certificate_that_ends_with_its_ca_is_not_renewed_repeatedly(
 def test_stopped_host_is_renewed_before_its_link_comes_up(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
-    made = yard.hosts.apply(ALONE).objects[0]
+    created_host = yard.hosts.apply(ALONE).objects[0]
     record = yard.context.provider.observe("stockyard").hosts[0].record
     hypervisor.stop(record, Deadline(1))
     clock.time += 300 * DAY
@@ -85,15 +85,18 @@ def test_stopped_host_is_renewed_before_its_link_comes_up(
         yard.hosts.apply(ALONE)
     assert_consistent(yard.hosts.list()[0])
     assert not has_link(hypervisor, hypervisor.observe("stockyard").hosts[0].record)
-    assert present(yard.hosts.list()[0].identity).certificate != present(made.identity).certificate
+    assert (
+        present(yard.hosts.list()[0].identity).certificate
+        != present(created_host.identity).certificate
+    )
 
 
 def test_start_renewal_and_labels_of_one_host_are_applied_in_one_run(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     yard.fleets.apply(FLEET)
-    for seen in yard.context.provider.observe("stockyard").hosts:
-        hypervisor.stop(seen.record, Deadline(1))
+    for observed_host in yard.context.provider.observe("stockyard").hosts:
+        hypervisor.stop(observed_host.record, Deadline(1))
     clock.time += 300 * DAY
     result = yard.fleets.apply(replace(FLEET, labels={"a": "1"}))
     assert plan_lines(result) == [

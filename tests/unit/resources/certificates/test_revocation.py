@@ -231,13 +231,13 @@ def test_tenants_do_not_share_revocations(yard: Yard, controllers: Controllers) 
 
 def test_certificate_is_written_to_the_given_directory(yard: Yard, tmp_path: Path) -> None:
     client = replace(GUEST, directory=str(tmp_path / "handed-out"), days=2)
-    (made,) = yard.certificates.issue(client).objects
+    (issued,) = yard.certificates.issue(client).objects
     assert sorted(p.name for p in (tmp_path / "handed-out").iterdir()) == [
         "ca.pem",
         "cert.pem",
         "key.pem",
     ]
-    assert made.not_after == pytest.approx(
+    assert issued.not_after == pytest.approx(
         yard.context.clock.now() + timedelta(days=2).total_seconds(), abs=1
     )
 

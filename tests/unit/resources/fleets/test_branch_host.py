@@ -230,7 +230,7 @@ def test_children_are_as_declared_although_their_parent_was_deleted(
 def test_an_incomplete_child_is_replaced(
     yard: Yard, hypervisor: FaultyProvider, trunk: HostInfo
 ) -> None:
-    (twig, _other) = yard.hosts.branch(TWIGS).objects
+    (twig, _second_twig) = yard.hosts.branch(TWIGS).objects
     provider = yard.context.provider
     record = next(h.record for h in provider.observe("stockyard").hosts if h.name == twig.name)
     provider.claim(record, phase="deleting")

@@ -56,17 +56,17 @@ def test_a_fleet_is_made_and_then_left_alone(yard: Yard) -> None:
     assert verbs(result) == ["create ci-1", "create ci-2", "create ci-3"]
     assert [h.name for h in result.objects] == ["ci-1", "ci-2", "ci-3"]
     assert all(h.ready for h in result.objects)
-    again = yard.fleets.apply(fleet())
-    assert not again.changed
-    assert again.objects == result.objects
+    second_result = yard.fleets.apply(fleet())
+    assert not second_result.changed
+    assert second_result.objects == result.objects
 
 
 def test_every_host_is_itself(yard: Yard) -> None:
-    found = yard.fleets.apply(fleet()).objects
+    current_hosts = yard.fleets.apply(fleet()).objects
     for fact in ("uuid", "mac", "address", "name"):
-        assert len({getattr(h, fact) for h in found}) == 3
+        assert len({getattr(h, fact) for h in current_hosts}) == 3
     for fact in ("machine_id", "ssh_host_key", "certificate"):
-        assert len({getattr(h.identity, fact) for h in found}) == 3
+        assert len({getattr(h.identity, fact) for h in current_hosts}) == 3
     assert all(has_link(yard.context.provider, host.record) for host in hosts(yard).values())
 
 
@@ -168,9 +168,9 @@ def test_one_failure_spoils_one_host(yard: Yard, hypervisor: FaultyProvider, ste
     hypervisor.fail(step, HypervisorError("the disk is on fire."))
     with pytest.raises(HypervisorError, match="on fire"):
         yard.fleets.apply(fleet())
-    left = hosts(yard)
-    assert len(left) == 2
-    assert all(h.serving for h in left.values())
+    remaining_hosts = hosts(yard)
+    assert len(remaining_hosts) == 2
+    assert all(h.serving for h in remaining_hosts.values())
     assert len(known_hosts(yard)) == 2
     assert len(yard.fleets.apply(fleet()).plan.actions) == 1
     assert not yard.fleets.apply(fleet()).changed
@@ -192,7 +192,7 @@ def test_all_failures_are_told(yard: Yard, hypervisor: FaultyProvider) -> None:
 def test_a_host_that_is_not_itself_never_gets_on_the_network(
     yard: Yard, hypervisor: FaultyProvider, answer: dict[str, Any]
 ) -> None:
-    hypervisor.tamper("identify", lambda found: {**found, **answer})
+    hypervisor.tamper("identify", lambda genuine: {**genuine, **answer})
     with pytest.raises(StockyardError):
         yard.fleets.apply(fleet(1))
     assert hypervisor.calls["set_link"] == 0
@@ -229,9 +229,9 @@ def test_a_fleet_that_cannot_be_forked_at_all_says_why(
 
 
 def test_what_is_not_ours_stays_as_it_is(yard: Yard, uri: str, tmp_path: Path) -> None:
-    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
-        theirs.templates.apply(TemplateSpec("base"))
-        theirs.fleets.apply(fleet(2))
+    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as neighbour:
+        neighbour.templates.apply(TemplateSpec("base"))
+        neighbour.fleets.apply(fleet(2))
         yard.hosts.apply(SingleSpec("ci-2", "base"))
         yard.fleets.apply(fleet(3))
         broken = hosts(yard)["ci-4"].record
@@ -239,11 +239,11 @@ def test_what_is_not_ours_stays_as_it_is(yard: Yard, uri: str, tmp_path: Path) -
         state.write_text(
             state.read_text() + json.dumps([broken.domain, {"record": "garbage"}]) + "\n"
         )
-        before = [theirs.hosts.list(), hosts(yard)["ci-2"]]
+        before = [neighbour.hosts.list(), hosts(yard)["ci-2"]]
         assert yard.context.provider.observe("stockyard").unreadable[0].name == broken.domain
         assert verbs(yard.fleets.apply(fleet(3))) == ["create ci-5"]
         yard.fleets.delete("ci")
-        assert [theirs.hosts.list(), hosts(yard)["ci-2"]] == before
+        assert [neighbour.hosts.list(), hosts(yard)["ci-2"]] == before
         assert yard.context.provider.observe("stockyard").unreadable[0].name == broken.domain
         with pytest.raises(OperationRefused):
             yard.templates.delete("base")
@@ -263,11 +263,13 @@ def known_hosts(yard: Yard) -> list[str]:
 
 
 def test_ssh_keys_are_pinned_as_they_are_on_record(yard: Yard) -> None:
-    found = yard.fleets.apply(fleet(2)).objects
-    wanted = [f"[{h.address}]:2222 {present(h.identity).ssh_host_key}" for h in found]
-    assert known_hosts(yard) == sorted(wanted)
+    created_hosts = yard.fleets.apply(fleet(2)).objects
+    known_hosts_lines = [
+        f"[{h.address}]:2222 {present(h.identity).ssh_host_key}" for h in created_hosts
+    ]
+    assert known_hosts(yard) == sorted(known_hosts_lines)
     yard.fleets.apply(fleet(1))
-    assert known_hosts(yard) == [wanted[0]]
+    assert known_hosts(yard) == [known_hosts_lines[0]]
     yard.fleets.delete("ci")
     assert known_hosts(yard) == []
 
@@ -320,8 +322,8 @@ def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path)
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
         assert yard.fleets.apply(FleetSpec("ci", "typo"), check=True).changed
         assert yard.hosts.apply(SingleSpec("one", "typo"), check=True).changed
-        said = "template typo must be built first"
-        assert lines == [f"fleet ci: {said}", f"host one: {said}"]
+        reason = "template typo must be built first"
+        assert lines == [f"fleet ci: {reason}", f"host one: {reason}"]
         yard.templates.apply(TemplateSpec("base"))
         lines.clear()
         yard.fleets.apply(FleetSpec("ci", "base"), check=True)
@@ -363,11 +365,11 @@ def test_twenty_controllers_at_once_make_one_set_of_hosts(
     ]
     for worker in workers:
         worker.start()
-    told = [results.get(timeout=60) for _worker in workers]
+    outcomes = [results.get(timeout=60) for _worker in workers]
     for worker in workers:
         worker.join()
-    assert {kind for kind, _what in told} <= {"ok", "Busy"}, told
-    assert [what for kind, what in told if kind == "ok" and what] == [4]
+    assert {kind for kind, _size in outcomes} <= {"ok", "Busy"}, outcomes
+    assert [size for kind, size in outcomes if kind == "ok" and size] == [4]
     assert sorted(hosts(yard)) == ["ci-1", "ci-2", "ci-3", "ci-4"]
     assert all(h.serving for h in hosts(yard).values())
     assert not yard.fleets.apply(fleet(4)).changed

@@ -83,12 +83,12 @@ class Counting:
         self.seen: list[tuple[int, int]] = []
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
+        member = getattr(self.inner, name)
         if name not in ("create_host", "fork", "claim", "destroy", "start", "stop"):
-            return found
+            return member
 
         def call(*arguments: Any, **options: Any) -> Any:
-            result = found(*arguments, **options)
+            result = member(*arguments, **options)
             members = self.inner.observe("stockyard").hosts
             self.seen.append((len(members), sum(h.serving for h in members)))
             return result
@@ -121,8 +121,8 @@ def test_there_are_never_too_many_and_never_too_few(
         provider=cast("Provider", watched), clock=clock, pki_dir=str(tmp_path / "pki")
     ) as yard:
         yard.fleets.apply(fleet(update=update))
-        assert max(there for there, _up in watched.seen) <= most
-        assert min(up for _there, up in watched.seen) >= least
+        assert max(host_count for host_count, _up in watched.seen) <= most
+        assert min(up for _host_count, up in watched.seen) >= least
         assert not yard.fleets.apply(fleet(update=update)).changed
     assert all(h.serving for h in hosts(moved).values())
     assert len({h.record.generation for h in hosts(moved).values()}) == 1
@@ -180,10 +180,10 @@ def test_names_take_the_place_of_numbers(yard: Yard) -> None:
 def test_pure_cattle_is_made_anew(yard: Yard) -> None:
     always = fleet(2, recreate="always")
     before = {h.uuid for h in yard.fleets.apply(always).objects}
-    again = yard.fleets.apply(always)
-    assert again.changed
-    assert len(again.objects) == 2
-    assert not before & {h.uuid for h in again.objects}
+    second_result = yard.fleets.apply(always)
+    assert second_result.changed
+    assert len(second_result.objects) == 2
+    assert not before & {h.uuid for h in second_result.objects}
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,9 @@ def test_warning_of_a_start_is_reported_as_progress(
     yard.context.provider.stop(record, Deadline(5))
     start = hypervisor.inner.start
     monkeypatch.setattr(
-        hypervisor.inner, "start", lambda *given: start(*given) or "its saved memory was discarded"
+        hypervisor.inner,
+        "start",
+        lambda *arguments: start(*arguments) or "its saved memory was discarded",
     )
     lines: list[str] = []
     start_host(replace(yard.context, progress=lines.append), record, Deadline(5))
@@ -281,9 +283,9 @@ def hook(tmp_path: Path, code: int = 0) -> tuple[str, ...]:
 def test_the_hook_is_told_of_the_host_before_it_goes(moved: Yard, tmp_path: Path) -> None:
     before = hosts(moved)
     moved.fleets.apply(fleet(update=UpdateSpec(hook=hook(tmp_path))))
-    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
-    assert [t["STOCKYARD_HOST"] for t in told] == ["ci-1", "ci-2", "ci-3"]
-    first, record = told[0], before["ci-1"].record
+    events = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert [t["STOCKYARD_HOST"] for t in events] == ["ci-1", "ci-2", "ci-3"]
+    first, record = events[0], before["ci-1"].record
     assert first["STOCKYARD_FLEET"] == "ci"
     assert first["STOCKYARD_ADDRESS"] == record.address
     assert first["DOCKER_HOST"] == f"tcp://{record.address}:2376"
@@ -350,17 +352,17 @@ class Mortal:
         self._mutex = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
+        member = getattr(self.inner, name)
         # The kernel lets go of a dead controller's locks.
-        if not callable(found) or name == "exclusive":
-            return found
+        if not callable(member) or name == "exclusive":
+            return member
 
         def act(*arguments: Any, **options: Any) -> Any:
             with self._mutex:
                 self.left -= 1
                 if self.left <= 0:
                     raise Dead
-            return found(*arguments, **options)
+            return member(*arguments, **options)
 
         return act
 
@@ -393,15 +395,15 @@ def end(yard: Yard) -> None:
 
 def site(yard: Yard) -> None:
     """Another fleet of a newer template, and nothing else."""
-    template, other = replace(MOVED, keep_generations=1), FleetSpec("web", "base", count=2)
-    yard.apply(Declaration((TemplateTerm(template),), (FleetTerm(other),), prune="force"))
+    template, other_fleet = replace(MOVED, keep_generations=1), FleetSpec("web", "base", count=2)
+    yard.apply(Declaration((TemplateTerm(template),), (FleetTerm(other_fleet),), prune="force"))
 
 
 @pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end, site])
 def test_whenever_the_controller_dies_one_rerun_converges(
     tmp_path: Path, work: Callable[[Yard], None]
 ) -> None:
-    left: dict[Callable[[Yard], None], int] = {shrink: 1, end: 0}
+    remaining_calls: dict[Callable[[Yard], None], int] = {shrink: 1, end: 0}
     clock, keys = FakeClock(), str(tmp_path / "pki")
     with Yard(f"memory://{tmp_path}/0", pki_dir=keys, clock=clock) as yard:
         yard.templates.apply(TemplateSpec("base"))
@@ -416,16 +418,19 @@ def test_whenever_the_controller_dies_one_rerun_converges(
         died = dies(work, Yard(provider=cast("Provider", mortal), pki_dir=keys, clock=clock))
         with Yard(f"memory://{state}", pki_dir=keys, clock=clock) as yard:
             work(yard)
-            found = hosts(yard)
-            assert len(found) == left.get(work, 2), call
-            assert all(h.serving for h in found.values())
+            current_hosts = hosts(yard)
+            assert len(current_hosts) == remaining_calls.get(work, 2), call
+            assert all(h.serving for h in current_hosts.values())
             assert all(t.usable for t in yard.templates.list())
             disks = [p for p in (tmp_path / f"{call}.d" / "disks").iterdir() if p.suffix != ".json"]
-            assert len(disks) == len(found) + len(yard.templates.list())
+            assert len(disks) == len(current_hosts) + len(yard.templates.list())
             if work in (make, roll):
                 assert not yard.fleets.apply(fleet(2)).changed
             if work is site:
-                assert (sorted(found), len(yard.templates.list())) == (["web-1", "web-2"], 1)
+                assert (sorted(current_hosts), len(yard.templates.list())) == (
+                    ["web-1", "web-2"],
+                    1,
+                )
         if not died:
             break
     assert call > 5

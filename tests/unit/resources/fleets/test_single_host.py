@@ -45,9 +45,9 @@ def test_a_host_is_made_and_then_left_alone(yard: Yard) -> None:
     assert verbs(result) == ["create web"]
     assert result.objects[0].ready
     assert result.objects[0].fleet == ""
-    again = yard.hosts.apply(WEB)
-    assert not again.changed
-    assert again.objects == result.objects
+    second_result = yard.hosts.apply(WEB)
+    assert not second_result.changed
+    assert second_result.objects == result.objects
 
 
 @pytest.mark.parametrize("verb", ["apply", "restart", "replace"])

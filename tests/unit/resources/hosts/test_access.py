@@ -91,10 +91,10 @@ def test_lines_can_be_pasted_whatever_the_directory_is_called(
         == f"{odd}/stockyard/default/client/cert.pem"
     )
     script = host.docker.export + '; printf %s "$DOCKER_CERT_PATH"'
-    said = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert said.stdout == host.docker.environment["DOCKER_CERT_PATH"]
+    assert result.stdout == host.docker.environment["DOCKER_CERT_PATH"]
     assert not (tmp_path / "x").exists()
 
 
@@ -108,12 +108,12 @@ def test_a_context_names_all_three_files() -> None:
 
 def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
-    told = str([yard.hosts.list(), yard.templates.list(), yard.fleets.list()])
-    assert "PRIVATE" not in told
+    printed = str([yard.hosts.list(), yard.templates.list(), yard.fleets.list()])
+    assert "PRIVATE" not in printed
     keys = tmp_path / "pki" / "stockyard" / "default"
     for secret in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
         body = (keys / secret).read_text().splitlines()[1]
-        assert body not in told
+        assert body not in printed
 
 
 def test_what_is_told_is_plain_json(yard: Yard) -> None:
@@ -126,9 +126,14 @@ def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base", count=2))
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
-    (told,) = yard.fleets.list()
-    assert (told.name, told.template, told.total, told.ready) == ("ci", "base", 2, 1)
-    assert told.hosts == ("ci-1", "ci-2")
+    (fleet_info,) = yard.fleets.list()
+    assert (fleet_info.name, fleet_info.template, fleet_info.total, fleet_info.ready) == (
+        "ci",
+        "base",
+        2,
+        1,
+    )
+    assert fleet_info.hosts == ("ci-1", "ci-2")
     assert yard.fleets.list("other") == ()
     assert yard.fleets.list(name="other") == ()
 

@@ -93,8 +93,8 @@ def serve(yard: Yard, tmp_path: Path) -> Iterator[Callable[..., Front]]:
     def start(host: Host, answer: Answer, signer: Authority | None = None) -> Front:
         front = Front((host.record.address, DOCKER_PORT), Docker)
         front.answer = answer
-        mine = signer or yard.context.pki("default").authority(datetime.now(UTC))
-        front.socket = _context(mine, host.record, tmp_path).wrap_socket(
+        tenant_authority = signer or yard.context.pki("default").authority(datetime.now(UTC))
+        front.socket = _context(tenant_authority, host.record, tmp_path).wrap_socket(
             front.socket, server_side=True
         )
         threading.Thread(
@@ -146,12 +146,14 @@ def well(path: str) -> tuple[int, bytes]:
 
 def busy(*answers: list[dict[str, Any]]) -> Answer:
     """Lists these containers, one list after the other, the last one for ever."""
-    left = list(answers)
+    remaining_answers = list(answers)
 
     def answer(path: str) -> tuple[int, bytes]:
         if "containers" not in path:
             return 200, b"OK"
-        return 200, json.dumps(left.pop(0) if len(left) > 1 else left[0]).encode()
+        return 200, json.dumps(
+            remaining_answers.pop(0) if len(remaining_answers) > 1 else remaining_answers[0]
+        ).encode()
 
     return answer
 
@@ -211,8 +213,8 @@ def test_host_whose_containers_are_nonsense_has_its_grace_and_goes(
 def test_site_with_a_host_that_answers_slowly_ends_in_time(
     yard: Yard, serve: Any, tmp_path: Path
 ) -> None:
-    slow, other = members(yard)
-    serve(other, well)
+    slow, second = members(yard)
+    serve(second, well)
     context = _context(
         yard.context.pki("default").authority(datetime.now(UTC)), slow.record, tmp_path
     )
@@ -238,9 +240,9 @@ def silent(yard: Yard) -> dict[str, str]:
 
 def test_who_answers_is_healthy_and_who_does_not_is_named(yard: Yard, serve: Any) -> None:
     serve(members(yard)[0], well)
-    found = silent(yard)
-    assert list(found) == ["ci-2"]
-    assert "refused" in found["ci-2"]
+    silent_host = silent(yard)
+    assert list(silent_host) == ["ci-2"]
+    assert "refused" in silent_host["ci-2"]
 
 
 @pytest.mark.parametrize("answer", [lambda _path: (500, b""), lambda _path: (0, b"")])

@@ -100,16 +100,16 @@ def test_one_that_is_lost_is_opened_again(
 
 
 @pytest.mark.parametrize(
-    "said", ["Permission denied (publickey).", "Host key verification failed.", "refused"]
+    "message", ["Permission denied (publickey).", "Host key verification failed.", "refused"]
 )
 def test_one_that_cannot_be_opened_is_an_error(
-    context: Context, record: HostRecord, ssh: Path, clock: FakeClock, said: str
+    context: Context, record: HostRecord, ssh: Path, clock: FakeClock, message: str
 ) -> None:
     (ssh / "works").unlink()
-    (ssh / "answer").write_text(said)
+    (ssh / "answer").write_text(message)
     with pytest.raises(HypervisorError, match="proxy") as caught:
         egress.ensure(context, record, Deadline(3, clock))
-    assert said in caught.value.cause
+    assert message in caught.value.cause
 
 
 def test_another_controllers_tunnel_is_as_good(
@@ -121,13 +121,13 @@ def test_another_controllers_tunnel_is_as_good(
     assert egress.ensure(context, record, Deadline(3, clock))
 
 
-@pytest.mark.parametrize("said", ["", "SSH-2.0-OpenSSH_9.2"])
+@pytest.mark.parametrize("message", ["", "SSH-2.0-OpenSSH_9.2"])
 def test_a_program_that_holds_the_port_is_no_way_to_the_proxy(
-    context: Context, record: HostRecord, ssh: Path, clock: FakeClock, said: str
+    context: Context, record: HostRecord, ssh: Path, clock: FakeClock, message: str
 ) -> None:
     (ssh / "works").unlink()
     (ssh / "answer").write_text("Error: remote port forwarding failed for listen port 3128")
-    (ssh / "there").write_text(said)
+    (ssh / "there").write_text(message)
     with pytest.raises(HypervisorError, match="port 3128 of the guest is in use") as caught:
         egress.ensure(context, record, Deadline(3, clock))
     assert "3128" in str(caught.value)
@@ -174,8 +174,8 @@ def test_the_memory_hypervisor_keeps_ports_apart_over_owners(
 ) -> None:
     bound = HostSpec(ports=(8080,), bind="127.0.0.1")
     yard.hosts.apply(SingleSpec("web", "base", host=bound))
-    with Yard(uri, owner="other", pki_dir=str(tmp_path / "pki")) as other:
-        other.templates.apply(TemplateSpec("base"))
+    with Yard(uri, owner="other", pki_dir=str(tmp_path / "pki")) as other_yard:
+        other_yard.templates.apply(TemplateSpec("base"))
         with pytest.raises(Conflict, match="8080"):
-            other.hosts.apply(SingleSpec("web", "base", host=bound))
-        assert other.hosts.list() == ()
+            other_yard.hosts.apply(SingleSpec("web", "base", host=bound))
+        assert other_yard.hosts.list() == ()

@@ -33,8 +33,8 @@ OWN = "ssh-ed25519 AAAA me@home"
 def csr(key: Any = None, subject: str = "web-1") -> str:
     name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, subject)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-    made = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM).decode()
+    certificate = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 class FakeChannel:
@@ -100,16 +100,16 @@ def test_a_good_answer_is_an_identity(context: Context, record: HostRecord) -> N
 
 
 def test_a_guest_is_sent_all_that_makes_it_itself(context: Context, record: HostRecord) -> None:
-    guest, other = FakeChannel(record), FakeChannel(record)
+    guest, other_channel = FakeChannel(record), FakeChannel(record)
     identify(context, record, guest_of(guest))
-    identify(context, record, guest_of(other))
+    identify(context, record, guest_of(other_channel))
     sent = guest.heard[0]
     assert (sent["op"], sent["uuid"], sent["hostname"]) == ("identify", record.uuid, "web-1")
     assert sent["time"] == context.clock.now()
     assert sent["network"]["mac"] == record.mac
     assert len(base64.b64decode(sent["entropy"], validate=True)) == ENTROPY_BYTES
     for fact in ("entropy", "machine_id"):
-        assert sent[fact] != other.heard[0][fact]
+        assert sent[fact] != other_channel.heard[0][fact]
 
 
 def test_nothing_private_is_sent_to_a_guest(context: Context, record: HostRecord) -> None:
@@ -121,12 +121,12 @@ def test_nothing_private_is_sent_to_a_guest(context: Context, record: HostRecord
 def test_the_operators_key_gets_in_where_no_other_is_named(
     context: Context, record: HostRecord
 ) -> None:
-    guest, theirs = FakeChannel(record), host_record(spec=HostSpec(authorized_keys=(OWN,)))
+    guest, other_record = FakeChannel(record), host_record(spec=HostSpec(authorized_keys=(OWN,)))
     identify(context, record, guest_of(guest))
     assert guest.heard[0]["authorized_keys"] == [context.pki("default").operator_key()]
-    other = FakeChannel(theirs)
-    identify(context, theirs, guest_of(other))
-    assert other.heard[0]["authorized_keys"] == [OWN]
+    other_channel = FakeChannel(other_record)
+    identify(context, other_record, guest_of(other_channel))
+    assert other_channel.heard[0]["authorized_keys"] == [OWN]
 
 
 def rsa_request() -> str:

@@ -150,7 +150,7 @@ def test_duration_is_checked() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, hypervisor: FaultyProvider) -> list[Any]:
+def requests(monkeypatch: pytest.MonkeyPatch, hypervisor: FaultyProvider) -> list[Any]:
     """The periods that each host was asked for; none was used."""
     calls: list[Any] = []
 
@@ -171,7 +171,7 @@ def idle_now(yard: Yard, duration: float = 1800.0) -> list[str]:
 
 
 def test_host_is_idle_only_after_the_whole_duration(
-    yard: Yard, clock: FakeClock, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+    yard: Yard, clock: FakeClock, requests: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "stockyard.resources.hosts.host_lifecycle.wait_for_docker", lambda *_arguments: None
@@ -185,7 +185,7 @@ def test_host_is_idle_only_after_the_whole_duration(
     clock.sleep(10)
     (name,) = idle_now(yard)
     assert name != lease.host
-    assert asked[-1][1:] == (clock.now() - 1810, clock.now() - 10)
+    assert requests[-1][1:] == (clock.now() - 1810, clock.now() - 10)
     assert idle_now(yard, 0.0) == []
     yard.hosts.suspend(name)
     yard.hosts.resume(name)
@@ -195,7 +195,7 @@ def test_host_is_idle_only_after_the_whole_duration(
 
 
 def test_host_that_does_not_answer_counts_as_used(
-    yard: Yard, clock: FakeClock, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+    yard: Yard, clock: FakeClock, requests: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "stockyard.resources.hosts.host_lifecycle.wait_for_docker", lambda *_arguments: None
@@ -208,7 +208,7 @@ def test_host_that_does_not_answer_counts_as_used(
 
     monkeypatch.setattr(idleness, "was_used", silent)
     assert idle_now(yard) == []
-    assert not asked
+    assert not requests
 
 
 @pytest.mark.parametrize(

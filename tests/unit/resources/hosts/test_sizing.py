@@ -50,11 +50,11 @@ def test_only_an_agent_that_understands_is_asked(yard: Yard, record: Any, agent:
     guest = Guest(agent, record.uuid)
     ctx = replace(yard.context, provider=Hypervisor(guest))  # type: ignore[arg-type]
     refresh_limits(ctx, record, Size(2, 1280, 8), Deadline(5))
-    wanted: list[dict[str, Any]] = [{"op": "hello", "time": ctx.clock.now()}]
+    expected: list[dict[str, Any]] = [{"op": "hello", "time": ctx.clock.now()}]
     if agent >= 4:
         name = "refresh-limits" if agent >= 6 else "recount"
-        wanted.append({"op": name, "memory_mib": 1280})
-    assert (guest.asked, guest.open) == (wanted, False)
+        expected.append({"op": name, "memory_mib": 1280})
+    assert (guest.asked, guest.open) == (expected, False)
 
 
 def test_another_guest_is_not_asked(yard: Yard, record: Any) -> None:

@@ -155,8 +155,8 @@ def test_suspended_host_that_is_surplus_is_resumed_before_its_work_is_drained(
     yard.fleets.apply(FLEET)
     yard.hosts.suspend("ci-1")
     starts = hypervisor.calls["start"]
-    one = replace(FLEET, count=1, update=UpdateSpec(hook=("true",)))
-    assert lines(yard.fleets.apply(one)) == ["delete host ci-1: the fleet must have 1"]
+    single = replace(FLEET, count=1, update=UpdateSpec(hook=("true",)))
+    assert lines(yard.fleets.apply(single)) == ["delete host ci-1: the fleet must have 1"]
     assert hypervisor.calls["start"] == starts + 1
 
 

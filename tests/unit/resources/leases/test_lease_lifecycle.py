@@ -53,8 +53,8 @@ def fleet(yard: Yard) -> Yard:
 
 
 def records(yard: Yard) -> list[HostRecord]:
-    found = [h.record for h in yard.context.provider.observe("stockyard").hosts]
-    return sorted(found, key=lambda r: r.name)
+    current_records = [h.record for h in yard.context.provider.observe("stockyard").hosts]
+    return sorted(current_records, key=lambda r: r.name)
 
 
 def folder(facts: LeaseInfo) -> Path:
@@ -70,9 +70,9 @@ def test_a_lease_is_on_record_with_its_certificate(fleet: Yard, clock: FakeClock
     (facts,) = fleet.leases.list()
     assert facts == lease.info
     assert (facts.holder, facts.until, facts.ended) == ("me", clock.now() + 600, False)
-    found = certificate(facts)
-    assert f"{found.serial_number:x}" == facts.certificate
-    assert found.not_valid_after_utc.timestamp() == facts.until
+    lease_certificate = certificate(facts)
+    assert f"{lease_certificate.serial_number:x}" == facts.certificate
+    assert lease_certificate.not_valid_after_utc.timestamp() == facts.until
     assert (folder(facts) / "key.pem").stat().st_mode & 0o777 == 0o600
     (host,) = fleet.hosts.list(name=lease.host)
     assert present(host.lease).id == lease.id
@@ -89,8 +89,8 @@ def test_a_holder_may_be_called_anything(fleet: Yard, holder: str) -> None:
 
 
 def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
-    taken = {fleet.leases.acquire("ci", holder="me").host for _number in range(2)}
-    assert taken == {"ci-1", "ci-2"}
+    leased_names = {fleet.leases.acquire("ci", holder="me").host for _number in range(2)}
+    assert leased_names == {"ci-1", "ci-2"}
     with pytest.raises(Busy, match="leased by me"):
         fleet.leases.acquire("ci", holder="me")
     with pytest.raises(NotFound, match="no host matches"):
@@ -121,12 +121,12 @@ def test_released_means_destroyed_and_replaced(fleet: Yard) -> None:
     before = {r.uuid for r in records(fleet)}
     with fleet.leases.acquire("ci", holder="me") as lease:
         path = folder(lease.info)
-        taken = next(r.uuid for r in records(fleet) if r.name == lease.host)
-    assert {r.uuid for r in records(fleet)} == before - {taken}
+        leased_uuid = next(r.uuid for r in records(fleet) if r.name == lease.host)
+    assert {r.uuid for r in records(fleet)} == before - {leased_uuid}
     assert not path.exists()
     fleet.fleets.apply(FLEET)
     assert len(records(fleet)) == 2
-    assert taken not in {r.uuid for r in records(fleet)}
+    assert leased_uuid not in {r.uuid for r in records(fleet)}
 
 
 def test_another_is_made_at_once_when_that_is_asked_for(fleet: Yard) -> None:
@@ -139,17 +139,19 @@ def test_another_is_made_at_once_when_that_is_asked_for(fleet: Yard) -> None:
 
 @pytest.mark.parametrize("check", [True, False])
 def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -> None:
-    with Yard(provider=fleet.context.provider, owner="other", clock=fleet.context.clock) as other:
-        other.templates.apply(TemplateSpec("base"))
-        other.fleets.apply(FLEET)
-        number = other.leases.acquire("ci", holder="me").id
-    ours = fleet.leases.acquire("ci", holder="me").id
+    with Yard(
+        provider=fleet.context.provider, owner="other", clock=fleet.context.clock
+    ) as other_yard:
+        other_yard.templates.apply(TemplateSpec("base"))
+        other_yard.fleets.apply(FLEET)
+        number = other_yard.leases.acquire("ci", holder="me").id
+    own_id = fleet.leases.acquire("ci", holder="me").id
     before = records(fleet)
     for wrong in (
         number,
         "11111111-2222-4333-8444-555555555555",
-        ours.upper(),
-        ours[:-1],
+        own_id.upper(),
+        own_id[:-1],
         "",
         "../..",
         "x" * 5000,
@@ -222,9 +224,9 @@ def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeCl
     assert not fleet.leases.release(lease.id).changed
     assert records(fleet) == before
     fleet.fleets.apply(FLEET)
-    other = [fleet.leases.acquire("ci", holder="other") for _number in range(2)]
+    other_leases = [fleet.leases.acquire("ci", holder="other") for _number in range(2)]
     before = records(fleet)
-    assert lease.host in {o.host for o in other}
+    assert lease.host in {o.host for o in other_leases}
     with pytest.raises(LeaseExpired, match="no host has this lease"):
         lease.renew()
     lease.release()
@@ -239,9 +241,9 @@ def test_who_is_stopped_while_he_renews_comes_too_late(
     before, claim = (path / "cert.pem").read_text(), provider.claim
 
     def stopped(record: Any, **changes: Any) -> Any:
-        done = claim(record, **changes)
+        claimed = claim(record, **changes)
         clock.time += 100
-        return done
+        return claimed
 
     monkeypatch.setattr(provider, "claim", stopped, raising=False)
     with pytest.raises(LeaseExpired):
@@ -335,16 +337,16 @@ def test_a_holder_has_one_lease_of_a_fleet(fleet: Yard, clock: FakeClock) -> Non
     first = fleet.leases.ensure(ASKED, check=True)
     assert [str(a) for a in first.plan.actions] == ["lease host of fleet ci: me requests a lease"]
     assert records(fleet) == [replace(r, lease=None) for r in records(fleet)]
-    made = fleet.leases.ensure(ASKED)
-    again = fleet.leases.ensure(ASKED)
-    assert (made.changed, again.changed) == (True, False)
-    assert again.objects == made.objects
+    first_result = fleet.leases.ensure(ASKED)
+    second_result = fleet.leases.ensure(ASKED)
+    assert (first_result.changed, second_result.changed) == (True, False)
+    assert second_result.objects == first_result.objects
     clock.time += 100
     dry = fleet.leases.ensure(ASKED, renew=True, check=True)
     longer = fleet.leases.ensure(ASKED, renew=True)
     assert dry.plan == longer.plan
     assert longer.objects[0].until == clock.now() + 600
-    assert longer.objects[0].id == made.objects[0].id
+    assert longer.objects[0].id == first_result.objects[0].id
     assert fleet.leases.release_held(ASKED, check=True).changed
     assert fleet.leases.release_held(ASKED).changed
     assert not fleet.leases.release_held(ASKED).changed
@@ -353,7 +355,7 @@ def test_a_holder_has_one_lease_of_a_fleet(fleet: Yard, clock: FakeClock) -> Non
 def test_another_home_gets_a_key_of_its_own(
     fleet: Yard, hypervisor: FaultyProvider, tmp_path: Path
 ) -> None:
-    made = fleet.leases.ensure(ASKED).objects[0]
+    created_lease = fleet.leases.ensure(ASKED).objects[0]
     ca = fleet.context.pki("default").authority(fleet.context.today())
     with Yard(
         provider=hypervisor.as_provider(),
@@ -361,12 +363,12 @@ def test_another_home_gets_a_key_of_its_own(
         pki_dir=str(tmp_path / "other"),
         ca_certificate=ca.pem(),
         ca_private_key=ca.key_pem(),
-    ) as other:
-        found = other.leases.ensure(ASKED)
-        assert [a.verb for a in found.plan.actions] == ["issue"]
-        assert found.objects[0].until == made.until
-        assert (folder(found.objects[0]) / "key.pem").exists()
-        assert not other.leases.ensure(ASKED).changed
+    ) as other_yard:
+        result = other_yard.leases.ensure(ASKED)
+        assert [a.verb for a in result.plan.actions] == ["issue"]
+        assert result.objects[0].until == created_lease.until
+        assert (folder(result.objects[0]) / "key.pem").exists()
+        assert not other_yard.leases.ensure(ASKED).changed
 
 
 @pytest.mark.parametrize("duration", [0, -5, "soon", 1e9])
@@ -381,15 +383,15 @@ def test_nothing_is_renewed_for_nonsense(fleet: Yard, duration: Any) -> None:
 def test_warm_spares_are_kept(yard: Yard) -> None:
     spec = FleetSpec("ci", "base", count=0, min_ready=2, max=3)
     yard.fleets.apply(spec)
-    taken = [yard.leases.acquire("ci", holder="me") for _number in range(2)]
+    taken_leases = [yard.leases.acquire("ci", holder="me") for _number in range(2)]
     yard.fleets.apply(spec)
     assert len(records(yard)) == 3
-    taken.append(yard.leases.acquire("ci", holder="me"))
+    taken_leases.append(yard.leases.acquire("ci", holder="me"))
     assert not yard.fleets.apply(spec).changed
-    taken[0].release()
+    taken_leases[0].release()
     assert yard.fleets.apply(spec).changed
     assert sum(r.lease is None for r in records(yard)) == 1
-    for lease in taken[1:]:
+    for lease in taken_leases[1:]:
         lease.release()
     yard.fleets.apply(spec)
     assert len(records(yard)) == 2
@@ -405,8 +407,10 @@ def test_hosts_whose_time_is_over_are_replaced(yard: Yard, clock: FakeClock) -> 
     assert not yard.fleets.apply(spec).changed
     lease = yard.leases.acquire("ci", holder="me")
     clock.time += 1
-    done = yard.fleets.apply(spec)
-    assert [a.reason for a in done.plan.actions if a.verb == "delete"] == ["its time to live ended"]
+    result = yard.fleets.apply(spec)
+    assert [a.reason for a in result.plan.actions if a.verb == "delete"] == [
+        "its time to live ended"
+    ]
     assert host_of(yard, lease.host).lease is not None
     assert len(records(yard)) == 2
     member = next(r for r in records(yard) if r.lease is None)
@@ -422,9 +426,9 @@ def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path:
     got: list[str] = []
 
     def ask(number: int) -> None:
-        with Yard(uri, pki_dir=str(tmp_path / "pki")) as mine:
+        with Yard(uri, pki_dir=str(tmp_path / "pki")) as own_yard:
             try:
-                got.append(mine.leases.acquire("ci", holder=f"job-{number}").host)
+                got.append(own_yard.leases.acquire("ci", holder=f"job-{number}").host)
             except Busy:
                 got.append("")
 
@@ -439,8 +443,8 @@ def test_one_holder_who_asks_twice_at_once_gets_one_host(uri: str, tmp_path: Pat
     got: list[str] = []
 
     def ask() -> None:
-        with Yard(uri, pki_dir=str(tmp_path / "pki")) as mine:
-            got.append(mine.leases.ensure(ASKED).objects[0].id)
+        with Yard(uri, pki_dir=str(tmp_path / "pki")) as own_yard:
+            got.append(own_yard.leases.ensure(ASKED).objects[0].id)
 
     together([ask] * 4)
     assert len(got) == 4
@@ -448,7 +452,7 @@ def test_one_holder_who_asks_twice_at_once_gets_one_host(uri: str, tmp_path: Pat
 
 
 def together(work: list[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=one) for one in work]
+    threads = [threading.Thread(target=task) for task in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -460,13 +464,13 @@ def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path
         yard.templates.apply(TemplateSpec("base"))
         yard.fleets.apply(FleetSpec("ci", "base", count=2))
         lease = yard.leases.acquire("ci", holder="me", duration=2)
-        mine, operator = folder(lease.info), yard.context.pki("default").client_directory
+        lease_folder, operator = folder(lease.info), yard.context.pki("default").client_directory
         disks = {h.name: disk_of(h) for h in yard.hosts.list()}
-        assert {name for name, disk in disks.items() if admits(disk, mine)} == {lease.host}
+        assert {name for name, disk in disks.items() if admits(disk, lease_folder)} == {lease.host}
         assert all(admits(disk, operator) for disk in disks.values())
         while time.time() < lease.until + 1:
             time.sleep(0.1)
-        assert not any(admits(disk, mine) for disk in disks.values())
+        assert not any(admits(disk, lease_folder) for disk in disks.values())
 
 
 def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
@@ -478,10 +482,10 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
         yard.fleets.apply(FleetSpec("ci", "base", count=2))
         lease = yard.leases.acquire("ci", holder="me")
         disks = {h.name: disk_of(h) for h in yard.hosts.list()}
-        (other,) = (disk for name, disk in disks.items() if name != lease.host)
+        (other_disk,) = (disk for name, disk in disks.items() if name != lease.host)
         tls = disks[lease.host] / "var/lib/stockyard/tls"
         # The server's own certificate, shown as a client's.
-        assert not admits(other, tls)
+        assert not admits(other_disk, tls)
         loot = b"".join(
             p.read_bytes()
             for p in disks[lease.host].rglob("*")
@@ -500,38 +504,47 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
 def test_leases_of_a_host_come_of_one_ca_wherever_it_is_derived(yard: Yard) -> None:
     now = yard.context.today()
     ca = yard.context.pki("default").authority(now)
-    first, again, other = (ca.of_leases(host, now) for host in ("a", "a", "b"))
-    assert first.key_pem() == again.key_pem()
-    assert first.key_pem() != other.key_pem()
+    first, repeated, other_authority = (ca.of_leases(host, now) for host in ("a", "a", "b"))
+    assert first.key_pem() == repeated.key_pem()
+    assert first.key_pem() != other_authority.key_pem()
     assert first.key_pem() != ca.key_pem()
     assert first.certificate.issuer == first.certificate.subject != ca.certificate.subject
     assert first.certificate.not_valid_after_utc == ca.certificate.not_valid_after_utc
 
 
 @pytest.mark.parametrize(
-    "wanted", [replace(FLEET, count=0), replace(FLEET, host=HostSpec(ports=(8080,)))]
+    "declared_fleet", [replace(FLEET, count=0), replace(FLEET, host=HostSpec(ports=(8080,)))]
 )
 def test_a_host_that_is_leased_while_its_fleet_converges_stays(
-    fleet: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, wanted: FleetSpec
+    fleet: Yard,
+    hypervisor: FaultyProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    declared_fleet: FleetSpec,
 ) -> None:
-    taken: list[HostRecord] = []
+    leased_records: list[HostRecord] = []
     claim = hypervisor.inner.claim
 
     def late(record: Any, **changes: Any) -> Any:
-        if changes.get("phase") in ("draining", "deleting") and record.name == "ci-1" and not taken:
+        if (
+            changes.get("phase") in ("draining", "deleting")
+            and record.name == "ci-1"
+            and not leased_records
+        ):
             monkeypatch.setattr(hypervisor.inner, "claim", claim)
-            mine = next(r for r in records(fleet) if r.name == "ci-1")
-            taken.append(
-                hypervisor.inner.claim(mine, lease=Lease(str(uuid.uuid4()), "job", 1.0, 9e9, "1f"))
+            own_record = next(r for r in records(fleet) if r.name == "ci-1")
+            leased_records.append(
+                hypervisor.inner.claim(
+                    own_record, lease=Lease(str(uuid.uuid4()), "job", 1.0, 9e9, "1f")
+                )
             )
         return claim(record, **changes)
 
     monkeypatch.setattr(hypervisor.inner, "claim", late)
-    fleet.fleets.apply(wanted)
+    fleet.fleets.apply(declared_fleet)
     assert [r.name for r in records(fleet) if r.lease] == ["ci-1"]
-    assert host_of(fleet, "ci-1") == taken[0]
-    assert len(records(fleet)) == max(1, wanted.count)
-    assert not fleet.fleets.apply(wanted).changed
+    assert host_of(fleet, "ci-1") == leased_records[0]
+    assert len(records(fleet)) == max(1, declared_fleet.count)
+    assert not fleet.fleets.apply(declared_fleet).changed
 
 
 def test_asking_takes_a_bounded_number_of_calls(fleet: Yard, hypervisor: FaultyProvider) -> None:

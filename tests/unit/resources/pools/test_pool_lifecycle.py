@@ -55,8 +55,13 @@ def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
         "create pool ci: it does not exist"
     ]
     assert yard.pools.list() == ()
-    (made,) = yard.pools.apply(spec).objects
-    assert (made.hosts, made.used.hosts, made.free.hosts, made.enforced) == (
+    (created_pool,) = yard.pools.apply(spec).objects
+    assert (
+        created_pool.hosts,
+        created_pool.used.hosts,
+        created_pool.free.hosts,
+        created_pool.enforced,
+    ) == (
         2,
         0,
         2,
@@ -163,8 +168,8 @@ def test_a_lease_names_a_pool(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci"))
     yard.fleets.apply(fleet(1, "out", host=HostSpec()))
     yard.fleets.apply(fleet(1))
-    taken = yard.leases.ensure(LeaseSpec("me", pool="ci")).objects[0]
-    assert taken.host == "ci-1"
+    taken_lease = yard.leases.ensure(LeaseSpec("me", pool="ci")).objects[0]
+    assert taken_lease.host == "ci-1"
     with pytest.raises(Busy, match="pool ci"):
         yard.leases.ensure(LeaseSpec("you", pool="ci"))
 
@@ -232,14 +237,14 @@ def declared(count: int, most: int, **options: Any) -> Declaration:
 
 def test_a_whole_yard_has_pools(yard: Yard) -> None:
     site = declared(2, 2)
-    shown = [str(a).partition(":")[0] for a in yard.apply(site, check=True).plan.actions]
-    assert shown == ["create pool all", "create pool ci", "create host ci-1", "create host ci-2"]
-    assert [str(a).partition(":")[0] for a in yard.apply(site).plan.actions] == shown
+    planned = [str(a).partition(":")[0] for a in yard.apply(site, check=True).plan.actions]
+    assert planned == ["create pool all", "create pool ci", "create host ci-1", "create host ci-2"]
+    assert [str(a).partition(":")[0] for a in yard.apply(site).plan.actions] == planned
     assert not yard.apply(site).changed
     smaller = declared(1, 1)
-    shown = [str(a).partition(":")[0] for a in yard.apply(smaller, check=True).plan.actions]
-    assert shown == ["delete host ci-2", "change pool ci"]
-    assert [str(a).partition(":")[0] for a in yard.apply(smaller).plan.actions] == shown
+    planned = [str(a).partition(":")[0] for a in yard.apply(smaller, check=True).plan.actions]
+    assert planned == ["delete host ci-2", "change pool ci"]
+    assert [str(a).partition(":")[0] for a in yard.apply(smaller).plan.actions] == planned
     larger = declared(3, 3)
     assert len(yard.apply(larger).plan.actions) == 3
     yard.apply(
@@ -252,12 +257,12 @@ def test_a_whole_yard_has_pools(yard: Yard) -> None:
 
 def test_pools_that_are_not_declared_go_when_they_are_empty(yard: Yard) -> None:
     yard.apply(declared(1, 1))
-    left = Declaration(pools=(PoolTerm(PoolSpec("other")),), prune="yes")
-    yard.apply(left)
+    remaining = Declaration(pools=(PoolTerm(PoolSpec("other")),), prune="yes")
+    yard.apply(remaining)
     # No fleet is declared, so no fleet goes, and what it is in stays.
     assert [p.name for p in yard.pools.list()] == ["all", "ci", "other"]
     yard.fleets.delete("ci")
-    yard.apply(left)
+    yard.apply(remaining)
     assert [p.name for p in yard.pools.list()] == ["other"]
 
 

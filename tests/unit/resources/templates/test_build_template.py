@@ -43,13 +43,13 @@ def templates(yard: Yard) -> list[Template]:
 def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
     first = bare.templates.apply(BASE)
     assert [(a.verb, a.name) for a in first.plan.actions] == [("build", "base")]
-    (made,) = first.objects
-    assert made.usable
-    assert made.phase == "frozen"
-    assert made.created <= clock.now()
-    again = bare.templates.apply(BASE)
-    assert not again.changed
-    assert again.objects == first.objects
+    (built,) = first.objects
+    assert built.usable
+    assert built.phase == "frozen"
+    assert built.created <= clock.now()
+    second_result = bare.templates.apply(BASE)
+    assert not second_result.changed
+    assert second_result.objects == first.objects
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -101,8 +101,8 @@ def test_a_changed_declaration_is_a_generation_beside_the_old(
     clock.sleep(1)
     result = yard.templates.apply(changed)
     assert [a.reason for a in result.plan.actions] == ["its declaration changed"]
-    kept, new = templates(yard)
-    assert kept == old
+    kept_template, new = templates(yard)
+    assert kept_template == old
     assert new.record.generation != old.record.generation
     assert not yard.templates.apply(changed).changed
 

@@ -93,39 +93,45 @@ def spec(image: CloudImage, **more: object) -> TemplateSpec:
 
 
 def test_its_content_counts_and_not_its_place(file: Path) -> None:
-    found = resolved(spec(CloudImage(str(file))))
-    assert found.build.cloud_image == CloudImage(str(file), SUM)
-    assert resolved(found) is found
-    assert declared_digest(found) == declared_digest(resolved(spec(CloudImage("https://h/i", SUM))))
-    assert declared_digest(found) != declared_digest(
+    declared = resolved(spec(CloudImage(str(file))))
+    assert declared.build.cloud_image == CloudImage(str(file), SUM)
+    assert resolved(declared) is declared
+    assert declared_digest(declared) == declared_digest(
+        resolved(spec(CloudImage("https://h/i", SUM)))
+    )
+    assert declared_digest(declared) != declared_digest(
         resolved(spec(CloudImage("https://h/i", ZERO)))
     )
-    assert declared_digest(found) != declared_digest(TemplateSpec("cloudy"))
+    assert declared_digest(declared) != declared_digest(TemplateSpec("cloudy"))
     with pytest.raises(InvalidInput, match="cannot be read"):
         resolved(spec(CloudImage(str(file) + "x")))
 
 
 def test_templates_and_records_without_one_are_what_they_were() -> None:
     # Generations are named by it: a change here builds every template in the field anew.
-    for made in (recipe(ImageSpec()), TemplateSpec("x").build):
-        assert "cloud_image" not in codec.to_dict(made)
+    for built in (recipe(ImageSpec()), TemplateSpec("x").build):
+        assert "cloud_image" not in codec.to_dict(built)
     assert "cloud_image" not in codec.to_dict(
         without_secrets(resolved(spec(CloudImage("/i", SUM))).build)
     )
 
 
 def test_a_recipe_has_no_kernel_but_what_cloud_init_reads() -> None:
-    made = recipe(resolved(spec(CloudImage("/i", SUM), suite="trixie", packages=("git",))).image)
-    assert made.cloud_image == SUM
-    assert {"docker.io", "git"} <= set(made.packages)
-    assert not [name for name in made.packages if name.startswith(("linux-", "initramfs"))]
-    assert made.files["/etc/cloud/cloud-init.disabled"].text == ""
-    assert made.files["/etc/systemd/system/systemd-networkd.service"].text == "/dev/null"
-    head, _line, config = made.early["/user-data"].text.partition("\n")
+    image_recipe = recipe(
+        resolved(spec(CloudImage("/i", SUM), suite="trixie", packages=("git",))).image
+    )
+    assert image_recipe.cloud_image == SUM
+    assert {"docker.io", "git"} <= set(image_recipe.packages)
+    assert not [name for name in image_recipe.packages if name.startswith(("linux-", "initramfs"))]
+    assert image_recipe.files["/etc/cloud/cloud-init.disabled"].text == ""
+    assert image_recipe.files["/etc/systemd/system/systemd-networkd.service"].text == "/dev/null"
+    head, _line, config = image_recipe.early["/user-data"].text.partition("\n")
     assert head == "#cloud-config"
     assert json.loads(config)["users"] == []
-    assert "debian trixie" in made.early["/first-boot"].text
-    assert all(path.count("/") == 1 for path in made.early), "they lie at the top of the medium"
+    assert "debian trixie" in image_recipe.early["/first-boot"].text
+    assert all(path.count("/") == 1 for path in image_recipe.early), (
+        "they lie at the top of the medium"
+    )
     assert len(cloud.RESULTS) <= 20, "QEMU cuts a serial there"
 
 
@@ -139,11 +145,13 @@ def test_a_memory_hypervisor_takes_it(tmp_path: Path, file: Path) -> None:
 
 
 def test_vsphere_refuses_it() -> None:
-    found = resolved(spec(CloudImage("/i", SUM)))
+    declared = resolved(spec(CloudImage("/i", SUM)))
     provider = object.__new__(VsphereProvider)
     provider.uri = "vsphere://vc/dc/cluster"
     with pytest.raises(Unsupported, match="a template is a clone") as refused:
-        provider.ensure_image(recipe(found.image), found.build, lambda _stage: None, Deadline(60))
+        provider.ensure_image(
+            recipe(declared.image), declared.build, lambda _stage: None, Deadline(60)
+        )
     assert "source" in refused.value.remedy
 
 
@@ -174,7 +182,7 @@ class _Site(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_said: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         """Say nothing."""
 
 
@@ -191,7 +199,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "site")]),
         datetime.timedelta(days=1),
     )
-    made = (
+    builder = (
         x509.CertificateBuilder(
             name, name, key.public_key(), x509.random_serial_number(), now - day, now + day
         )
@@ -204,7 +212,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     path = tmp_path / "site.pem"
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    path.write_bytes(made.public_bytes(pem) + secret)
+    path.write_bytes(builder.public_bytes(pem) + secret)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     for proxy in (
         "http_proxy",

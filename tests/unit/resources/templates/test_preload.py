@@ -69,8 +69,8 @@ def test_images_are_named_by_their_digest_alone(text: str) -> None:
 
 
 def test_a_reference_says_where_it_is() -> None:
-    found = reference(f"registry.example:5000/team/app@sha256:{DIGEST}")
-    assert (found.registry, found.name, found.digest) == (
+    parsed = reference(f"registry.example:5000/team/app@sha256:{DIGEST}")
+    assert (parsed.registry, parsed.name, parsed.digest) == (
         "https://registry.example:5000",
         "team/app",
         DIGEST,
@@ -98,14 +98,14 @@ def declared(*items: Preload, commands: tuple[str, ...] = ()) -> TemplateSpec:
 
 
 def test_the_digest_is_of_the_content_and_not_of_its_place(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.tar", tmp_path / "two.tar"
-    one.write_bytes(b"same")
-    two.write_bytes(b"same")
-    first = declared_digest(resolved(declared(Preload("archive", str(one)))))
-    assert first == declared_digest(resolved(declared(Preload("archive", str(two)))))
-    assert first != declared_digest(resolved(declared(Preload("rootfs", str(two), "app"))))
-    two.write_bytes(b"other")
-    assert first != declared_digest(resolved(declared(Preload("archive", str(two)))))
+    original, copy = tmp_path / "one.tar", tmp_path / "two.tar"
+    original.write_bytes(b"same")
+    copy.write_bytes(b"same")
+    first = declared_digest(resolved(declared(Preload("archive", str(original)))))
+    assert first == declared_digest(resolved(declared(Preload("archive", str(copy)))))
+    assert first != declared_digest(resolved(declared(Preload("rootfs", str(copy), "app"))))
+    copy.write_bytes(b"other")
+    assert first != declared_digest(resolved(declared(Preload("archive", str(copy)))))
     assert declared_digest(declared(commands=("true",))) != declared_digest(
         declared(commands=("false",))
     )
@@ -165,10 +165,10 @@ def test_commands_are_run_once_and_their_failure_is_told(tmp_path: Path) -> None
 
 
 def test_each_kind_is_given_to_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[list[str], bytes]] = []
+    requests: list[tuple[list[str], bytes]] = []
 
     def run(command: list[str], end: float, source: Any) -> None:
-        asked.append((command, source.read()))
+        requests.append((command, source.read()))
 
     monkeypatch.setattr(provision, "_run", run)
     folder = tmp_path / "in"
@@ -180,9 +180,9 @@ def test_each_kind_is_given_to_docker(tmp_path: Path, monkeypatch: pytest.Monkey
     place.parent.mkdir(parents=True)
     write_items(resolved(declared(*items)).image.preload, place, Deadline(60))
     assert provision.load(str(tmp_path / "root"), 1e6 + time.monotonic()) == ["001.tar", "app:1"]
-    assert [command[:2] for command, _data in asked] == [["docker", "load"], ["docker", "build"]]
-    assert asked[0][1] == b"archive"
-    with tarfile.open(fileobj=io.BytesIO(asked[1][1])) as context:
+    assert [command[:2] for command, _data in requests] == [["docker", "load"], ["docker", "build"]]
+    assert requests[0][1] == b"archive"
+    with tarfile.open(fileobj=io.BytesIO(requests[1][1])) as context:
         assert context.getnames() == ["Dockerfile", "a.tar"]
     assert not place.exists()
     assert provision.load(str(tmp_path / "root"), 1e6 + time.monotonic()) == []
@@ -201,11 +201,11 @@ def test_a_tree_is_packed_the_same_every_time(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).write_text(name)
     (tmp_path / "link").symlink_to("a")
-    one, two = io.BytesIO(), io.BytesIO()
-    pack_tree(one, tmp_path)
-    pack_tree(two, tmp_path)
-    assert one.getvalue() == two.getvalue()
-    with tarfile.open(fileobj=io.BytesIO(one.getvalue())) as archive:
+    first, second = io.BytesIO(), io.BytesIO()
+    pack_tree(first, tmp_path)
+    pack_tree(second, tmp_path)
+    assert first.getvalue() == second.getvalue()
+    with tarfile.open(fileobj=io.BytesIO(first.getvalue())) as archive:
         assert [(m.name, m.uid, m.mtime) for m in archive] == [
             ("a", 0, 0),
             ("b", 0, 0),
@@ -270,10 +270,10 @@ class Registry:
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    made = Registry()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    fake_registry = Registry()
+    yield fake_registry
+    fake_registry.server.shutdown()
+    fake_registry.server.server_close()
 
 
 def pull(registry: Registry, digest: str, target: Path) -> dict[str, bytes]:
@@ -285,19 +285,19 @@ def pull(registry: Registry, digest: str, target: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("token", ["", "secret"])
 def test_an_image_is_fetched_whole(registry: Registry, tmp_path: Path, token: str) -> None:
     registry.token = token
-    found = pull(registry, registry.image(), tmp_path / "a.tar")
-    (listed,) = json.loads(found["manifest.json"])
+    pulled = pull(registry, registry.image(), tmp_path / "a.tar")
+    (listed,) = json.loads(pulled["manifest.json"])
     assert listed["RepoTags"] == ["app:1"]
-    assert [found[name] for name in listed["Layers"]] == [b"layer", b"layer"]
-    assert found[listed["Config"]] == b'{"os": "linux"}'
+    assert [pulled[name] for name in listed["Layers"]] == [b"layer", b"layer"]
+    assert pulled[listed["Config"]] == b'{"os": "linux"}'
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar"]
 
 
 def test_of_a_list_the_fitting_one_is_taken(registry: Registry, tmp_path: Path) -> None:
-    mine, other = registry.image("mine"), registry.image("other")
+    own_image, other_image = registry.image("mine"), registry.image("other")
     entries = [
-        {"digest": f"sha256:{other}", "platform": {"os": "linux", "architecture": "arm64"}},
-        {"digest": f"sha256:{mine}", "platform": {"os": "linux", "architecture": "amd64"}},
+        {"digest": f"sha256:{other_image}", "platform": {"os": "linux", "architecture": "arm64"}},
+        {"digest": f"sha256:{own_image}", "platform": {"os": "linux", "architecture": "amd64"}},
     ]
     digest = registry.add(json.dumps({"manifests": entries}).encode()).removeprefix("sha256:")
     assert b"mine" in pull(registry, digest, tmp_path / "a.tar").values()
@@ -348,5 +348,5 @@ def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
 def test_where_it_comes_from_is_not_on_record(tmp_path: Path, bare: Yard) -> None:
     file = tmp_path / "a.tar"
     file.write_bytes(b"1")
-    (made,) = bare.templates.apply(replace(declared(Preload("archive", str(file))))).objects
-    assert str(tmp_path) not in str(made.source)
+    (built,) = bare.templates.apply(replace(declared(Preload("archive", str(file))))).objects
+    assert str(tmp_path) not in str(built.source)

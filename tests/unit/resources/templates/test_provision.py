@@ -98,12 +98,12 @@ def book(tmp_path: Path) -> Path:
     return folder / "site.yml"
 
 
-def declared(given: Provision) -> TemplateSpec:
-    return TemplateSpec("base", provision=given)
+def declared(playbook: Provision) -> TemplateSpec:
+    return TemplateSpec("base", provision=playbook)
 
 
-def digest(given: Provision) -> str:
-    return declared_digest(resolved(declared(given)))
+def digest(playbook: Provision) -> str:
+    return declared_digest(resolved(declared(playbook)))
 
 
 @pytest.mark.parametrize(
@@ -194,15 +194,15 @@ def test_what_is_hidden_or_made_by_a_run_does_not(book: Path) -> None:
 
 
 def test_only_what_is_listed_counts_where_there_is_a_list(book: Path) -> None:
-    given = Provision(str(book), files=("roles/web",))
-    first = digest(given)
+    playbook = Provision(str(book), files=("roles/web",))
+    first = digest(playbook)
     (book.parent / "notes").write_text("x")
-    assert digest(given) == first
+    assert digest(playbook) == first
     (book.parent / "roles/web/tasks/main.yml").write_text("[1]")
-    second = digest(given)
+    second = digest(playbook)
     assert second != first
     book.write_text("[]")
-    assert digest(given) != second
+    assert digest(playbook) != second
 
 
 def test_roles_count_whole(book: Path) -> None:
@@ -217,15 +217,15 @@ def test_roles_count_whole(book: Path) -> None:
 
 
 def test_what_is_not_there_is_said_before_anything_is_built(book: Path, bare: Yard) -> None:
-    for bad, said in (
+    for bad, message in (
         (Provision(str(book) + "x"), "provision: the playbook does not exist"),
         (Provision(str(book.parent)), "provision: the playbook does not exist"),
         (Provision(roles=(str(book),)), "provision: the role does not exist"),
         (Provision(str(book), files=("gone",)), "cannot be read"),
     ):
-        with pytest.raises(InvalidInput, match=said):
+        with pytest.raises(InvalidInput, match=message):
             bare.templates.apply(declared(bad))
-        with pytest.raises(InvalidInput, match=said):
+        with pytest.raises(InvalidInput, match=message):
             bare.templates.apply(declared(bad), check=True)
     assert bare.templates.list() == ()
 
@@ -240,22 +240,22 @@ def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable
     called = ansible()
     spec = declared(Provision(str(book)))
     dry = bare.templates.apply(spec, check=True)
-    said = ["build template base: it does not exist; playbook site.yml will run in it"]
-    assert [str(a) for a in dry.plan.actions] == said
+    reasons = ["build template base: it does not exist; playbook site.yml will run in it"]
+    assert [str(a) for a in dry.plan.actions] == reasons
     assert dry.plan.diff()["after"]["template base"]["provision"] == "playbook site.yml"
     assert called() == {}
-    made = bare.templates.apply(spec)
-    assert [str(a) for a in made.plan.actions] == said
-    assert made.objects[0].provision == "playbook site.yml"
+    first_result = bare.templates.apply(spec)
+    assert [str(a) for a in first_result.plan.actions] == reasons
+    assert first_result.objects[0].provision == "playbook site.yml"
     assert not bare.templates.apply(spec).changed
     book.write_text("[]")
-    again = bare.templates.apply(spec, check=True)
-    assert [str(a) for a in again.plan.actions] == [
+    second_result = bare.templates.apply(spec, check=True)
+    assert [str(a) for a in second_result.plan.actions] == [
         "build template base: its declaration changed; playbook site.yml will run in it"
     ]
-    gone = bare.templates.apply(TemplateSpec("base"), check=True)
-    assert gone.plan.diff()["before"]["template base"]["provision"] == "playbook site.yml"
-    assert gone.plan.diff()["after"]["template base"]["provision"] == ""
+    third_result = bare.templates.apply(TemplateSpec("base"), check=True)
+    assert third_result.plan.diff()["before"]["template base"]["provision"] == "playbook site.yml"
+    assert third_result.plan.diff()["after"]["template base"]["provision"] == ""
 
 
 def test_without_machines_a_playbook_is_looked_at_alone(
@@ -278,12 +278,12 @@ def test_nothing_is_frozen_when_it_fails(
     assert bare.templates.apply(declared(Provision(str(book)))).objects[0].usable
 
 
-def run(given: Provision, way: SshTarget, seconds: float = 60, *, dry: bool = False) -> None:
+def run(playbook: Provision, way: SshTarget, seconds: float = 60, *, dry: bool = False) -> None:
     with workshop() as work:
         work.public_key()
         assert stat.S_IMODE(work.key.stat().st_mode) == 0o600
         assert stat.S_IMODE(work.folder.stat().st_mode) == 0o700
-        play(given, way, work, RECORD, Deadline(seconds), dry=dry)
+        play(playbook, way, work, RECORD, Deadline(seconds), dry=dry)
 
 
 WAY = SshTarget("stockyard", "127.0.0.1", 40000, HOST_KEY)
@@ -296,11 +296,11 @@ def test_only_the_machine_with_this_key_is_reached(
     monkeypatch.setenv("ANSIBLE_HOST_KEY_CHECKING", "False")
     monkeypatch.setenv("ANSIBLE_INVENTORY", "/etc/hosts")
     run(Provision(str(book)), WAY)
-    found = called()
-    assert found["cwd"] == str(book.parent)
-    assert found["argv"][-1] == str(book)
-    assert list(found["inventory"]) == ["template"]
-    (reached,) = found["inventory"]["template"]["hosts"].values()
+    call = called()
+    assert call["cwd"] == str(book.parent)
+    assert call["argv"][-1] == str(book)
+    assert list(call["inventory"]) == ["template"]
+    (reached,) = call["inventory"]["template"]["hosts"].values()
     assert (reached["ansible_host"], reached["ansible_port"], reached["ansible_user"]) == (
         "127.0.0.1",
         40000,
@@ -312,10 +312,10 @@ def test_only_the_machine_with_this_key_is_reached(
         "-oGlobalKnownHostsFile=/dev/null",
     ):
         assert option in reached["ansible_ssh_common_args"]
-    assert found["known_hosts"] == f"[127.0.0.1]:40000 {HOST_KEY}\n"
-    assert found["env"]["ANSIBLE_HOST_KEY_CHECKING"] == "True"
-    assert found["env"]["ANSIBLE_HOST_PATTERN_MISMATCH"] == "error"
-    assert "ANSIBLE_INVENTORY" not in found["env"]
+    assert call["known_hosts"] == f"[127.0.0.1]:40000 {HOST_KEY}\n"
+    assert call["env"]["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    assert call["env"]["ANSIBLE_HOST_PATTERN_MISMATCH"] == "error"
+    assert "ANSIBLE_INVENTORY" not in call["env"]
 
 
 def test_roles_get_a_playbook(book: Path, ansible: Callable[..., Any]) -> None:
@@ -396,14 +396,14 @@ def test_the_way_in_is_opened_and_closed(
 ) -> None:
     called, guest = ansible(code), FakeChannel()
     ctx = replace(bare.context, provider=Reachable(guest, bare.context.provider))  # type: ignore[arg-type]
-    given = resolved(declared(Provision(str(book)))).provision
-    assert given
+    playbook = resolved(declared(Provision(str(book)))).provision
+    assert playbook
     if code:
         with pytest.raises(GuestError, match="the template was not frozen"):
-            provision.run(ctx, RECORD, given, client(guest), Deadline(60))
+            provision.run(ctx, RECORD, playbook, client(guest), Deadline(60))
         assert guest.asked == ["enable-ssh", "connected", "cut"]
     else:
-        provision.run(ctx, RECORD, given, client(guest), Deadline(60))
+        provision.run(ctx, RECORD, playbook, client(guest), Deadline(60))
         assert guest.asked == ["enable-ssh", "connected", "disable-ssh", "cut"]
     assert called()["known_hosts"].startswith("[127.0.0.1]:40000 ssh-ed25519 ")
 
@@ -412,9 +412,9 @@ def test_what_changed_meanwhile_is_not_run(
     bare: Yard, book: Path, ansible: Callable[..., Any]
 ) -> None:
     called, guest = ansible(), FakeChannel()
-    given = resolved(declared(Provision(str(book)))).provision
-    assert given
+    playbook = resolved(declared(Provision(str(book)))).provision
+    assert playbook
     book.write_text("- hosts: all\n")
     with pytest.raises(Conflict, match="changed during the run"):
-        provision.run(bare.context, RECORD, given, client(guest), Deadline(60))
+        provision.run(bare.context, RECORD, playbook, client(guest), Deadline(60))
     assert (guest.asked, called()) == ([], {})

@@ -72,9 +72,9 @@ def test_a_volume_of_such_a_host_is_encrypted(sealed: Yard) -> None:
 def test_its_key_is_in_no_file(sealed: Yard, tmp_path: Path) -> None:
     (record,) = sealed.context.provider.volumes.observe("stockyard").volumes
     keys = [SECRET.encode(), encryption.key_of(sealed.context, record).encode()]
-    found = [Path(folder, name) for folder, _folders, names in os.walk(tmp_path) for name in names]
-    assert len(found) > 20
-    assert [p for p in found if any(key in p.read_bytes() for key in keys)] == []
+    files = [Path(folder, name) for folder, _folders, names in os.walk(tmp_path) for name in names]
+    assert len(files) > 20
+    assert [p for p in files if any(key in p.read_bytes() for key in keys)] == []
     assert SECRET not in repr(sealed.context)
 
 
@@ -120,8 +120,11 @@ def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
         sealed.context.provider.stop(
             sealed.context.provider.observe("stockyard").hosts[0].record, Deadline(10)
         )
-    with opened(hypervisor, tmp_path, secret) as other, pytest.raises(InvalidInput, match=reason):
-        other.fleets.apply(FLEET)
+    with (
+        opened(hypervisor, tmp_path, secret) as other_yard,
+        pytest.raises(InvalidInput, match=reason),
+    ):
+        other_yard.fleets.apply(FLEET)
     assert not sealed.hosts.list()[0].ready
     assert sealed.fleets.apply(FLEET).changed
     assert is_open(sealed)
@@ -132,15 +135,15 @@ def test_a_new_host_is_refused_before_anything_changes(
     sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path
 ) -> None:
     before = [h.uuid for h in sealed.hosts.list()]
-    with opened(hypervisor, tmp_path, "") as other:
+    with opened(hypervisor, tmp_path, "") as other_yard:
         for spec in (
             replace(FLEET, count=2),
             replace(FLEET, host=replace(FLEET.host, ports=(8080,))),
         ):
             with pytest.raises(InvalidInput, match="volume_key"):
-                other.fleets.apply(spec, check=True)
+                other_yard.fleets.apply(spec, check=True)
             with pytest.raises(InvalidInput, match="volume_key"):
-                other.fleets.apply(spec)
+                other_yard.fleets.apply(spec)
     assert [h.uuid for h in sealed.hosts.list()] == before
     assert len(sealed.volumes.list()) == 1
 

@@ -64,8 +64,8 @@ def two(yard: Yard) -> Yard:
 
 
 def the(yard: Yard, name: str) -> VolumeInfo:
-    (found,) = yard.volumes.list(name=name)
-    return found
+    (volume,) = yard.volumes.list(name=name)
+    return volume
 
 
 def disk(yard: Yard, name: str) -> Path:
@@ -260,8 +260,10 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
         ("create", "volume", "base-cache"),
         ("create", "volume", "gold"),
     ]
-    done = bare.apply(declared).plan.actions
-    assert [(a.verb, a.kind, a.name) for a in done] == [(a.verb, a.kind, a.name) for a in planned]
+    actions = bare.apply(declared).plan.actions
+    assert [(a.verb, a.kind, a.name) for a in actions] == [
+        (a.verb, a.kind, a.name) for a in planned
+    ]
     assert bare.apply(declared).plan.actions == ()
     assert bare.apply(declared, check=True).plan.actions == ()
     assert the(bare, "web-2-cache").size_gib == 3

@@ -39,8 +39,10 @@ from tests.helpers.faulty_provider import FaultyProvider
 def declared(
     *fleets: FleetSpec, templates: tuple[TemplateSpec, ...] | None = None, **options: Any
 ) -> Declaration:
-    found = (TemplateSpec("base"),) if templates is None else templates
-    return Declaration(tuple(map(TemplateTerm, found)), tuple(map(FleetTerm, fleets)), **options)
+    declared_templates = (TemplateSpec("base"),) if templates is None else templates
+    return Declaration(
+        tuple(map(TemplateTerm, declared_templates)), tuple(map(FleetTerm, fleets)), **options
+    )
 
 
 CI, WEB = FleetSpec("ci", "base", count=2), FleetSpec("web", "base")
@@ -59,9 +61,9 @@ def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
     dry = bare.apply(BOTH, check=True)
     assert told(dry) == ["build base", "create ci-1", "create ci-2", "create web-1"]
     assert list(tmp_path.iterdir()) == []
-    made = bare.apply(BOTH)
-    assert told(made) == told(dry)
-    assert [h.name for h in made.objects] == names(bare) == ["ci-1", "ci-2", "web-1"]
+    first_result = bare.apply(BOTH)
+    assert told(first_result) == told(dry)
+    assert [h.name for h in first_result.objects] == names(bare) == ["ci-1", "ci-2", "web-1"]
     assert not bare.apply(BOTH).changed
     assert not bare.apply(BOTH, check=True).changed
 
@@ -75,8 +77,8 @@ def test_check_mode_says_which_hosts_a_new_template_replaces(
     assert not bare.apply(BOTH, check=True).changed
     dry = bare.apply(BOTH.rebuilt(), check=True)
     assert dry.plan.actions[0].reason == "package updates: docker.io 1 -> 2"
-    done = bare.apply(BOTH.rebuilt())
-    assert told(dry) == told(done)
+    result = bare.apply(BOTH.rebuilt())
+    assert told(dry) == told(result)
     assert {a.name for a in dry.plan.actions if a.verb == "delete"} == {"ci-1", "ci-2", "web-1"}
     assert not bare.apply(BOTH.rebuilt()).changed
     assert [h.missing_updates for h in bare.hosts.list(check_updates=True)] == [(), (), ()]
@@ -91,8 +93,8 @@ def test_a_plan_knows_which_generations_nobody_needs_afterwards(
 
     for number in (1, 2, 3):
         clock.sleep(1)
-        dry, done = bare.apply(at(number), check=True), bare.apply(at(number))
-        assert told(dry) == told(done)
+        dry, applied = bare.apply(at(number), check=True), bare.apply(at(number))
+        assert told(dry) == told(applied)
         assert len(bare.templates.list()) == 1
         assert not bare.apply(at(number)).changed
     clock.sleep(1)
@@ -105,15 +107,15 @@ def test_what_is_not_declared_any_more_goes_when_asked(
     old = TemplateSpec("old")
     bare.apply(declared(CI, WEB, FleetSpec("gone", "old"), templates=(TemplateSpec("base"), old)))
     bare.hosts.apply(SingleSpec("alone", "base"))
-    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
-        theirs.apply(declared(FleetSpec("gone", "base")))
+    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as neighbour:
+        neighbour.apply(declared(FleetSpec("gone", "base")))
         assert not bare.apply(declared(CI)).changed
         dry = bare.apply(declared(CI, prune="force"), check=True)
         assert told(dry) == ["delete gone-1", "delete web-1", "delete old"]
         assert told(bare.apply(declared(CI, prune="force"))) == told(dry)
         assert names(bare) == ["alone", "ci-1", "ci-2"]
-        assert names(theirs) == ["gone-1"]
-        assert [t.name for t in theirs.templates.list()] == ["base"]
+        assert names(neighbour) == ["gone-1"]
+        assert [t.name for t in neighbour.templates.list()] == ["base"]
     assert not bare.apply(declared(CI, prune="yes")).changed
 
 
@@ -125,14 +127,16 @@ def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
     bare.apply(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
     lease = bare.leases.acquire("gone", holder="job", duration=600)
     (free,) = {"gone-1", "gone-2"} - {lease.host}
-    rest = declared(CI, prune="force")
-    assert told(bare.apply(rest, check=True)) == told(bare.apply(rest)) == [f"delete {free}"]
-    assert not bare.apply(rest).changed
+    remaining = declared(CI, prune="force")
+    assert (
+        told(bare.apply(remaining, check=True)) == told(bare.apply(remaining)) == [f"delete {free}"]
+    )
+    assert not bare.apply(remaining).changed
     assert lease.host in names(bare)
     clock.sleep(601)
     assert (
-        told(bare.apply(rest, check=True))
-        == told(bare.apply(rest))
+        told(bare.apply(remaining, check=True))
+        == told(bare.apply(remaining))
         == [f"delete {lease.host}", "delete old"]
     )
 
@@ -173,26 +177,26 @@ def test_fleet_that_is_declared_absent_or_empty_is_deleted(
 
 def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_path: Path) -> None:
     bare.apply(BOTH)
-    path, rest = tmp_path / "plan.json", declared(CI, prune="yes")
+    path, remaining = tmp_path / "plan.json", declared(CI, prune="yes")
     lines: list[str] = []
     bare.context = replace(bare.context, progress=lines.append)
-    assert told(bare.apply(rest, check=True, save_plan=path)) == ["delete web-1"]
+    assert told(bare.apply(remaining, check=True, save_plan=path)) == ["delete web-1"]
     (line,) = lines
     assert (
         "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant "
         "default" in line
     )
     with pytest.raises(OperationRefused, match="Nothing was changed"):
-        bare.apply(rest, save_plan=tmp_path / "other.json")
-    assert told(bare.apply(rest, apply_plan=path)) == ["delete web-1"]
+        bare.apply(remaining, save_plan=tmp_path / "other.json")
+    assert told(bare.apply(remaining, apply_plan=path)) == ["delete web-1"]
 
 
 def test_fleet_that_another_run_makes_meanwhile_stays(bare: Yard, uri: str, tmp_path: Path) -> None:
     bare.apply(BOTH)
 
     def make_another(_line: str) -> None:
-        with Yard(uri, pki_dir=str(tmp_path / "pki")) as other:
-            other.fleets.apply(replace(WEB, name="late"))
+        with Yard(uri, pki_dir=str(tmp_path / "pki")) as other_yard:
+            other_yard.fleets.apply(replace(WEB, name="late"))
 
     bare.context = replace(bare.context, progress=make_another)
     bare.apply(declared(replace(CI, count=3), WEB, prune="yes"))
@@ -260,7 +264,7 @@ OLD = (("default", "old"),)
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         (
             declared(CI, FleetSpec("a", "not-there")),
@@ -293,10 +297,10 @@ OLD = (("default", "old"),)
     ],
 )
 def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made(
-    bare: Yard, wrong: Declaration, said: str, check: bool
+    bare: Yard, wrong: Declaration, message: str, check: bool
 ) -> None:
     bare.templates.apply(TemplateSpec("old"))
-    with pytest.raises(NotFound, match=said):
+    with pytest.raises(NotFound, match=message):
         bare.apply(wrong, check=check)
     assert (bare.hosts.list(), bare.pools.list()) == ((), ())
     assert [t.name for t in bare.templates.list()] == ["old"]
@@ -320,18 +324,18 @@ def test_pools_are_not_inside_themselves() -> None:
 @pytest.mark.parametrize("bind", ["127.0.0.1", EVERYWHERE])
 def test_two_fleets_do_not_publish_the_same_port(bind: str) -> None:
     host = HostSpec(bind="127.0.0.1", ports=(8080,))
-    one, two = (
+    first, second = (
         FleetSpec("one", "base", host=host),
         FleetSpec("two", "base", host=replace(host, bind=bind)),
     )
     with pytest.raises(
         InvalidInput, match=r"fleet two: port 8080 cannot be published on .*another fleet"
     ):
-        declared(one, two)
+        declared(first, second)
     declared(
-        one,
-        replace(two, host=HostSpec(bind="127.0.0.2", ports=(8080,))),
-        replace(two, name="off", count=0),
+        first,
+        replace(second, host=HostSpec(bind="127.0.0.2", ports=(8080,))),
+        replace(second, name="off", count=0),
     )
 
 
@@ -435,13 +439,13 @@ def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) ->
 def test_a_plan_costs_no_more_observations_the_more_there_is(
     bare: Yard, hypervisor: FaultyProvider
 ) -> None:
-    seen = []
+    observations = []
     for count in (1, 12):
         fleets = (replace(CI, count=count), replace(WEB, count=count))
         bare.apply(declared(*fleets))
         hypervisor.calls.clear()
         bare.apply(declared(*fleets), check=True)
-        seen.append(
+        observations.append(
             hypervisor.calls.total() - hypervisor.calls["facts"] - hypervisor.calls["channel"]
         )
-    assert seen[0] == seen[1]
+    assert observations[0] == observations[1]

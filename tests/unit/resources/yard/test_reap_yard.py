@@ -49,24 +49,24 @@ def names(yard: Yard) -> list[str]:
     return [h.name for h in yard.hosts.list()]
 
 
-def plan(done: Result[SkippedObject]) -> list[str]:
-    return [str(action) for action in done.plan.actions]
+def plan(result: Result[SkippedObject]) -> list[str]:
+    return [str(action) for action in result.plan.actions]
 
 
-def left(done: Result[SkippedObject]) -> dict[str, str]:
-    return {one.name: one.reason for one in done.objects}
+def left(result: Result[SkippedObject]) -> dict[str, str]:
+    return {skipped.name: skipped.reason for skipped in result.objects}
 
 
 def test_where_all_is_well_nothing_is_done(fleet: Yard) -> None:
     before = fleet.hosts.list()
-    done = fleet.reap(grace=0)
-    assert (plan(done), done.objects) == ([], ())
+    result = fleet.reap(grace=0)
+    assert (plan(result), result.objects) == ([], ())
     assert fleet.hosts.list() == before
 
 
 def test_an_empty_hypervisor_stays_empty(bare: Yard, tmp_path: Path) -> None:
-    done = bare.reap(dry_run=True, grace=0)
-    assert (plan(done), done.objects) == ([], ())
+    result = bare.reap(dry_run=True, grace=0)
+    assert (plan(result), result.objects) == ([], ())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,8 +102,8 @@ def test_a_leased_host_is_not_reaped_for_its_age(yard: Yard, clock: FakeClock) -
 
 def half(fleet: Yard, hypervisor: FaultyProvider, phase: str, name: str = "ci-1") -> HostRecord:
     record = next(h.record for h in hypervisor.observe("stockyard").hosts if h.record.name == name)
-    found: HostRecord = hypervisor.claim(record, phase=phase)
-    return found
+    claimed: HostRecord = hypervisor.claim(record, phase=phase)
+    return claimed
 
 
 def test_what_is_half_made_goes_after_a_while(
@@ -112,9 +112,9 @@ def test_what_is_half_made_goes_after_a_while(
     half(fleet, hypervisor, "creating")
     half(fleet, hypervisor, "deleting", "ci-2")
     assert left(fleet.reap(dry_run=True)) == {"ci-1": "it has been creating for only 0 s"}
-    done = fleet.reap()
-    assert plan(done) == ["delete host ci-2: its deletion was interrupted"]
-    assert left(done) == {"ci-1": "it has been creating for only 0 s"}
+    result = fleet.reap()
+    assert plan(result) == ["delete host ci-2: its deletion was interrupted"]
+    assert left(result) == {"ci-1": "it has been creating for only 0 s"}
     clock.time += 3600
     assert plan(fleet.reap())[0] == "delete host ci-1: its creation was interrupted"
     assert names(fleet) == []
@@ -127,17 +127,17 @@ def test_half_made_templates_go_and_those_under_hosts_stay(
     hypervisor.create_template(record, fleet.context.deadline(1))
     assert plan(fleet.reap()) == []
     clock.time += 3600
-    done = fleet.reap()
-    assert "delete template half: its creation was interrupted" in plan(done)
+    result = fleet.reap()
+    assert "delete template half: its creation was interrupted" in plan(result)
     assert [t.name for t in fleet.templates.list()] == ["base"]
 
 
 def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvider) -> None:
     half(fleet, hypervisor, "deleting")
     with hypervisor.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
-        done = fleet.reap()
-    assert plan(done) == []
-    assert "locked by another controller" in left(done)["ci"]
+        result = fleet.reap()
+    assert plan(result) == []
+    assert "locked by another controller" in left(result)["ci"]
     assert "ci-1" in names(fleet)
 
 
@@ -149,11 +149,11 @@ def test_what_is_not_over_any_more_when_it_is_held_stays(
     exclusive = hypervisor.inner.exclusive
 
     def mended(name: str, deadline: object) -> object:
-        found = next(
+        host_then = next(
             h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1"
         )
-        if found.phase != "ready":
-            hypervisor.inner.claim(found, phase="ready")
+        if host_then.phase != "ready":
+            hypervisor.inner.claim(host_then, phase="ready")
         return exclusive(name, deadline)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hypervisor.inner, "exclusive", mended)
@@ -178,19 +178,24 @@ def zoo(fleet: Yard, inner: MemoryProvider) -> Callable[[], dict[str, Machine]]:
     """A foreign machine with our prefix, one of ours that cannot be read, a copy, and two of
     another owner.
     """
-    other = host_record(owner="other", name="theirs", phase="deleting", created=1.0)
+    foreign_host = host_record(owner="other", name="theirs", phase="deleting", created=1.0)
     damaged = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-2")
     with inner.state.change() as machines:
         machines["stockyard.default.foreign-1"] = Machine("", "running")
         machines["stockyard.default.copy"] = Machine(records.encode(damaged))
-        machines[other.domain] = Machine(records.encode(other))
-        there = machines[damaged.domain]
-        machines[damaged.domain] = replace(there, record=there.record[:-5])
-    kept = ["stockyard.default.foreign-1", "stockyard.default.copy", other.domain, damaged.domain]
+        machines[foreign_host.domain] = Machine(records.encode(foreign_host))
+        machine = machines[damaged.domain]
+        machines[damaged.domain] = replace(machine, record=machine.record[:-5])
+    kept_domains = [
+        "stockyard.default.foreign-1",
+        "stockyard.default.copy",
+        foreign_host.domain,
+        damaged.domain,
+    ]
 
     def now() -> dict[str, Machine]:
-        found = inner.state.read()
-        return {name: found[name] for name in kept if name in found}
+        document = inner.state.read()
+        return {name: document[name] for name in kept_domains if name in document}
 
     return now
 
@@ -201,11 +206,11 @@ def test_what_is_not_proven_ours_survives_everything(
     before, damaged = zoo(), inner.state.read()["stockyard.default.ci-2"]
     disks = {p.name for p in inner.disks.folder.iterdir()}
     clock.time += 1e7
-    done = fleet.reap(grace=0)
-    said = left(done)
-    assert set(said) >= {*before}
-    assert "another owner" in said["other.default.theirs"]
-    assert "copy" in said["stockyard.default.copy"]
+    result = fleet.reap(grace=0)
+    skipped = left(result)
+    assert set(skipped) >= {*before}
+    assert "another owner" in skipped["other.default.theirs"]
+    assert "copy" in skipped["stockyard.default.copy"]
     fleet.fleets.apply(replace(FLEET, count=0))
     fleet.teardown(templates=False)
     fleet.reap(grace=0)
@@ -221,28 +226,28 @@ def test_a_file_of_nobodys_is_not_taken_while_a_machine_cannot_be_read(
 ) -> None:
     with inner.state.change() as machines:
         del machines["stockyard.default.ci-1"]
-    done = fleet.reap(grace=0)
-    assert "unreadable machine may refer to it" in " ".join(left(done).values())
-    assert not [action for action in plan(done) if "disks" in action]
+    result = fleet.reap(grace=0)
+    assert "unreadable machine may refer to it" in " ".join(left(result).values())
+    assert not [action for action in plan(result) if "disks" in action]
 
 
 def test_files_that_nothing_refers_to_go(
     fleet: Yard, inner: MemoryProvider, tmp_path: Path
 ) -> None:
-    gone = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-1")
+    deleted = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-1")
     with inner.state.change() as machines:
-        del machines[gone.domain]
+        del machines[deleted.domain]
     locks = inner.state.folder / "locks"
     (locks / "stockyard.left.lock").write_text("")
     (locks / "neighbour.left.lock").write_text("")
     (tmp_path / ".hypervisor.0123abcd.new").write_text("half")
     young = fleet.reap()
-    assert "s ago" in left(young)[str(inner.disks.path(gone))]
+    assert "s ago" in left(young)[str(inner.disks.path(deleted))]
     assert [path.name for path in locks.iterdir()] == ["neighbour.left.lock"]
     assert not (tmp_path / ".hypervisor.0123abcd.new").exists()
-    done = fleet.reap(grace=0)
-    assert plan(done) == [f"remove file {inner.disks.path(gone)}: no record refers to it"]
-    assert not list(inner.disks.folder.glob(f"{gone.uuid}*"))
+    result = fleet.reap(grace=0)
+    assert plan(result) == [f"remove file {inner.disks.path(deleted)}: no record refers to it"]
+    assert not list(inner.disks.folder.glob(f"{deleted.uuid}*"))
     assert len(names(fleet)) == 2
 
 

@@ -32,9 +32,9 @@ def test_everything_of_the_yard_goes(yard: Yard) -> None:
     fill(yard)
     checked = yard.teardown(templates=True, check=True)
     assert (len(yard.hosts.list()), len(yard.templates.list())) == (4, 2)
-    done = yard.teardown(templates=True)
-    assert done.plan == checked.plan
-    assert len(done.plan.actions) == 6
+    result = yard.teardown(templates=True)
+    assert result.plan == checked.plan
+    assert len(result.plan.actions) == 6
     assert (yard.hosts.list(), yard.templates.list()) == ((), ())
     assert not yard.teardown(templates=True).changed
 
@@ -48,8 +48,8 @@ def test_templates_stay_unless_asked_for(yard: Yard) -> None:
 def test_nothing_is_left_on_the_hypervisors_disk(yard: Yard, tmp_path: Path) -> None:
     fill(yard)
     yard.teardown(templates=True)
-    left = [p for p in (tmp_path / "hypervisor.d").rglob("*") if not p.is_dir()]
-    assert left == []
+    remaining_files = [p for p in (tmp_path / "hypervisor.d").rglob("*") if not p.is_dir()]
+    assert remaining_files == []
     assert list((tmp_path / "hypervisor.d" / "disks").iterdir()) == []
 
 
@@ -64,13 +64,13 @@ def test_half_made_hosts_go_too(yard: Yard, hypervisor: FaultyProvider) -> None:
 
 
 def test_a_neighbours_yard_stays(yard: Yard, uri: str, tmp_path: Path) -> None:
-    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
-        theirs.templates.apply(TemplateSpec("base"))
-        before = theirs.fleets.apply(FleetSpec("ci", "base")).objects
+    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as neighbour:
+        neighbour.templates.apply(TemplateSpec("base"))
+        before = neighbour.fleets.apply(FleetSpec("ci", "base")).objects
         fill(yard)
         yard.teardown(templates=True)
-        assert theirs.hosts.list() == before
-        assert len(theirs.templates.list()) == 1
+        assert neighbour.hosts.list() == before
+        assert len(neighbour.templates.list()) == 1
 
 
 def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
@@ -87,8 +87,8 @@ def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
 def test_image_that_another_owner_is_about_to_use_stays(yard: Yard, tmp_path: Path) -> None:
     images = tmp_path / "hypervisor.d" / "images"
     (own,) = images.iterdir()
-    other = images / f"{'0' * 64}.json"
-    other.write_text("{}")
+    foreign_image = images / f"{'0' * 64}.json"
+    foreign_image.write_text("{}")
     yard.teardown(templates=True)
-    assert list(images.iterdir()) == [other]
+    assert list(images.iterdir()) == [foreign_image]
     assert not own.exists()
