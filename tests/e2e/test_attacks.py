@@ -272,8 +272,8 @@ def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
 ) -> None:
     """Names and inodes, of which there can be any number: the host's memory is not used up.
 
-    Above its limit they are let go; if not all can be at once (what a directory holds, until it is
-    on the disk), the container is killed for it, and nobody else.
+    Above its limit the kernel frees them; if it cannot free all at once (the entries of a directory
+    that is not on the disk yet), it kills a process of this container, and no other one.
     """
     count = "for i in 1 2 3; do mkdir $i; (cd $i; mkdir $(busybox seq 1 1000)); done"
     look = "busybox sed -n 's/^slab //p' /sys/fs/cgroup/memory.stat; cat /sys/fs/cgroup/memory.peak"
@@ -290,7 +290,7 @@ def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
     )
     killed = docker(shut, "inspect", "--format", "{{.State.OOMKilled}}", "tight").stdout.strip()
     docker(shut, "rm", "tight")
-    assert (tight.returncode, killed) in ((0, b"false"), (137, b"true"))
+    assert killed == b"true" or tight.returncode == 0
 
 
 def test_a_full_disk_is_free_again_when_its_filler_is_gone(
