@@ -89,7 +89,7 @@ class Controller:
     def run(self, *arguments: str | Path) -> Played:
         """Run ansible-playbook to its end."""
         self.record.unlink(missing_ok=True)
-        done = subprocess.run(
+        result = subprocess.run(
             ["ansible-playbook", *map(str, arguments)],
             check=False,
             cwd=self.home,
@@ -99,7 +99,7 @@ class Controller:
             text=True,
             timeout=self.patience,
         )
-        return Played(done.returncode, done.stdout, done.stderr, self._recorded())
+        return Played(result.returncode, result.stdout, result.stderr, self._recorded())
 
     def play(self, tasks: Sequence[dict[str, Any]], *arguments: str, **keywords: Any) -> Played:
         """Run tasks in one play on localhost; those that fail are recorded and do not end it."""

@@ -36,28 +36,30 @@ def context(tmp_path: Path) -> Path:
 def test_what_cannot_be_built_is_refused_first(
     controller: Controller, context: Path, wrong: dict[str, str]
 ) -> None:
-    done = controller.run(
+    result = controller.run(
         PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), **wrong})
     )
-    assert done.returncode != 0
-    assert "Give build_context" in done.output
-    assert "Fork the host" not in done.output
+    assert result.returncode != 0
+    assert "Give build_context" in result.output
+    assert "Fork the host" not in result.output
 
 
 def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, context: Path) -> None:
     """Over a hypervisor without machines nothing answers, and the host goes all the same."""
-    made = controller.run("stockyard.container_hosts.site", *DEMO)
-    assert made.returncode == 0, made.output
-    done = controller.run(
+    site_run = controller.run("stockyard.container_hosts.site", *DEMO)
+    assert site_run.returncode == 0, site_run.output
+    result = controller.run(
         PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), "build_image": "a"})
     )
-    assert done.returncode != 0
-    assert done["Delete the host"]["changed"] is True
-    assert done["Delete the host"]["plan"][0].startswith("delete host build-")
+    assert result.returncode != 0
+    assert result["Delete the host"]["changed"] is True
+    assert result["Delete the host"]["plan"][0].startswith("delete host build-")
 
 
 def test_a_mirror_of_what_is_no_registry_is_refused(controller: Controller) -> None:
     wrong = {"registry_on": "localhost", "registry_mirror_of": "file:///etc"}
-    done = controller.run("stockyard.container_hosts.registry", "-e", json.dumps(wrong), "--check")
-    assert done.returncode != 0
-    assert "which is not https://registry.example" in done.output
+    result = controller.run(
+        "stockyard.container_hosts.registry", "-e", json.dumps(wrong), "--check"
+    )
+    assert result.returncode != 0
+    assert "which is not https://registry.example" in result.output

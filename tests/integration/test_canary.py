@@ -80,17 +80,17 @@ def canaries(authority: Authority) -> list[str]:
 def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tuple[Played, Watch]:
     """Modules and roles that do as they are told, and some that fail, each with secrets."""
     ca = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
-    given: dict[str, Any] = {"password": PASSWORD, "username": "me", "volume_key": VOLUMES, **ca}
+    options: dict[str, Any] = {"password": PASSWORD, "username": "me", "volume_key": VOLUMES, **ca}
     with serving() as jenkins:
         at = {"controller_url": jenkins.url, "controller_user": USER, "fleet": "web"}
         role = {"ansible.builtin.include_role": {"name": "stockyard.container_hosts.yard"}}
         agent = {
             "ansible.builtin.include_role": {"name": "stockyard.container_hosts.jenkins_agent"}
         }
-        yard = {f"yard_{name}": value for name, value in given.items()}
+        yard = {f"yard_{name}": value for name, value in options.items()}
         fleets = [{"name": "role", "template": "sealed", "volumes": VOLUME}]
         steps = [
-            task("template", "template", name="sealed", **SEALED, **given),
+            task("template", "template", name="sealed", **SEALED, **options),
             task(
                 "fleet",
                 "fleet",
@@ -99,17 +99,17 @@ def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tu
                 template="sealed",
                 count=1,
                 volumes=VOLUME,
-                **given,
+                **options,
             ),
-            task("restart", "host", name="web-1", state="restarted", **given),
-            task("info", "host_info", **given),
+            task("restart", "host", name="web-1", state="restarted", **options),
+            task("info", "host_info", **options),
             task("bad ca", "host_info", ca_certificate="x", ca_private_key=NO_CA),
             task("half a ca", "host_info", ca_private_key=NO_CA),
             task("weak", "host_info", volume_key=WEAK),
-            task("unknown", "fleet", name="web", template="sealed", colour="blue", **given),
-            task("no template", "fleet", name="other", template="nothing", **given),
-            task("nodes", "jenkins_nodes_info", **at, controller_token=TOKEN, **given),
-            task("bad token", "jenkins_nodes_info", **at, controller_token=WRONG, **given),
+            task("unknown", "fleet", name="web", template="sealed", colour="blue", **options),
+            task("no template", "fleet", name="other", template="nothing", **options),
+            task("nodes", "jenkins_nodes_info", **at, controller_token=TOKEN, **options),
+            task("bad token", "jenkins_nodes_info", **at, controller_token=WRONG, **options),
             {
                 "name": "role",
                 **role,
@@ -170,8 +170,8 @@ def test_no_canary_is_left_in_a_file(
     watched: tuple[Played, Watch], careless: Careless, canaries: list[str]
 ) -> None:
     assert watched
-    found = holders(careless.root, canaries, "playbook.yml")
-    assert found == []
+    files = holders(careless.root, canaries, "playbook.yml")
+    assert files == []
     assert holders(careless.root, canaries) == [careless.root / "playbook.yml"]
     assert [p.name for p in (careless.home / ".ansible" / "tmp").glob("*")] == []
 

@@ -23,7 +23,7 @@ def moved(controller: Controller) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     return controller.play(
         [
             task("template", "template", name="docker"),
@@ -46,47 +46,50 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_a_certificate_is_issued_once(told: Played, controller: Controller) -> None:
-    assert told["dry issue"]["plan"] == [
+def test_a_certificate_is_issued_once(played: Played, controller: Controller) -> None:
+    assert played["dry issue"]["plan"] == [
         "issue client bob: no certificate of this client is valid for long enough"
     ]
-    assert told["dry issue"]["certificates"] == []
-    assert told["issued"]["changed"] is True
-    assert told["issued again"]["changed"] is False
-    (certificate,) = told["issued again"]["certificates"]
-    assert certificate == told["issued"]["certificates"][0]
+    assert played["dry issue"]["certificates"] == []
+    assert played["issued"]["changed"] is True
+    assert played["issued again"]["changed"] is False
+    (certificate,) = played["issued again"]["certificates"]
+    assert certificate == played["issued"]["certificates"][0]
     assert certificate["directory"] == str(
         controller.home / ".config/stockyard/stockyard/default/clients/bob"
     )
 
 
-def test_a_revoked_certificate_is_known_to_all_hosts(told: Played) -> None:
+def test_a_revoked_certificate_is_known_to_all_hosts(played: Played) -> None:
     behind = "its list of revoked certificates is outdated"
-    assert told["dry revoke"]["plan"] == told["revoked"]["plan"]
-    assert told["revoked"]["plan"] == [
+    assert played["dry revoke"]["plan"] == played["revoked"]["plan"]
+    assert played["revoked"]["plan"] == [
         "revoke client bob: it is declared absent",
         f"renew host web-1: {behind}",
         f"renew host web-2: {behind}",
     ]
-    assert told["revoked"]["certificates"] == []
-    assert told["revoked again"]["changed"] is False
-    serial = told["issued"]["certificates"][0]["serial"]
-    assert [list(h["identity"]["revoked"]) for h in told["hosts"]["hosts"]] == [[serial], [serial]]
-    assert f"host web-1: certificate renewed ({behind})" in told["revoked"]["progress"]
+    assert played["revoked"]["certificates"] == []
+    assert played["revoked again"]["changed"] is False
+    serial = played["issued"]["certificates"][0]["serial"]
+    assert [list(h["identity"]["revoked"]) for h in played["hosts"]["hosts"]] == [
+        [serial],
+        [serial],
+    ]
+    assert f"host web-1: certificate renewed ({behind})" in played["revoked"]["progress"]
 
 
-def test_a_lost_ca_shows_and_is_mended(told: Played) -> None:
+def test_a_lost_ca_shows_and_is_mended(played: Played) -> None:
     lost = "its tenant has no CA on this controller: a new CA will be created"
-    assert told["lost"]["error"]["kind"] == "OperationRefused"
-    assert [h["drift"] for h in told["lost hosts"]["hosts"]] == [[lost], [lost]]
-    assert told["lost fleet"]["fleets"][0]["drift"] == {"web-1": [lost], "web-2": [lost]}
+    assert played["lost"]["error"]["kind"] == "OperationRefused"
+    assert [h["drift"] for h in played["lost hosts"]["hosts"]] == [[lost], [lost]]
+    assert played["lost fleet"]["fleets"][0]["drift"] == {"web-1": [lost], "web-2": [lost]}
     assert (
-        told["dry rotation"]["plan"]
-        == told["rotation"]["plan"]
+        played["dry rotation"]["plan"]
+        == played["rotation"]["plan"]
         == [f"renew host web-{n}: {lost}" for n in (1, 2)]
     )
-    before, after = (told[name]["hosts"][0] for name in ("fleet", "rotation"))
+    before, after = (played[name]["hosts"][0] for name in ("fleet", "rotation"))
     assert after["uuid"] == before["uuid"]
     assert after["identity"]["ssh_host_key"] == before["identity"]["ssh_host_key"]
     assert after["identity"]["authority"] != before["identity"]["authority"]
-    assert told["rotation again"]["changed"] is False
+    assert played["rotation again"]["changed"] is False

@@ -88,11 +88,11 @@ def test_lines_that_the_demo_ends_with_lead_to_its_tools(
     """Typed as they are printed, but for the one that root needs first."""
     environment = {**controller.environment, "STOCKYARD_BECOME": become}
     where = [CHECKOUT / "hack" / "where.sh"]
-    done = subprocess.run(
+    result = subprocess.run(
         where, env=environment, capture_output=True, text=True, check=True, cwd=controller.home
     )
-    assert f"keys are in {controller.home}/.config/stockyard" in done.stderr
-    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert f"keys are in {controller.home}/.config/stockyard" in result.stderr
+    lines = [line.strip() for line in result.stdout.splitlines()]
     assert lines[:-4] == [become] * bool(become)
     subprocess.run(
         [CHECKOUT / "hack" / "playbook.sh", "site", "--version"], check=True, capture_output=True
@@ -110,12 +110,12 @@ def test_lines_that_the_demo_ends_with_lead_to_its_tools(
 
 
 def test_every_target_that_is_told_is_one() -> None:
-    told = {
+    documented = {
         line.split()[1] for page in PAGES for line in commands(page) if line.startswith("make ")
     }
     makefile = (CHECKOUT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):.* ## ", makefile, re.MULTILINE))
-    assert told <= targets
+    assert documented <= targets
 
 
 class Reader:
@@ -144,7 +144,7 @@ class Reader:
     def type(self, lines: list[str]) -> None:
         """One shell, as a variable or a directory of one line counts for the next."""
         script = "set -e\n" + "".join(f'echo "$ {n}" >&2\n{line}\n' for n, line in enumerate(lines))
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", script],
             cwd=self.folder,
             env=self.environment,
@@ -154,7 +154,7 @@ class Reader:
             timeout=PATIENCE,
             check=False,
         )
-        assert done.returncode == 0, f"{lines}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert result.returncode == 0, f"{lines}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
 
 
 TYPED = [

@@ -36,15 +36,15 @@ def test_site_builds_parents_first_and_rebuilds_children_with_them(controller: C
     yard = ("-e", f"yard={controller.home}/yard.yml")
     builds = ["build template docker", "build template jdk", "build template app"]
     assert plan(controller.run(SITE, *yard, "--check"))[:3] == builds
-    made = controller.run(SITE, *yard)
-    assert plan(made)[:3] == builds
-    assert {host["template"] for host in made[STEP]["members"]} == {"app"}
+    first_run = controller.run(SITE, *yard)
+    assert plan(first_run)[:3] == builds
+    assert {host["template"] for host in first_run[STEP]["members"]} == {"app"}
     assert plan(controller.run(SITE, *yard)) == []
     # Later packages of the first level lead to new generations of all.
     mirror = controller.root / "yard.json.d" / "mirror.json"
     mirror.write_text(json.dumps({"docker.io": "2"}))
-    again = controller.run(REBUILD, *yard)
-    assert again.returncode == 0, again.output
+    second_run = controller.run(REBUILD, *yard)
+    assert second_run.returncode == 0, second_run.output
     assert plan(controller.run(SITE, *yard)) == []
     look = controller.play([task("look", "template_info", {})])
     current = {item["name"]: item for item in look["look"]["templates"]}

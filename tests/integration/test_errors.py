@@ -27,7 +27,7 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def told(
+def played(
     controller: Controller, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Played:
     bare = tmp_path_factory.mktemp("bare") / "cryptography"
@@ -35,14 +35,14 @@ def told(
     (bare / "__init__.py").write_text(
         "raise ImportError('No module named cryptography', name='cryptography')\n"
     )
-    theirs = {
+    defaults = {
         GROUP: {
             "ca_certificate": authority.pem(),
             "ca_private_key": authority.key_pem(),
             "owner": "theirs",
         }
     }
-    given = {"module_defaults": theirs}
+    play_options = {"module_defaults": defaults}
     return controller.play(
         [
             task("bad name", "fleet", name="Web_1", template="docker"),
@@ -53,21 +53,25 @@ def told(
             task("bad owner", "host_info", owner="No Body"),
             task("no file", "template", name="docker", progress_file="/nowhere/at/all"),
             task("half a ca", "template", name="docker", ca_certificate=authority.pem()),
-            task("template", "template", given, name="docker"),
-            task("fleet", "fleet", given, name="web", template="docker"),
+            task("template", "template", play_options, name="docker"),
+            task("fleet", "fleet", play_options, name="web", template="docker"),
             task(
                 "bad ca",
                 "host",
-                given,
+                play_options,
                 name="one",
                 template="docker",
                 ca_certificate="x",
                 ca_private_key=CANARY,
             ),
-            task("bare", "host_info", {**given, "environment": {"PYTHONPATH": str(bare.parent)}}),
-            task("single", "host", given, name="web-1"),
-            task("busy template", "template", given, name="docker", state="absent"),
-            task("defaults", "host_info", given),
+            task(
+                "bare",
+                "host_info",
+                {**play_options, "environment": {"PYTHONPATH": str(bare.parent)}},
+            ),
+            task("single", "host", play_options, name="web-1"),
+            task("busy template", "template", play_options, name="docker", state="absent"),
+            task("defaults", "host_info", play_options),
             task("other owner", "host_info"),
         ],
         "-vvvv",
@@ -95,9 +99,9 @@ def told(
     ],
 )
 def test_an_error_is_told_in_words_and_in_parts(
-    told: Played, name: str, kind: str, text: str
+    played: Played, name: str, kind: str, text: str
 ) -> None:
-    result = told[name]
+    result = played[name]
     assert result["failed"] is True
     assert text in result["msg"]
     assert set(result["error"]) == {"kind", "object", "cause", "remedy"}
@@ -106,30 +110,31 @@ def test_an_error_is_told_in_words_and_in_parts(
     assert not result.get("exception", "").startswith("Traceback")
 
 
-def test_missing_library_has_the_remedy_of_ansible(told: Played) -> None:
+def test_missing_library_has_the_remedy_of_ansible(played: Played) -> None:
     assert (
-        "set ansible_python_interpreter to a Python that has it" in told["bare"]["error"]["remedy"]
+        "set ansible_python_interpreter to a Python that has it"
+        in played["bare"]["error"]["remedy"]
     )
 
 
-def test_a_missing_library_is_told_as_ansible_does(told: Played) -> None:
-    assert "Failed to import the required Python library (cryptography)" in told["bare"]["msg"]
+def test_a_missing_library_is_told_as_ansible_does(played: Played) -> None:
+    assert "Failed to import the required Python library (cryptography)" in played["bare"]["msg"]
 
 
-def test_half_a_ca_is_refused(told: Played) -> None:
-    assert "required together: ca_certificate, ca_private_key" in told["half a ca"]["msg"]
+def test_half_a_ca_is_refused(played: Played) -> None:
+    assert "required together: ca_certificate, ca_private_key" in played["half a ca"]["msg"]
 
 
-def test_no_private_key_is_ever_shown(told: Played, authority: Authority) -> None:
-    assert CANARY not in told.output
+def test_no_private_key_is_ever_shown(played: Played, authority: Authority) -> None:
+    assert CANARY not in played.output
     for line in authority.key_pem().splitlines()[1:-1]:
-        assert line not in told.output
+        assert line not in played.output
 
 
 def test_a_private_key_that_was_handed_in_is_not_written_to_disk(
-    told: Played, controller: Controller, authority: Authority
+    played: Played, controller: Controller, authority: Authority
 ) -> None:
-    assert told["fleet"]["changed"] is True
+    assert played["fleet"]["changed"] is True
     secret = authority.key_pem().splitlines()[1]
     files = [
         path
@@ -144,9 +149,9 @@ def test_a_private_key_that_was_handed_in_is_not_written_to_disk(
     ] == []
 
 
-def test_defaults_of_the_action_group_reach_every_module(told: Played) -> None:
-    assert [h["owner"] for h in told["defaults"]["hosts"]] == ["theirs"]
-    assert told["other owner"]["hosts"] == []
+def test_defaults_of_the_action_group_reach_every_module(played: Played) -> None:
+    assert [h["owner"] for h in played["defaults"]["hosts"]] == ["theirs"]
+    assert played["other owner"]["hosts"] == []
 
 
 def _collection() -> Path:

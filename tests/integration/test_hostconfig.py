@@ -25,7 +25,7 @@ def path(controller: Controller) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller, path: Path) -> Played:
+def played(controller: Controller, path: Path) -> Played:
     path.write_text('{"debug": true}')
     config = {"icc": False, "debug": None}
     steps = [
@@ -55,41 +55,41 @@ def told(controller: Controller, path: Path) -> Played:
     return controller.play(steps)
 
 
-def test_a_configuration_is_written_once(told: Played, path: Path) -> None:
-    assert [told[name]["changed"] for name in ("dry", "first", "again")] == [True, True, False]
+def test_a_configuration_is_written_once(played: Played, path: Path) -> None:
+    assert [played[name]["changed"] for name in ("dry", "first", "again")] == [True, True, False]
     assert json.loads(path.read_text()) == {"icc": False}
-    assert told["dry"]["keys"] == ["debug", "icc"]
-    assert told["dry"]["action"] == "restart"
-    assert told["dry"]["diff"] == told["first"]["diff"]
-    assert "diff" not in told["again"]
+    assert played["dry"]["keys"] == ["debug", "icc"]
+    assert played["dry"]["action"] == "restart"
+    assert played["dry"]["diff"] == played["first"]["diff"]
+    assert "diff" not in played["again"]
 
 
-def test_docker_config_with_a_value_of_another_type_fails_in_check_mode(told: Played) -> None:
-    assert 'mtu is "1400", and must be a whole number' in told["refused"]["msg"]
-    assert told["refused"]["error"]["kind"] == "InvalidInput"
+def test_docker_config_with_a_value_of_another_type_fails_in_check_mode(played: Played) -> None:
+    assert 'mtu is "1400", and must be a whole number' in played["refused"]["msg"]
+    assert played["refused"]["error"]["kind"] == "InvalidInput"
 
 
-def test_a_range_is_told_and_not_taken_in_check_mode(told: Played) -> None:
-    assert told["range"]["changed"]
-    assert told["range"]["first"] >= 100000
+def test_a_range_is_told_and_not_taken_in_check_mode(played: Played) -> None:
+    assert played["range"]["changed"]
+    assert played["range"]["first"] >= 100000
 
 
 @pytest.mark.parametrize("name", ["audit", "nested"])
-def test_what_needs_root_says_so(told: Played, name: str) -> None:
+def test_what_needs_root_says_so(played: Played, name: str) -> None:
     """Whoever sees too little is not told that all is well."""
-    assert "needs root" in told[name]["msg"]
-    assert told[name]["error"]["kind"] == "OperationRefused"
+    assert "needs root" in played[name]["msg"]
+    assert played[name]["error"]["kind"] == "OperationRefused"
 
 
-def test_roles_put_what_templates_are_baked_with(told: Played) -> None:
-    made = told["bundle"]["ansible_facts"]["made"]
-    same = bundle(SecuritySpec("hostile", limits={"pids": 7}).settings(), "me")
-    assert {f["path"]: (f["text"], int(f["mode"], 8)) for f in made["files"]} == {
-        path: (file.text, file.mode) for path, file in same.files.items()
+def test_roles_put_what_templates_are_baked_with(played: Played) -> None:
+    baked = played["bundle"]["ansible_facts"]["made"]
+    expected = bundle(SecuritySpec("hostile", limits={"pids": 7}).settings(), "me")
+    assert {f["path"]: (f["text"], int(f["mode"], 8)) for f in baked["files"]} == {
+        path: (file.text, file.mode) for path, file in expected.files.items()
     }
-    assert (made["packages"], made["enable"], made["masked"]) == (
-        list(same.packages),
-        list(same.enable),
-        list(same.masked),
+    assert (baked["packages"], baked["enable"], baked["masked"]) == (
+        list(expected.packages),
+        list(expected.enable),
+        list(expected.masked),
     )
-    assert made["daemon"] == same.daemon
+    assert baked["daemon"] == expected.daemon

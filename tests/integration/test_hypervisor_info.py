@@ -15,7 +15,7 @@ SECRET = "correct horse battery staple"
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     tasks = [
         task("memory", "hypervisor_info"),
         task("checked", "hypervisor_info", {"check_mode": True}),
@@ -26,23 +26,23 @@ def told(controller: Controller) -> Played:
     return controller.play(tasks, "-vvv")
 
 
-def test_it_says_what_a_hypervisor_offers(told: Played) -> None:
+def test_it_says_what_a_hypervisor_offers(played: Played) -> None:
     for name in ("memory", "checked"):
-        assert told[name]["changed"] is False
-        assert told[name]["problems"] == []
-        assert told[name]["modes"] == ["instant", "linked", "full"]
-        assert told[name]["endpoints"] is False
+        assert played[name]["changed"] is False
+        assert played[name]["problems"] == []
+        assert played[name]["modes"] == ["instant", "linked", "full"]
+        assert played[name]["endpoints"] is False
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("nobody", "ConnectionFailed"), ("no name", "InvalidInput"), ("no cluster", "InvalidInput")],
 )
-def test_what_cannot_be_opened_is_a_clear_error(told: Played, name: str, kind: str) -> None:
-    assert told[name]["error"]["kind"] == kind
-    assert told[name]["error"]["remedy"]
-    assert "Traceback" not in told[name]["msg"]
+def test_what_cannot_be_opened_is_a_clear_error(played: Played, name: str, kind: str) -> None:
+    assert played[name]["error"]["kind"] == kind
+    assert played[name]["error"]["remedy"]
+    assert "Traceback" not in played[name]["msg"]
 
 
-def test_a_password_is_nowhere(told: Played) -> None:
-    assert SECRET not in told.output
+def test_a_password_is_nowhere(played: Played) -> None:
+    assert SECRET not in played.output

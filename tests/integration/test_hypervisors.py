@@ -52,11 +52,11 @@ class Pair:
         )
 
     def hosts(self) -> dict[str, list[str]]:
-        found = {}
+        hosts_of = {}
         for name, uri in self.uris.items():
             with Yard(uri, pki_dir=str(self.controller.root / "pki")) as yard:
-                found[name] = [h.name for h in yard.hosts.list()]
-        return found
+                hosts_of[name] = [h.name for h in yard.hosts.list()]
+        return hosts_of
 
     def mirror(self, name: str) -> Path:
         return self.controller.root / f"{name}.d" / "mirror.json"
@@ -75,16 +75,16 @@ def test_a_fleet_over_two_hypervisors(controller: Controller) -> None:
         "west": ["web-west-1", "web-west-2"],
     }
 
-    left = pair.site({"state": "evacuated"})
-    assert left.returncode == 0, left.output
+    remaining = pair.site({"state": "evacuated"})
+    assert remaining.returncode == 0, remaining.output
     assert pair.hosts() == {"east": [], "west": [f"web-west-{n}" for n in (1, 2, 3, 4)]}
-    assert left.stderr.index("host web-west-4: ready") < left.stderr.index(
+    assert remaining.stderr.index("host web-west-4: ready") < remaining.stderr.index(
         "host web-east-1: deleted"
     )
 
     back = pair.site({})
     assert back.returncode == 0, back.output
-    assert {name: len(found) for name, found in pair.hosts().items()} == {"east": 2, "west": 2}
+    assert {name: len(hosts) for name, hosts in pair.hosts().items()} == {"east": 2, "west": 2}
 
 
 def test_nobody_leaves_before_the_others_took_over(controller: Controller, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_nobody_leaves_before_the_others_took_over(controller: Controller, tmp_p
         disks.unlink()
         (tmp_path / "disks").rename(disks)
     assert pair.site({}).returncode == 0
-    assert {name: len(found) for name, found in pair.hosts().items()} == {"east": 2, "west": 2}
+    assert {name: len(hosts) for name, hosts in pair.hosts().items()} == {"east": 2, "west": 2}
 
 
 @pytest.mark.parametrize("moved", ["west"])

@@ -79,9 +79,9 @@ class Inventory:
         )
 
     def read(self, **keywords: Any) -> dict[str, Any]:
-        done = self.run("--list", **keywords)
-        assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout))
+        result = self.run("--list", **keywords)
+        assert result.returncode == 0, result.stderr
+        return dict(json.loads(result.stdout))
 
 
 @pytest.fixture(scope="module")
@@ -89,25 +89,28 @@ def inventory(controller: Controller) -> Inventory:
     """East has a fleet of three, one of them leased and one off, and a host of its own; west has a
     fleet.
     """
-    made = Inventory(controller)
+    inventory_of_test = Inventory(controller)
     labels = {"stage": "te st", "note": TEMPLATED}
-    with made.yard() as yard:
+    with inventory_of_test.yard() as yard:
         yard.templates.apply(TemplateSpec("docker"))
         yard.fleets.apply(
             FleetSpec("web", "docker", count=3, labels=labels, host=HostSpec(ports=(8080,)))
         )
         yard.hosts.apply(SingleSpec("builder", "docker", host=HostSpec(authorized_keys=(KEY,))))
-        taken = yard.leases.ensure(LeaseSpec(TEMPLATED, fleet="web")).objects[0]
-        made.leased = taken.host
-        made.off = next(h for h in ("web-1", "web-2", "web-3") if h != made.leased)
-        seen = yard.context.provider.observe("stockyard").hosts
-        yard.context.provider.stop(
-            next(h.record for h in seen if h.record.name == made.off), yard.context.deadline(9)
+        lease = yard.leases.ensure(LeaseSpec(TEMPLATED, fleet="web")).objects[0]
+        inventory_of_test.leased = lease.host
+        inventory_of_test.off = next(
+            h for h in ("web-1", "web-2", "web-3") if h != inventory_of_test.leased
         )
-    with made.yard("west") as yard:
+        observed = yard.context.provider.observe("stockyard").hosts
+        yard.context.provider.stop(
+            next(h.record for h in observed if h.record.name == inventory_of_test.off),
+            yard.context.deadline(9),
+        )
+    with inventory_of_test.yard("west") as yard:
         yard.templates.apply(TemplateSpec("docker"))
         yard.fleets.apply(FleetSpec("web", "docker", count=1))
-    return made
+    return inventory_of_test
 
 
 @pytest.fixture(scope="module")
@@ -115,43 +118,43 @@ def told(inventory: Inventory) -> dict[str, Any]:
     return inventory.read()
 
 
-def test_a_host_has_what_reaches_it(told: dict[str, Any], inventory: Inventory) -> None:
-    found = told["_meta"]["hostvars"]["web-1"]
+def test_a_host_has_what_reaches_it(listing: dict[str, Any], inventory: Inventory) -> None:
+    host_variables = listing["_meta"]["hostvars"]["web-1"]
     keys = inventory.pki / "stockyard" / "default"
     # A play that says `connection: local`, as for community.docker, is to get it.
-    assert "ansible_connection" not in found
-    assert (found["ansible_port"], found["ansible_user"]) == (2222, "stockyard")
-    assert found["ansible_ssh_private_key_file"] == str(keys / "ssh" / "id_ed25519")
-    assert found["stockyard_docker"] == {
-        "docker_host": f"tcp://{found['ansible_host']}:2376",
+    assert "ansible_connection" not in host_variables
+    assert (host_variables["ansible_port"], host_variables["ansible_user"]) == (2222, "stockyard")
+    assert host_variables["ansible_ssh_private_key_file"] == str(keys / "ssh" / "id_ed25519")
+    assert host_variables["stockyard_docker"] == {
+        "docker_host": f"tcp://{host_variables['ansible_host']}:2376",
         "tls": True,
         "validate_certs": True,
         "ca_path": str(keys / "client" / "ca.pem"),
         "client_cert": str(keys / "client" / "cert.pem"),
         "client_key": str(keys / "client" / "key.pem"),
     }
-    assert found["stockyard_published"] == [f"{found['ansible_host']}:8080"]
+    assert host_variables["stockyard_published"] == [f"{host_variables['ansible_host']}:8080"]
 
 
 def test_ssh_takes_its_options_as_they_are_meant(
-    told: dict[str, Any], inventory: Inventory
+    listing: dict[str, Any], inventory: Inventory
 ) -> None:
     """The path has a blank, a quote and a percent sign in it: OpenSSH itself says what it
     understood.
     """
-    found = told["_meta"]["hostvars"]["web-1"]
-    options = shlex.split(found["ansible_ssh_common_args"])
+    host_variables = listing["_meta"]["hostvars"]["web-1"]
+    options = shlex.split(host_variables["ansible_ssh_common_args"])
     command = ["ssh", "-F", "/dev/null", "-G", *options, "somewhere"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert said["stricthostkeychecking"] == "true"
-    assert said["globalknownhostsfile"] == "/dev/null"
-    assert said["identitiesonly"] == "yes"
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    settings = dict(line.split(" ", 1) for line in result.stdout.splitlines())
+    assert settings["stricthostkeychecking"] == "true"
+    assert settings["globalknownhostsfile"] == "/dev/null"
+    assert settings["identitiesonly"] == "yes"
     (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
-    assert said["userknownhostsfile"].strip('"').replace("%%", "%") == str(pinned)
+    assert settings["userknownhostsfile"].strip('"').replace("%%", "%") == str(pinned)
 
 
-def test_the_keys_on_record_are_pinned(told: dict[str, Any], inventory: Inventory) -> None:
+def test_the_keys_on_record_are_pinned(listing: dict[str, Any], inventory: Inventory) -> None:
     with inventory.yard() as yard:
         keys = {h.address: present(h.identity).ssh_host_key for h in yard.hosts.list()}
     (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
@@ -160,8 +163,8 @@ def test_the_keys_on_record_are_pinned(told: dict[str, Any], inventory: Inventor
     )
 
 
-def test_groups(told: dict[str, Any], inventory: Inventory) -> None:
-    members = {name: sorted(group["hosts"]) for name, group in told.items() if "hosts" in group}
+def test_groups(listing: dict[str, Any], inventory: Inventory) -> None:
+    members = {name: sorted(group["hosts"]) for name, group in listing.items() if "hosts" in group}
     web = ["web-1", "web-2", "web-3"]
     assert members["fleet_web"] == members["label_stage_te_st"] == web
     assert members["template_docker"] == ["builder", *web]
@@ -170,24 +173,24 @@ def test_groups(told: dict[str, Any], inventory: Inventory) -> None:
     assert members["ready_no"] == [inventory.off]
     assert members["phase_ready"] == ["builder", *web]
     assert [name for name in members if name.startswith("generation_docker_")]
-    assert not [name for name in told if not name.replace("_", "").isalnum()]
+    assert not [name for name in listing if not name.replace("_", "").isalnum()]
 
 
-def test_where_keys_are_declared_the_operators_is_not_offered(told: dict[str, Any]) -> None:
-    found = told["_meta"]["hostvars"]["builder"]
-    assert "ansible_ssh_private_key_file" not in found
-    assert "IdentitiesOnly" not in found["ansible_ssh_common_args"]
+def test_where_keys_are_declared_the_operators_is_not_offered(listing: dict[str, Any]) -> None:
+    host_variables = listing["_meta"]["hostvars"]["builder"]
+    assert "ansible_ssh_private_key_file" not in host_variables
+    assert "IdentitiesOnly" not in host_variables["ansible_ssh_common_args"]
 
 
 def test_what_somebody_wrote_is_no_template(inventory: Inventory, controller: Controller) -> None:
     inventory.read()
-    shown = [
+    shown_host = [
         {
             "name": "shown",
             "ansible.builtin.debug": {"msg": "{{ [stockyard_labels, stockyard_lease] }}"},
         }
     ]
-    play = controller.write(shown, hosts=inventory.leased)
+    play = controller.write(shown_host, hosts=inventory.leased)
     played = controller.run("-i", controller.home / "a.stockyard.yml", play)
     assert played.returncode == 0, played.output
     labels, lease = played["shown"]["msg"]
@@ -196,33 +199,33 @@ def test_what_somebody_wrote_is_no_template(inventory: Inventory, controller: Co
 
 
 def test_nothing_secret_is_told(inventory: Inventory) -> None:
-    done = inventory.run("--list", options={"password": "hunter2hunter2", "username": "me"})
-    assert done.returncode == 0, done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
-    assert "PRIVATE KEY" not in done.stdout
+    result = inventory.run("--list", options={"password": "hunter2hunter2", "username": "me"})
+    assert result.returncode == 0, result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
+    assert "PRIVATE KEY" not in result.stdout
 
 
 def test_several_hypervisors(inventory: Inventory) -> None:
     both = [{"name": "east"}, {"name": "west", "hypervisor": inventory.uri("west")}]
     rule = "stockyard_name ~ '.' ~ stockyard_hypervisor"
     kinds = ["hypervisor", "fleet"]
-    found = inventory.read(options={"hypervisors": both, "hostname": rule, "group_by": kinds})
-    assert sorted(found["fleet_web"]["hosts"]) == [
+    listing = inventory.read(options={"hypervisors": both, "hostname": rule, "group_by": kinds})
+    assert sorted(listing["fleet_web"]["hosts"]) == [
         "web-1.east",
         "web-1.west",
         "web-2.east",
         "web-3.east",
     ]
-    assert found["hypervisor_west"]["hosts"] == ["web-1.west"]
-    assert not any(name.startswith(("lease_", "template_")) for name in found)
+    assert listing["hypervisor_west"]["hosts"] == ["web-1.west"]
+    assert not any(name.startswith(("lease_", "template_")) for name in listing)
 
 
 def test_two_hosts_by_one_name_are_refused(inventory: Inventory) -> None:
     both = [{"name": "east"}, {"name": "west", "hypervisor": inventory.uri("west")}]
-    done = inventory.run("--list", options={"hypervisors": both})
-    assert done.returncode != 0
-    assert "Two hosts would be called 'web-1', one of them on west" in done.stderr
-    assert "hostname" in done.stderr
+    result = inventory.run("--list", options={"hypervisors": both})
+    assert result.returncode != 0
+    assert "Two hosts would be called 'web-1', one of them on west" in result.stderr
+    assert "hostname" in result.stderr
 
 
 def dead(inventory: Inventory) -> dict[str, Any]:
@@ -233,18 +236,18 @@ def dead(inventory: Inventory) -> dict[str, Any]:
 
 
 def test_a_dead_hypervisor_fails_the_whole(inventory: Inventory) -> None:
-    done = inventory.run("--list", options=dead(inventory))
-    assert done.returncode != 0
-    assert "cannot be read" in done.stderr
-    assert "web-1" not in done.stdout
+    result = inventory.run("--list", options=dead(inventory))
+    assert result.returncode != 0
+    assert "cannot be read" in result.stderr
+    assert "web-1" not in result.stdout
 
 
 def test_a_dead_hypervisor_is_warned_of_where_that_is_asked(inventory: Inventory) -> None:
-    done = inventory.run("--list", options={**dead(inventory), "on_error": "warn"})
-    assert done.returncode == 0, done.stderr
-    assert "The hosts of broken are missing" in " ".join(done.stderr.split())
-    found = json.loads(done.stdout)
-    assert found["_meta"]["hostvars"]["web-1"]["stockyard_missing"] == ["broken"]
+    result = inventory.run("--list", options={**dead(inventory), "on_error": "warn"})
+    assert result.returncode == 0, result.stderr
+    assert "The hosts of broken are missing" in " ".join(result.stderr.split())
+    listing = json.loads(result.stdout)
+    assert listing["_meta"]["hostvars"]["web-1"]["stockyard_missing"] == ["broken"]
 
 
 def test_when_all_are_dead_it_fails_even_so(inventory: Inventory) -> None:
@@ -258,19 +261,19 @@ def test_an_unreadable_record_is_warned_of(inventory: Inventory) -> None:
     provider = MemoryProvider(inventory.uri("odd"), inventory.controller.root / "odd")
     with provider.state.change() as machines:
         machines["stockyard.default.ghost"] = Machine("{}", state="running")
-    done = inventory.run("--list", options={"hypervisor": inventory.uri("odd")})
-    assert "ghost" in done.stderr
-    assert "is left out" in " ".join(done.stderr.split())
+    result = inventory.run("--list", options={"hypervisor": inventory.uri("odd")})
+    assert "ghost" in result.stderr
+    assert "is left out" in " ".join(result.stderr.split())
 
 
 def test_the_guest_agent_is_refused_where_there_is_none(inventory: Inventory) -> None:
-    done = inventory.run("--list", options={"connection": "guest_agent"})
-    assert done.returncode != 0
-    assert "no guest agent" in " ".join(done.stderr.split())
+    result = inventory.run("--list", options={"connection": "guest_agent"})
+    assert result.returncode != 0
+    assert "no guest agent" in " ".join(result.stderr.split())
 
 
 def test_constructed_variables_and_groups(inventory: Inventory) -> None:
-    found = inventory.read(
+    listing = inventory.read(
         options={
             "compose": {"port": "stockyard_published | length"},
             "groups": {"first": "stockyard_name == 'web-1'"},
@@ -281,9 +284,9 @@ def test_constructed_variables_and_groups(inventory: Inventory) -> None:
             "tenants": ["default"],
         }
     )
-    assert found["_meta"]["hostvars"]["web-1"]["port"] == 1
-    assert found["first"]["hosts"] == ["web-1"]
-    assert "builder" not in found["_meta"]["hostvars"]
+    assert listing["_meta"]["hostvars"]["web-1"]["port"] == 1
+    assert listing["first"]["hosts"] == ["web-1"]
+    assert "builder" not in listing["_meta"]["hostvars"]
 
 
 @pytest.mark.parametrize(
@@ -300,13 +303,13 @@ def test_constructed_variables_and_groups(inventory: Inventory) -> None:
     ],
 )
 def test_bad_options_are_refused(inventory: Inventory, wrong: dict[str, Any]) -> None:
-    done = inventory.run("--list", options=wrong)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+    result = inventory.run("--list", options=wrong)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("file", "taken"),
+    ("file", "accepted"),
     [
         ("x.stockyard.yml", True),
         ("stockyard.yaml", True),
@@ -314,11 +317,11 @@ def test_bad_options_are_refused(inventory: Inventory, wrong: dict[str, Any]) ->
         ("hosts.yaml", True),
     ],
 )
-def test_files_by_their_names(inventory: Inventory, file: str, taken: bool) -> None:
+def test_files_by_their_names(inventory: Inventory, file: str, accepted: bool) -> None:
     """Only those of its own are taken when the plugin is asked by itself."""
-    wanted = file.endswith(("stockyard.yml", "stockyard.yaml"))
+    expected = file.endswith(("stockyard.yml", "stockyard.yaml"))
     only = {"ANSIBLE_INVENTORY_ENABLED": "stockyard.container_hosts.hosts"}
-    assert (inventory.run("--list", file=file, **only).returncode == 0) == wanted
+    assert (inventory.run("--list", file=file, **only).returncode == 0) == expected
 
 
 def test_the_cache_serves_until_it_is_flushed(inventory: Inventory) -> None:
@@ -334,8 +337,8 @@ def test_the_cache_serves_until_it_is_flushed(inventory: Inventory) -> None:
     assert len(inventory.read(options=uri)["_meta"]["hostvars"]) == 2
     # A file that asks for another yard does not get this one's hosts.
     assert inventory.read(options={**uri, "owner": "other"})["_meta"]["hostvars"] == {}
-    done = inventory.run("--list", "--flush-cache", options=uri)
-    assert json.loads(done.stdout)["_meta"]["hostvars"] == {}
+    result = inventory.run("--list", "--flush-cache", options=uri)
+    assert json.loads(result.stdout)["_meta"]["hostvars"] == {}
 
 
 def fill(inventory: Inventory, name: str, count: int) -> None:
@@ -359,12 +362,12 @@ def test_a_thousand_hosts_take_less_than_two_seconds(inventory: Inventory) -> No
 
     def seconds(name: str) -> float:
         begin = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = inventory.run(
+        result = inventory.run(
             "--graph", options={"hypervisor": inventory.uri(name)}, file=f"{name}.stockyard.yml"
         )
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == 0, done.stderr
-        assert ("ci-1000" in done.stdout) == (name == "many")
+        assert result.returncode == 0, result.stderr
+        assert ("ci-1000" in result.stdout) == (name == "many")
         return end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime
 
     above = 9.9

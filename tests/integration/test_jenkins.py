@@ -62,10 +62,10 @@ class Agents:
         return self.controller.home / f"{self.fleet}.yml"
 
     def run(self, *arguments: str, code: int = 0) -> Played:
-        done = self.controller.run(PLAYBOOK, "-e", f"yard={self.file.name}", *arguments)
-        assert done.returncode == code, done.output
-        assert TOKEN not in done.output
-        return done
+        result = self.controller.run(PLAYBOOK, "-e", f"yard={self.file.name}", *arguments)
+        assert result.returncode == code, result.output
+        assert TOKEN not in result.output
+        return result
 
     def hosts(self) -> list[str]:
         """The names that the fleet's nodes are to have."""
@@ -88,9 +88,9 @@ def test_a_fleet_of_agents_lives(controller: Controller, jenkins: Jenkins) -> No
     assert "changed=0 " in agents.run("--diff").stdout
 
     build = jenkins.build("agents")
-    other = next(n for n in first if n != build.node)
-    agents.run("-e", json.dumps({"jenkins_rebuild": [other.rpartition("-")[0]]}))
-    assert other not in agents.hosts()
+    idle_node = next(n for n in first if n != build.node)
+    agents.run("-e", json.dumps({"jenkins_rebuild": [idle_node.rpartition("-")[0]]}))
+    assert idle_node not in agents.hosts()
     assert agents.nodes() == agents.hosts()
     assert {build.node} < set(first) & set(agents.hosts())
     assert jenkins.computers[build.node].builds == [build]
@@ -98,14 +98,14 @@ def test_a_fleet_of_agents_lives(controller: Controller, jenkins: Jenkins) -> No
 
     before = agents.hosts()
     agents.declare(count=2)
-    seen = len(jenkins.requests)
+    count = len(jenkins.requests)
     settings = Path(agents.run()["Create a private file for the settings of the hook"]["path"])
     assert not settings.exists()
     assert agents.nodes() == agents.hosts()
-    (gone,) = set(before) - set(agents.hosts())
-    asked = jenkins.requests[seen:]
-    assert asked.index(f"POST /computer/{gone}/changeOfflineCause") < asked.index(
-        f"POST /computer/{gone}/doDelete"
+    (former_node,) = set(before) - set(agents.hosts())
+    requests = jenkins.requests[count:]
+    assert requests.index(f"POST /computer/{former_node}/changeOfflineCause") < requests.index(
+        f"POST /computer/{former_node}/doDelete"
     )
 
 
@@ -120,15 +120,15 @@ def test_while_a_fleet_rolls_new_nodes_come_before_old_ones_go(
     agents.run()
     before = agents.hosts()
     agents.declare(count=3, ports=[8080])
-    seen = len(jenkins.requests)
+    count = len(jenkins.requests)
     agents.run()
     assert agents.nodes() == agents.hosts()
     assert not set(agents.hosts()) & set(before)
-    asked = jenkins.requests[seen:]
-    made = asked.index("POST /computer/doCreateItem")
+    requests = jenkins.requests[count:]
+    created_at = requests.index("POST /computer/doCreateItem")
     for name in before:
-        held = asked.index(f"POST /computer/{name}/changeOfflineCause")
-        assert made < held < asked.index(f"POST /computer/{name}/doDelete")
+        held = requests.index(f"POST /computer/{name}/changeOfflineCause")
+        assert created_at < held < requests.index(f"POST /computer/{name}/doDelete")
 
 
 @pytest.mark.full
@@ -140,10 +140,10 @@ def test_a_controller_that_is_off_keeps_the_hosts(controller: Controller, jenkin
     agents.declare(count=1, ports=[8080])
     jenkins.broken["POST .*/changeOfflineCause"] = (500, "no")
     try:
-        done = agents.run(code=2)
+        result = agents.run(code=2)
     finally:
         jenkins.broken.clear()
-    assert "the hook ended with" in done.output
+    assert "the hook ended with" in result.output
     assert set(before) < set(agents.hosts())
     agents.run()
     assert agents.nodes() == agents.hosts()
@@ -151,7 +151,7 @@ def test_a_controller_that_is_off_keeps_the_hosts(controller: Controller, jenkin
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller, jenkins: Jenkins) -> Played:
+def played(controller: Controller, jenkins: Jenkins) -> Played:
     at: dict[str, Any] = {
         "controller_url": jenkins.url,
         "controller_user": USER,
@@ -180,20 +180,20 @@ def told(controller: Controller, jenkins: Jenkins) -> Played:
     )
 
 
-def test_the_modules_do_as_they_say(told: Played) -> None:
-    assert told["dry"]["plan"] == told["made"]["plan"]
-    assert [line.split(":")[0].rpartition("-")[0] for line in told["made"]["plan"]] == [
+def test_the_modules_do_as_they_say(played: Played) -> None:
+    assert played["dry"]["plan"] == played["made"]["plan"]
+    assert [line.split(":")[0].rpartition("-")[0] for line in played["made"]["plan"]] == [
         "create node ci-1",
         "create node ci-2",
     ]
-    assert told["again"]["changed"] is False
-    assert [n["labels"] for n in told["made"]["nodes"]] == [["one"], ["one"]]
-    assert told["drained"]["plan"][0].startswith("drain node ci-1-")
-    assert [n["held"] for n in told["listed"]["nodes"]] == [True, False]
-    assert told["listed"]["skipped_objects"] == []
-    assert len(told["absent"]["plan"]) == 2
-    assert told["absent again"]["changed"] is False
-    assert "secret" not in told["secret"]
+    assert played["again"]["changed"] is False
+    assert [n["labels"] for n in played["made"]["nodes"]] == [["one"], ["one"]]
+    assert played["drained"]["plan"][0].startswith("drain node ci-1-")
+    assert [n["held"] for n in played["listed"]["nodes"]] == [True, False]
+    assert played["listed"]["skipped_objects"] == []
+    assert len(played["absent"]["plan"]) == 2
+    assert played["absent again"]["changed"] is False
+    assert "secret" not in played["secret"]
 
 
 @pytest.mark.parametrize(
@@ -206,13 +206,13 @@ def test_the_modules_do_as_they_say(told: Played) -> None:
         ("bad token", "the controller does not allow this user to access"),
     ],
 )
-def test_nonsense_is_refused(told: Played, name: str, text: str) -> None:
-    assert text in told[name]["msg"]
-    assert "wrong-and-secret" not in json.dumps(told[name])
+def test_nonsense_is_refused(played: Played, name: str, text: str) -> None:
+    assert text in played[name]["msg"]
+    assert "wrong-and-secret" not in json.dumps(played[name])
 
 
 def test_a_pipeline_leases_a_host_for_one_build(
-    controller: Controller, tmp_path: Path, told: Played
+    controller: Controller, tmp_path: Path, played: Played
 ) -> None:
     """The example's step, with a stand-in for Docker's client."""
     tools = tmp_path / "bin"
@@ -232,7 +232,7 @@ def test_a_pipeline_leases_a_host_for_one_build(
     (step,) = re.findall(r"sh '''(.*?)'''", text, re.DOTALL)
     with Yard(controller.hypervisor) as yard:
         before = {h.docker.endpoint for h in yard.hosts.list(fleet="ci")}
-        done = subprocess.run(
+        result = subprocess.run(
             ["sh", "-e", "-c", step.replace("\\\n", "")],
             env=environment,
             cwd=tmp_path,
@@ -241,7 +241,7 @@ def test_a_pipeline_leases_a_host_for_one_build(
             text=True,
             timeout=PATIENCE,
         )
-        assert done.returncode == 0, done.stderr
+        assert result.returncode == 0, result.stderr
         after = {h.docker.endpoint for h in yard.hosts.list(fleet="ci")}
         assert yard.leases.list() == ()
     did = [line.split() for line in (tmp_path / "did").read_text().splitlines()]

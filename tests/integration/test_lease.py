@@ -19,7 +19,7 @@ PLAYBOOK = "stockyard.container_hosts.lease"
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     number = "{{ taken.lease.id }}"
     return controller.play(
         [
@@ -52,66 +52,66 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_a_holder_has_one_lease(told: Played) -> None:
-    assert told["dry"]["plan"] == ["lease host of fleet ci: me requests a lease"]
-    assert told["dry"]["lease"] == {}
-    assert told["taken"]["plan"] == ["lease host ci-1: me requests a lease"]
-    assert told["taken again"]["changed"] is False
-    lease = told["taken"]["lease"]
-    assert told["taken again"]["lease"] == lease
+def test_a_holder_has_one_lease(played: Played) -> None:
+    assert played["dry"]["plan"] == ["lease host of fleet ci: me requests a lease"]
+    assert played["dry"]["lease"] == {}
+    assert played["taken"]["plan"] == ["lease host ci-1: me requests a lease"]
+    assert played["taken again"]["changed"] is False
+    lease = played["taken"]["lease"]
+    assert played["taken again"]["lease"] == lease
     assert lease["docker"]["environment"]["DOCKER_CERT_PATH"].endswith(lease["id"])
-    assert told["none"]["error"]["kind"] == "Busy"
-    assert "it is leased by me" in told["none"]["msg"]
+    assert played["none"]["error"]["kind"] == "Busy"
+    assert "it is leased by me" in played["none"]["msg"]
 
 
-def test_a_lease_is_renewed(told: Played) -> None:
+def test_a_lease_is_renewed(played: Played) -> None:
     first, renewed, longer = (
-        told[name]["lease"]["until"] for name in ("taken", "renewed", "longer")
+        played[name]["lease"]["until"] for name in ("taken", "renewed", "longer")
     )
     assert 550 < renewed - first < 700
     assert 2300 < longer - renewed < 2500
-    assert told["dry longer"]["plan"] == told["longer"]["plan"]
-    assert told["dry longer"]["lease"]["until"] == renewed
+    assert played["dry longer"]["plan"] == played["longer"]["plan"]
+    assert played["dry longer"]["lease"]["until"] == renewed
 
 
-def test_a_fleet_keeps_a_spare(told: Played) -> None:
-    assert told["refilled"]["plan"] == ["create host ci-2: the fleet has 1 of 2 hosts"]
-    assert told["refilled again"]["changed"] is False
-    assert [lease["holder"] for lease in told["list"]["leases"]] == ["me", "you"]
-    assert [h["lease"]["holder"] for h in told["hosts"]["hosts"]] == ["me", "you"]
-    assert all(h["expires"] > 0 for h in told["hosts"]["hosts"])
+def test_a_fleet_keeps_a_spare(played: Played) -> None:
+    assert played["refilled"]["plan"] == ["create host ci-2: the fleet has 1 of 2 hosts"]
+    assert played["refilled again"]["changed"] is False
+    assert [lease["holder"] for lease in played["list"]["leases"]] == ["me", "you"]
+    assert [h["lease"]["holder"] for h in played["hosts"]["hosts"]] == ["me", "you"]
+    assert all(h["expires"] > 0 for h in played["hosts"]["hosts"])
 
 
-def test_a_host_is_given_back_once(told: Played) -> None:
+def test_a_host_is_given_back_once(played: Played) -> None:
     assert (
-        told["dry back"]["plan"]
-        == told["back"]["plan"]
+        played["dry back"]["plan"]
+        == played["back"]["plan"]
         == ["delete host ci-1: its lease was released"]
     )
-    assert (told["dry back"]["lease"]["id"], told["back"]["lease"]) == (
-        told["taken"]["lease"]["id"],
+    assert (played["dry back"]["lease"]["id"], played["back"]["lease"]) == (
+        played["taken"]["lease"]["id"],
         {},
     )
-    assert told["back again"]["changed"] is False
-    assert told["too late"]["error"]["kind"] == "LeaseExpired"
-    assert told["never"]["error"]["kind"] == told["dry never"]["error"]["kind"] == "NotFound"
-    assert told["yours back"]["changed"] is True
-    assert told["list again"]["leases"] == []
+    assert played["back again"]["changed"] is False
+    assert played["too late"]["error"]["kind"] == "LeaseExpired"
+    assert played["never"]["error"]["kind"] == played["dry never"]["error"]["kind"] == "NotFound"
+    assert played["yours back"]["changed"] is True
+    assert played["list again"]["leases"] == []
 
 
-def test_nonsense_is_refused(told: Played) -> None:
-    assert told["nonsense"]["error"]["kind"] == "InvalidInput"
-    assert "one of the following is required" in told["nobody"]["msg"]
-    assert "is not a duration" in told["bad duration"]["msg"]
+def test_nonsense_is_refused(played: Played) -> None:
+    assert played["nonsense"]["error"]["kind"] == "InvalidInput"
+    assert "one of the following is required" in played["nobody"]["msg"]
+    assert "is not a duration" in played["bad duration"]["msg"]
 
 
 def test_the_playbook_takes_and_gives_back(
-    controller: Controller, told: Played, tmp_path: Path
+    controller: Controller, played: Played, tmp_path: Path
 ) -> None:
     declaration = tmp_path / "yard.yml"
     declaration.write_text(json.dumps({"yard_owner": "stockyard"}))
     common = ("-e", f"yard={declaration}")
-    made = controller.run(
+    site_run = controller.run(
         PLAYBOOK,
         *common,
         "-e",
@@ -121,9 +121,9 @@ def test_the_playbook_takes_and_gives_back(
         "-e",
         "lease_duration=5m",
     )
-    assert made.returncode == 0, made.output
-    lease = made["Create, renew or release the lease"]["lease"]
-    assert lease["docker"]["export"] in made.stdout
+    assert site_run.returncode == 0, site_run.output
+    lease = site_run["Create, renew or release the lease"]["lease"]
+    assert lease["docker"]["export"] in site_run.stdout
     back = controller.run(
         PLAYBOOK, *common, "-e", f"lease_id={lease['id']}", "-e", "lease_state=released"
     )

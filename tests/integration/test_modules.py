@@ -48,7 +48,7 @@ def again(first: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     infos = [task(f"no {kind}", f"{kind}_info") for kind in ("template", "fleet", "host")]
     dry = [
         task("dry template", "template", DRY, name="docker"),
@@ -71,42 +71,42 @@ def told(controller: Controller) -> Played:
     return controller.play([*infos, *dry, *changes[:middle], *look, *changes[middle:]])
 
 
-def test_it_ends_well(told: Played) -> None:
-    assert told.returncode == 0
-    assert "failed=0" in told.stdout
-    assert "ignored=0" in told.stdout
+def test_it_ends_well(played: Played) -> None:
+    assert played.returncode == 0
+    assert "failed=0" in played.stdout
+    assert "ignored=0" in played.stdout
 
 
-def test_an_empty_yard_has_empty_lists(told: Played) -> None:
-    assert told["no template"]["templates"] == []
-    assert told["no fleet"]["fleets"] == []
-    assert told["no host"]["hosts"] == []
+def test_an_empty_yard_has_empty_lists(played: Played) -> None:
+    assert played["no template"]["templates"] == []
+    assert played["no fleet"]["fleets"] == []
+    assert played["no host"]["hosts"] == []
 
 
-def test_check_mode_works_before_there_is_a_template(told: Played) -> None:
-    assert told["dry fleet"]["plan"] == [
+def test_check_mode_works_before_there_is_a_template(played: Played) -> None:
+    assert played["dry fleet"]["plan"] == [
         "create host web-1: the fleet has 0 of 2 hosts",
         "create host web-2: the fleet has 0 of 2 hosts",
     ]
-    assert sorted(told["dry fleet"]["diff"]["after"]) == ["host web-1", "host web-2"]
-    assert told["dry fleet"]["diff"]["before"] == {}
-    assert told["dry template"]["changed"]
-    assert told["dry host"]["changed"]
-    assert told["empty state"]["stat"]["exists"] is False
+    assert sorted(played["dry fleet"]["diff"]["after"]) == ["host web-1", "host web-2"]
+    assert played["dry fleet"]["diff"]["before"] == {}
+    assert played["dry template"]["changed"]
+    assert played["dry host"]["changed"]
+    assert played["empty state"]["stat"]["exists"] is False
 
 
 @pytest.mark.parametrize("name", [change["name"] for change in CHANGES])
-def test_a_change_says_so(told: Played, name: str) -> None:
-    assert told[name]["changed"] is True
-    assert told[name]["plan"]
-    assert "diff" not in told[name]
+def test_a_change_says_so(played: Played, name: str) -> None:
+    assert played[name]["changed"] is True
+    assert played[name]["plan"]
+    assert "diff" not in played[name]
 
 
 @pytest.mark.parametrize("name", IDEMPOTENT)
-def test_a_second_run_changes_nothing(told: Played, name: str) -> None:
-    assert told[f"{name} again"]["changed"] is False
-    assert told[f"{name} again"]["plan"] == []
-    assert told[f"{name} again"]["progress"] == []
+def test_a_second_run_changes_nothing(played: Played, name: str) -> None:
+    assert played[f"{name} again"]["changed"] is False
+    assert played[f"{name} again"]["plan"] == []
+    assert played[f"{name} again"]["progress"] == []
 
 
 @pytest.mark.parametrize(
@@ -121,20 +121,20 @@ def test_a_second_run_changes_nothing(told: Played, name: str) -> None:
         ("dry rebuild", ["build template docker: its declaration changed"]),
     ],
 )
-def test_check_mode_tells_the_plan(told: Played, name: str, plan: list[str]) -> None:
-    assert told[name]["plan"] == plan
-    assert told[name]["changed"] is True
-    assert told[name]["diff"]["before"] or told[name]["diff"]["after"]
+def test_check_mode_tells_the_plan(played: Played, name: str, plan: list[str]) -> None:
+    assert played[name]["plan"] == plan
+    assert played[name]["changed"] is True
+    assert played[name]["diff"]["before"] or played[name]["diff"]["after"]
 
 
-def test_check_mode_writes_nothing(told: Played) -> None:
-    assert told["state before"]["stat"]["checksum"] == told["state after"]["stat"]["checksum"]
-    assert len(told["dry yard"]["hosts"]) == 3
-    assert len(told["dry yard"]["plan"]) == 4
+def test_check_mode_writes_nothing(played: Played) -> None:
+    assert played["state before"]["stat"]["checksum"] == played["state after"]["stat"]["checksum"]
+    assert len(played["dry yard"]["hosts"]) == 3
+    assert len(played["dry yard"]["plan"]) == 4
 
 
-def test_a_fleet_returns_how_to_reach_its_hosts(told: Played) -> None:
-    first, second = told["fleet"]["hosts"]
+def test_a_fleet_returns_how_to_reach_its_hosts(played: Played) -> None:
+    first, second = played["fleet"]["hosts"]
     assert (first["name"], second["name"]) == ("web-1", "web-2")
     assert first["ready"] is True
     assert first["ports"] == [8080]
@@ -146,29 +146,31 @@ def test_a_fleet_returns_how_to_reach_its_hosts(told: Played) -> None:
     assert first["identity"]["ssh_host_key"] != second["identity"]["ssh_host_key"]
 
 
-def test_labels_change_in_place(told: Played) -> None:
-    assert [h["uuid"] for h in told["labels"]["hosts"]] == [
-        h["uuid"] for h in told["fleet"]["hosts"]
+def test_labels_change_in_place(played: Played) -> None:
+    assert [h["uuid"] for h in played["labels"]["hosts"]] == [
+        h["uuid"] for h in played["fleet"]["hosts"]
     ]
-    assert told["labels"]["hosts"][0]["labels"] == {"stage": "test"}
+    assert played["labels"]["hosts"][0]["labels"] == {"stage": "test"}
 
 
-def test_a_restarted_host_keeps_its_identity_and_a_replaced_one_does_not(told: Played) -> None:
-    made, restarted, replaced = (told[name]["host"] for name in ("host", "restarted", "replaced"))
-    assert (restarted["uuid"], restarted["identity"]) == (made["uuid"], made["identity"])
-    assert replaced["uuid"] != made["uuid"]
-    assert replaced["identity"]["machine_id"] != made["identity"]["machine_id"]
+def test_a_restarted_host_keeps_its_identity_and_a_replaced_one_does_not(played: Played) -> None:
+    created, restarted, replaced = (
+        played[name]["host"] for name in ("host", "restarted", "replaced")
+    )
+    assert (restarted["uuid"], restarted["identity"]) == (created["uuid"], created["identity"])
+    assert replaced["uuid"] != created["uuid"]
+    assert replaced["identity"]["machine_id"] != created["identity"]["machine_id"]
 
 
-def test_a_replaced_member_stays_in_its_fleet(told: Played) -> None:
-    host = told["member replaced"]["host"]
+def test_a_replaced_member_stays_in_its_fleet(played: Played) -> None:
+    host = played["member replaced"]["host"]
     assert (host["fleet"], host["ports"], host["labels"]) == ("web", [8080], {"stage": "test"})
 
 
-def test_info_modules_list_what_is_there(told: Played) -> None:
-    (template,) = told["templates"]["templates"]
+def test_info_modules_list_what_is_there(played: Played) -> None:
+    (template,) = played["templates"]["templates"]
     assert (template["name"], template["usable"]) == ("docker", True)
-    (fleet,) = told["fleets"]["fleets"]
+    (fleet,) = played["fleets"]["fleets"]
     generation = template["generation"]
     assert fleet == {
         "name": "web",
@@ -182,18 +184,18 @@ def test_info_modules_list_what_is_there(told: Played) -> None:
         "outdated": [],
         "drift": {},
     }
-    assert [h["name"] for h in told["hosts"]["hosts"]] == ["builder", "web-1", "web-2"]
-    assert told["hosts"]["changed"] is False
+    assert [h["name"] for h in played["hosts"]["hosts"]] == ["builder", "web-1", "web-2"]
+    assert played["hosts"]["changed"] is False
 
 
-def test_what_is_absent_is_gone(told: Played) -> None:
-    assert told["host absent"]["host"] is None
-    assert told["fleet absent"]["hosts"] == []
-    assert told["template absent"]["template"] is None
-    assert told["template absent"]["templates"] == []
+def test_what_is_absent_is_gone(played: Played) -> None:
+    assert played["host absent"]["host"] is None
+    assert played["fleet absent"]["hosts"] == []
+    assert played["template absent"]["template"] is None
+    assert played["template absent"]["templates"] == []
 
 
-def test_progress_is_in_the_result_and_was_shown(told: Played) -> None:
-    assert any("template docker: frozen" in line for line in told["template"]["progress"])
-    for line in told["fleet"]["progress"]:
-        assert f"[localhost] {line}\n" in told.stderr
+def test_progress_is_in_the_result_and_was_shown(played: Played) -> None:
+    assert any("template docker: frozen" in line for line in played["template"]["progress"])
+    for line in played["fleet"]["progress"]:
+        assert f"[localhost] {line}\n" in played.stderr

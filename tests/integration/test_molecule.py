@@ -42,31 +42,34 @@ def checkout(root: Path, place: str, **more: Any) -> Checkout:
 
 def test_the_life_of_a_scenario(root: Path) -> None:
     """Created, created again, told to the other playbooks, destroyed, destroyed again."""
-    mine = checkout(root, "mine")
-    mine.declare(mine_variables(root), ("debian", "Db_1.example"))
-    said = mine.ok("create")
-    assert "changed=2" in said
-    made = names(root)
-    assert [name.partition("-")[2].partition("-")[2] for name in made] == ["db-1-example", "debian"]
-    (told,) = mine.home.rglob("molecule.stockyard.yml")
-    done = subprocess.run(
-        ["ansible-inventory", "-i", told, "--list"],
-        env=mine.environment,
+    own_checkout = checkout(root, "mine")
+    own_checkout.declare(mine_variables(root), ("debian", "Db_1.example"))
+    output = own_checkout.ok("create")
+    assert "changed=2" in output
+    created_names = names(root)
+    assert [name.partition("-")[2].partition("-")[2] for name in created_names] == [
+        "db-1-example",
+        "debian",
+    ]
+    (inventory_file,) = own_checkout.home.rglob("molecule.stockyard.yml")
+    result = subprocess.run(
+        ["ansible-inventory", "-i", inventory_file, "--list"],
+        env=own_checkout.environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    facts = json.loads(done.stdout)["_meta"]["hostvars"]
-    assert {name: found["stockyard_name"] for name, found in facts.items()} == dict(
-        zip(("Db_1.example", "debian"), made, strict=True)
+    facts = json.loads(result.stdout)["_meta"]["hostvars"]
+    assert {name: host_facts["stockyard_name"] for name, host_facts in facts.items()} == dict(
+        zip(("Db_1.example", "debian"), created_names, strict=True)
     )
     with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
         host = yard.hosts.list()[0]
     assert host.labels == {"molecule": "role_sample"}
     assert host.expires - host.created == 7200
-    mine.ok("destroy")
+    own_checkout.ok("destroy")
     assert names(root) == []
-    mine.ok("destroy")
+    own_checkout.ok("destroy")
 
 
 def mine_variables(root: Path) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def test_checkouts_of_one_name_keep_their_own_hosts(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("playbook", "environment", "said"),
+    ("playbook", "environment", "output"),
     [
         ("molecule_create", {}, "This playbook needs molecule"),
         ("molecule_destroy", {}, "This playbook needs MOLECULE_EPHEMERAL_DIRECTORY"),
@@ -102,11 +105,11 @@ def test_checkouts_of_one_name_keep_their_own_hosts(root: Path) -> None:
     ],
 )
 def test_what_is_no_scenario_is_refused(
-    controller: Controller, playbook: str, environment: dict[str, str], said: str
+    controller: Controller, playbook: str, environment: dict[str, str], output: str
 ) -> None:
     surrounding = {**controller.environment, **environment}
     line = ["ansible-playbook", f"stockyard.container_hosts.{playbook}"]
-    done = subprocess.run(
+    result = subprocess.run(
         line,
         cwd=controller.home,
         env=surrounding,
@@ -115,17 +118,17 @@ def test_what_is_no_scenario_is_refused(
         timeout=120,
         check=False,
     )
-    assert done.returncode != 0
-    assert said in " ".join(done.stdout.split())
+    assert result.returncode != 0
+    assert output in " ".join(result.stdout.split())
     assert not controller.state.exists()
 
 
 def test_two_names_that_become_one_are_refused(root: Path) -> None:
     clash = checkout(root, "clash")
     clash.declare(mine_variables(root), ("db_1", "db.1"))
-    code, said = clash.molecule("create")
+    code, output = clash.molecule("create")
     assert code != 0
-    assert "The letters and digits of their names must differ" in " ".join(said.split())
+    assert "The letters and digits of their names must differ" in " ".join(output.split())
     assert names(root) == []
 
 
@@ -142,18 +145,18 @@ def test_a_scenario_takes_five_lines() -> None:
 
 
 def test_the_scenario_of_the_role_that_needs_no_guest(tmp_path: Path) -> None:
-    mine = Checkout(tmp_path, {}, "yard", CHECKOUT / "roles" / "yard")
+    own_checkout = Checkout(tmp_path, {}, "yard", CHECKOUT / "roles" / "yard")
     shutil.copy(
         CHECKOUT / "roles" / "yard" / "molecule" / "default" / "inventory" / "hosts.yml",
-        mine.role / "molecule" / "default" / "inventory",
+        own_checkout.role / "molecule" / "default" / "inventory",
     )
-    said = mine.ok("test")
+    output = own_checkout.ok("test")
     for stage in ("converge", "idempotence", "verify", "cleanup"):
-        assert f"{stage}: Executed: Successful" in said, said
+        assert f"{stage}: Executed: Successful" in output, output
 
 
 def test_every_role_has_a_scenario() -> None:
     for role in (CHECKOUT / "roles").iterdir():
-        there = {path.name for path in (role / "molecule" / "default").iterdir()}
-        assert {"molecule.yml", "converge.yml", "verify.yml", "inventory"} <= there, role.name
+        files = {path.name for path in (role / "molecule" / "default").iterdir()}
+        assert {"molecule.yml", "converge.yml", "verify.yml", "inventory"} <= files, role.name
         assert (role / "meta" / "argument_specs.yml").is_file()

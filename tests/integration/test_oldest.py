@@ -34,8 +34,12 @@ class OldController(Controller):
 
     @property
     def environment(self) -> dict[str, str]:
-        ours = super().environment
-        return {**ours, "PYTHONPATH": str(self.core), "PATH": f"{self.core / 'bin'}:{ours['PATH']}"}
+        environment = super().environment
+        return {
+            **environment,
+            "PYTHONPATH": str(self.core),
+            "PATH": f"{self.core / 'bin'}:{environment['PATH']}",
+        }
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +75,26 @@ def test_it_is_the_one_that_the_collection_names(old: OldController) -> None:
         yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["requires_ansible"]
         == f">={VERSION}"
     )
-    said = subprocess.run(
+    version = subprocess.run(
         ["ansible", "--version"], env=old.environment, capture_output=True, text=True, check=True
     )
-    assert f"[core {VERSION}]" in said.stdout
+    assert f"[core {VERSION}]" in version.stdout
 
 
 def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
-    made = old.run(SITE, *DEMO)
-    assert made.returncode == 0, made.output
-    assert "web-3: Docker tcp://127." in made.stdout
-    again = old.run(SITE, *DEMO)
-    assert "changed=0 " in again.stdout, again.output
-    for other in ("rebuild", "report"):
-        done = old.run(f"stockyard.container_hosts.{other}", *DEMO)
-        assert done.returncode == 0, done.output
+    first_run = old.run(SITE, *DEMO)
+    assert first_run.returncode == 0, first_run.output
+    assert "web-3: Docker tcp://127." in first_run.stdout
+    second_run = old.run(SITE, *DEMO)
+    assert "changed=0 " in second_run.stdout, second_run.output
+    for playbook in ("rebuild", "report"):
+        result = old.run(f"stockyard.container_hosts.{playbook}", *DEMO)
+        assert result.returncode == 0, result.output
     assert old.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true").returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "There is no declaration"),
         ("yard_ower: mine\n", "yard_ower is not known"),
@@ -98,16 +102,16 @@ def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
         ("yard_fleets: [{name: web, template: none}]\n", "the declaration needs template none"),
     ],
 )
-def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) -> None:
+def test_what_is_wrong_is_told(old: OldController, text: str | None, message: str) -> None:
     declaration = old.home / "wrong.yml"
     declaration.unlink(missing_ok=True)
     if text is not None:
         declaration.write_text(text)
-    done = old.run(SITE, "-e", f"yard={declaration}")
+    result = old.run(SITE, "-e", f"yard={declaration}")
     assert "No declaration is named" in old.run(SITE).output
-    assert done.returncode != 0
-    assert said in done.output
-    assert "Traceback" not in done.output
+    assert result.returncode != 0
+    assert message in result.output
+    assert "Traceback" not in result.output
 
 
 def test_the_inventory_is_read(old: OldController) -> None:
@@ -117,7 +121,7 @@ def test_the_inventory_is_read(old: OldController) -> None:
     )
     assert old.run(SITE, *DEMO).returncode == 0
     line = ["ansible-inventory", "-i", str(source), "--list"]
-    done = subprocess.run(
+    result = subprocess.run(
         line, env={**os.environ, **old.environment}, capture_output=True, text=True, check=True
     )
-    assert sorted(json.loads(done.stdout)["_meta"]["hostvars"]) == ["web-1", "web-2", "web-3"]
+    assert sorted(json.loads(result.stdout)["_meta"]["hostvars"]) == ["web-1", "web-2", "web-3"]

@@ -65,7 +65,7 @@ def run(*command: str | Path, home: Path, **environment: str) -> str:
     }
     path = f"{TOOLS}:{os.environ['PATH']}"
     settings = {"HOME": str(home), "PATH": path, **environment}
-    done = subprocess.run(
+    result = subprocess.run(
         [str(word) for word in command],
         check=False,
         cwd=home,
@@ -76,8 +76,8 @@ def run(*command: str | Path, home: Path, **environment: str) -> str:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    assert result.returncode == 0, result.stdout
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_a_source_distribution_makes_the_same_wheel(
         home=CHECKOUT,
         HOME=str(home),
     )
-    (made,) = tmp_path.glob("*.tar.gz")
+    (archive,) = tmp_path.glob("*.tar.gz")
     pip = (
         sys.executable,
         "-m",
@@ -269,9 +269,9 @@ def test_a_source_distribution_makes_the_same_wheel(
         "--no-index",
         "--no-deps",
     )
-    run(*pip, "--no-build-isolation", "--wheel-dir", tmp_path / "again", made, home=home)
-    (again,) = (tmp_path / "again").glob("*.whl")
-    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+    run(*pip, "--no-build-isolation", "--wheel-dir", tmp_path / "again", archive, home=home)
+    (second_wheel,) = (tmp_path / "again").glob("*.whl")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(second_wheel) as second:
         assert sorted(first.namelist()) == sorted(second.namelist())
 
 
@@ -305,11 +305,11 @@ def test_console_command_is_installed_as_the_readme_says(home: Path, tmp_path: P
     assert "lease" in run(command, "--help", home=place)
     python = place / ".local" / "lib" / "stockyard" / "bin" / "python"
     hidden = [str(python), "-c", WITHOUT_LIBVIRT]
-    done = subprocess.run(
+    result = subprocess.run(
         hidden, capture_output=True, text=True, check=False, env={"HOME": str(place)}, timeout=60
     )
-    assert "pip install libvirt-python" in done.stdout, done.stderr
-    assert "ansible" not in done.stdout.lower()
+    assert "pip install libvirt-python" in result.stdout, result.stderr
+    assert "ansible" not in result.stdout.lower()
 
 
 UNPUBLISHED = re.compile(

@@ -24,8 +24,8 @@ YARD = {"yard_templates": [{"name": "docker"}], "yard_fleets": [WEB]}
 
 
 def github(job: str) -> list[str]:
-    found = yaml.safe_load((PIPELINES / "github-actions.yml").read_text())["jobs"][job]
-    return [step["run"] for step in found["steps"] if "run" in step]
+    job_definition = yaml.safe_load((PIPELINES / "github-actions.yml").read_text())["jobs"][job]
+    return [step["run"] for step in job_definition["steps"] if "run" in step]
 
 
 def gitlab(job: str) -> list[str]:
@@ -35,9 +35,9 @@ def gitlab(job: str) -> list[str]:
 def jenkins(job: str) -> list[str]:
     text = (PIPELINES / "Jenkinsfile").read_text()
     stage = text.partition(f"stage('{job.capitalize()}')")[2].partition("stage('")[0]
-    found = re.findall(r"sh (?:'''(.*?)'''|'(.*?)')", stage, re.DOTALL)
+    matches = re.findall(r"sh (?:'''(.*?)'''|'(.*?)')", stage, re.DOTALL)
     # A backslash at the end of a line is gone when Groovy hands the text over.
-    return [(several or one).replace("\\\n", "") for several, one in found]
+    return [(several or single).replace("\\\n", "") for several, single in matches]
 
 
 SYSTEMS = pytest.mark.parametrize("steps", [github, gitlab, jenkins])
@@ -62,10 +62,10 @@ class Checkout:
 
     def run(self, steps: list[str]) -> tuple[int, str]:
         """Run steps as a runner does, up to the first that fails."""
-        said = ""
+        output = ""
         assert steps
         for step in steps:
-            done = subprocess.run(
+            result = subprocess.run(
                 ["sh", "-e", "-c", step],
                 cwd=self.folder,
                 env=self.environment,
@@ -75,10 +75,10 @@ class Checkout:
                 timeout=PATIENCE,
                 stdin=subprocess.DEVNULL,
             )
-            said += done.stdout + done.stderr
-            if done.returncode:
-                return done.returncode, said
-        return 0, said
+            output += result.stdout + result.stderr
+            if result.returncode:
+                return result.returncode, output
+        return 0, output
 
     def hosts(self) -> list[str]:
         with Yard(self.hypervisor, pki_dir=str(self.folder / "pki")) as yard:
@@ -91,19 +91,19 @@ def test_a_yard_goes_through_its_pipeline(
 ) -> None:
     assert callable(steps)
     checkout = Checkout(controller, tmp_path)
-    code, said = checkout.run(steps("plan"))
-    assert code == 0, said
+    code, output = checkout.run(steps("plan"))
+    assert code == 0, output
     assert checkout.hosts() == []
-    assert "| create | host web-2 |" in said + "".join(
+    assert "| create | host web-2 |" in output + "".join(
         p.read_text() for p in tmp_path.glob("summary.md")
     )
-    code, said = checkout.run(steps("apply"))
-    assert code == 0, said
+    code, output = checkout.run(steps("apply"))
+    assert code == 0, output
     assert checkout.hosts() == ["web-1", "web-2"]
     # Applied a second time it is no longer true, and nothing happens.
-    code, said = checkout.run(steps("apply"))
+    code, output = checkout.run(steps("apply"))
     assert code != 0
-    assert "no longer matches the yard" in said
+    assert "no longer matches the yard" in output
     assert checkout.hosts() == ["web-1", "web-2"]
 
 
@@ -118,9 +118,9 @@ def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
     checkout.declare(YARD)
     assert checkout.run([f"{site} -e yard_prune=no"])[0] == 0
     assert checkout.hosts() == ["old-1", "web-1", "web-2"]
-    code, said = checkout.run([site])
+    code, output = checkout.run([site])
     assert code != 0
-    assert "not declared: fleet old" in said
+    assert "not declared: fleet old" in output
     assert checkout.hosts() == ["old-1", "web-1", "web-2"]
     steps = [f"{site} --check -e yard_save_plan=plan.json", f"{site} -e yard_apply_plan=plan.json"]
     assert checkout.run(steps)[0] == 0
@@ -144,15 +144,15 @@ def test_a_yard_is_rebuilt_from_later_packages(controller: Controller, tmp_path:
     )
     (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"docker.io": "2"}')
     (rebuild,) = gitlab("rebuild")
-    code, said = checkout.run([f"{rebuild} --check --diff"])
-    assert code == 0, said
-    assert "build template docker: package updates: docker.io 1 -> 2" in said
-    assert "delete host web-1: generation changed" in said
+    code, output = checkout.run([f"{rebuild} --check --diff"])
+    assert code == 0, output
+    assert "build template docker: package updates: docker.io 1 -> 2" in output
+    assert "delete host web-1: generation changed" in output
     assert checkout.hosts() == ["web-1", "web-2"]
     with Yard(checkout.hypervisor, pki_dir=str(tmp_path / "pki")) as yard:
         assert all(h.missing_updates for h in yard.hosts.list(check_updates=True))
-        code, said = checkout.run([rebuild])
-        assert code == 0, said
+        code, output = checkout.run([rebuild])
+        assert code == 0, output
         assert [h.missing_updates for h in yard.hosts.list(check_updates=True)] == [(), ()]
-    code, said = checkout.run([rebuild])
-    assert "changed=0" in said
+    code, output = checkout.run([rebuild])
+    assert "changed=0" in output

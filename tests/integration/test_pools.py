@@ -27,7 +27,7 @@ DECLARED = {
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     archive = controller.root / "app.tar"
     archive.write_bytes(b"an archive")
     return controller.play(
@@ -74,53 +74,59 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_a_pool_is_kept_as_declared(told: Played) -> None:
-    assert told["dry"]["plan"] == told["pool"]["plan"] == ["create pool ci: it does not exist"]
-    assert told["dry"]["diff"]["after"]["pool ci"]["hosts"] == 2
-    assert told["dry"]["pool"] == {}
-    assert told["pool"]["pool"]["free"]["hosts"] == 2
-    assert told["pool again"]["changed"] is False
-    assert told["grown"]["diff"]["before"]["pool ci"]["hosts"] == 2
+def test_a_pool_is_kept_as_declared(played: Played) -> None:
+    assert played["dry"]["plan"] == played["pool"]["plan"] == ["create pool ci: it does not exist"]
+    assert played["dry"]["diff"]["after"]["pool ci"]["hosts"] == 2
+    assert played["dry"]["pool"] == {}
+    assert played["pool"]["pool"]["free"]["hosts"] == 2
+    assert played["pool again"]["changed"] is False
+    assert played["grown"]["diff"]["before"]["pool ci"]["hosts"] == 2
 
 
-def test_what_has_no_room_is_refused_with_the_numbers(told: Played) -> None:
+def test_what_has_no_room_is_refused_with_the_numbers(played: Played) -> None:
     assert (
-        told["too many"]["error"]["kind"] == told["filled"]["error"]["kind"] == "PoolQuotaExceeded"
+        played["too many"]["error"]["kind"]
+        == played["filled"]["error"]["kind"]
+        == "PoolQuotaExceeded"
     )
-    assert "2 of 2 hosts are used, and 1 more are needed" in told["too many"]["msg"]
-    assert told["none"]["fleets"] == []
-    assert told["two"]["fleets"][0]["hosts"] == ["ci-1", "ci-2"]
-    assert told["third"]["plan"] == ["create host ci-3: the fleet has 2 of 3 hosts"]
-    assert told["smaller"]["error"]["kind"] == told["in use"]["error"]["kind"] == "OperationRefused"
+    assert "2 of 2 hosts are used, and 1 more are needed" in played["too many"]["msg"]
+    assert played["none"]["fleets"] == []
+    assert played["two"]["fleets"][0]["hosts"] == ["ci-1", "ci-2"]
+    assert played["third"]["plan"] == ["create host ci-3: the fleet has 2 of 3 hosts"]
+    assert (
+        played["smaller"]["error"]["kind"]
+        == played["in use"]["error"]["kind"]
+        == "OperationRefused"
+    )
 
 
-def test_what_is_used_is_shown(told: Played) -> None:
-    (pool,) = told["info"]["pools"]
+def test_what_is_used_is_shown(played: Played) -> None:
+    (pool,) = played["info"]["pools"]
     assert pool["used"] == {"hosts": 3, "vcpus": 3, "memory_mib": 3072, "disk_gib": 24}
     assert (pool["members"], pool["enforced"]) == (["ci-1", "ci-2", "ci-3"], "admission")
-    assert told["leased"]["lease"]["fleet"] == "ci"
-    assert (told["gone"]["changed"], told["gone again"]["changed"]) == (True, False)
-    assert told["list"]["pools"] == []
+    assert played["leased"]["lease"]["fleet"] == "ci"
+    assert (played["gone"]["changed"], played["gone again"]["changed"]) == (True, False)
+    assert played["list"]["pools"] == []
 
 
-def test_a_size_is_changed_where_the_host_is(told: Played) -> None:
-    assert told["resize"]["plan"][0] == "resize host ci-1: vcpus changed; the host keeps running"
-    assert told["not to be had"]["error"]["kind"] == "Unsupported"
+def test_a_size_is_changed_where_the_host_is(played: Played) -> None:
+    assert played["resize"]["plan"][0] == "resize host ci-1: vcpus changed; the host keeps running"
+    assert played["not to be had"]["error"]["kind"] == "Unsupported"
 
 
-def test_what_is_preloaded_is_named_in_one_way(told: Played) -> None:
-    assert told["template"]["changed"] is True
-    assert "mutually exclusive" in told["two at once"]["msg"]
-    assert "by its digest" in told["by tag"]["msg"]
+def test_what_is_preloaded_is_named_in_one_way(played: Played) -> None:
+    assert played["template"]["changed"] is True
+    assert "mutually exclusive" in played["two at once"]["msg"]
+    assert "by its digest" in played["by tag"]["msg"]
 
 
 def test_a_whole_yard_has_pools(controller: Controller, tmp_path: Path) -> None:
     declaration = tmp_path / "yard.yml"
     declaration.write_text(json.dumps(DECLARED))
-    made = controller.run("stockyard.container_hosts.site", "-e", f"yard={declaration}")
-    assert made.returncode == 0, made.output
-    again = controller.run("stockyard.container_hosts.site", "-e", f"yard={declaration}")
-    assert "changed=0 " in again.stdout
+    first_run = controller.run("stockyard.container_hosts.site", "-e", f"yard={declaration}")
+    assert first_run.returncode == 0, first_run.output
+    second_run = controller.run("stockyard.container_hosts.site", "-e", f"yard={declaration}")
+    assert "changed=0 " in second_run.stdout
     declaration.write_text(json.dumps({**DECLARED, "yard_pools": DECLARED["yard_pools"][:1]}))
-    kept = controller.run("stockyard.container_hosts.site", "-e", f"yard={declaration}")
-    assert kept.returncode == 0, kept.output
+    third_run = controller.run("stockyard.container_hosts.site", "-e", f"yard={declaration}")
+    assert third_run.returncode == 0, third_run.output

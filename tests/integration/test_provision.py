@@ -32,7 +32,7 @@ def write(folder: Path, tasks: list[dict[str, object]]) -> str:
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     good = write(controller.root / "good", [{"ansible.builtin.command": "true"}])
     bad = write(controller.root / "bad", [{"ansible.builtin.no_such_module": {}}])
     role = controller.root / "role"
@@ -75,33 +75,33 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_what_cannot_be_is_refused(told: Played) -> None:
-    assert "mutually exclusive" in told["both"]["msg"]
-    assert "one of the following is required" in told["neither"]["msg"]
-    assert "Ansible's own variable" in told["elsewhere"]["msg"]
-    assert "provision: the playbook does not exist" in told["not there"]["msg"]
+def test_what_cannot_be_is_refused(played: Played) -> None:
+    assert "mutually exclusive" in played["both"]["msg"]
+    assert "one of the following is required" in played["neither"]["msg"]
+    assert "Ansible's own variable" in played["elsewhere"]["msg"]
+    assert "provision: the playbook does not exist" in played["not there"]["msg"]
 
 
-def test_check_mode_says_that_it_would_run(told: Played) -> None:
+def test_check_mode_says_that_it_would_run(played: Played) -> None:
     assert (
-        told["dry"]["plan"]
-        == told["made"]["plan"]
+        played["dry"]["plan"]
+        == played["made"]["plan"]
         == [f"build template t: it does not exist{RUNS}"]
     )
-    assert told["dry"]["diff"]["after"]["template t"]["provision"] == "playbook template.yml"
-    assert told["made"]["template"]["provision"] == "playbook template.yml"
-    assert told["again"]["changed"] is False
-    assert told["other"]["plan"] == [f"build template t: its declaration changed{RUNS}"]
+    assert played["dry"]["diff"]["after"]["template t"]["provision"] == "playbook template.yml"
+    assert played["made"]["template"]["provision"] == "playbook template.yml"
+    assert played["again"]["changed"] is False
+    assert played["other"]["plan"] == [f"build template t: its declaration changed{RUNS}"]
 
 
-def test_a_playbook_that_fails_freezes_nothing_and_is_told(told: Played) -> None:
-    assert told["broken"]["error"]["kind"] == "GuestError"
-    assert "no_such_module" in told["broken"]["msg"]
-    assert told["nothing of it"]["templates"] == []
+def test_a_playbook_that_fails_freezes_nothing_and_is_told(played: Played) -> None:
+    assert played["broken"]["error"]["kind"] == "GuestError"
+    assert "no_such_module" in played["broken"]["msg"]
+    assert played["nothing of it"]["templates"] == []
 
 
-def test_roles_are_run_too(told: Played) -> None:
-    assert told["info"]["templates"][0]["provision"] == "roles role"
+def test_roles_are_run_too(played: Played) -> None:
+    assert played["info"]["templates"][0]["provision"] == "roles role"
 
 
 def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
     }
     file = tmp_path / "yard.json"
     file.write_text(json.dumps(declared))
-    done = controller.run("stockyard.container_hosts.site", "-e", f"yard={file}")
-    assert done.returncode == 0, done.output
-    assert f"build template y: it does not exist{RUNS}" in done.output
+    result = controller.run("stockyard.container_hosts.site", "-e", f"yard={file}")
+    assert result.returncode == 0, result.output
+    assert f"build template y: it does not exist{RUNS}" in result.output
 
 
 @pytest.mark.parametrize("hosts", ["web", "template:web"])

@@ -20,7 +20,7 @@ PLAYBOOK = "stockyard.container_hosts.reap"
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     return controller.play(
         [
             task("template", "template", name="docker"),
@@ -37,21 +37,21 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_what_is_over_is_taken_away(told: Played) -> None:
-    host = told["taken"]["lease"]["host"]
-    assert told["nothing"]["changed"] is False
-    assert told["list"]["leases"][0]["ended"] is True
-    assert told["dry"]["plan"][0] == f"delete host {host}: its lease by me expired"
-    assert f"host {host}" in told["dry"]["diff"]["before"]
-    assert told["reaped"]["plan"][0] == told["dry"]["plan"][0]
-    assert f"host {host}: deleted" in told["reaped"]["progress"]
-    assert told["again"]["changed"] is False
-    assert told["again"]["skipped_objects"] == []
-    assert "is not a duration" in told["bad"]["msg"]
+def test_what_is_over_is_taken_away(played: Played) -> None:
+    host = played["taken"]["lease"]["host"]
+    assert played["nothing"]["changed"] is False
+    assert played["list"]["leases"][0]["ended"] is True
+    assert played["dry"]["plan"][0] == f"delete host {host}: its lease by me expired"
+    assert f"host {host}" in played["dry"]["diff"]["before"]
+    assert played["reaped"]["plan"][0] == played["dry"]["plan"][0]
+    assert f"host {host}: deleted" in played["reaped"]["progress"]
+    assert played["again"]["changed"] is False
+    assert played["again"]["skipped_objects"] == []
+    assert "is not a duration" in played["bad"]["msg"]
 
 
 def test_the_playbook_says_what_it_left_alone(
-    controller: Controller, told: Played, tmp_path: Path
+    controller: Controller, played: Played, tmp_path: Path
 ) -> None:
     declaration = tmp_path / "yard.yml"
     declaration.write_text(json.dumps({"yard_owner": "stockyard"}))
@@ -61,13 +61,13 @@ def test_the_playbook_says_what_it_left_alone(
         )
     dry = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "--check", "--diff")
     assert dry.returncode == 0, dry.output
-    done = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "-e", "reap_grace=0s")
-    assert done.returncode == 0, done.output
-    assert "machine stockyard.default.foreign: " in done.stdout
-    assert "changed=0 " in done.stdout
+    result = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "-e", "reap_grace=0s")
+    assert result.returncode == 0, result.output
+    assert "machine stockyard.default.foreign: " in result.stdout
+    assert "changed=0 " in result.stdout
 
 
-def test_the_command_says_the_same(controller: Controller, told: Played) -> None:
+def test_the_command_says_the_same(controller: Controller, played: Played) -> None:
     environment = {
         **controller.environment,
         "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils"),
@@ -75,11 +75,11 @@ def test_the_command_says_the_same(controller: Controller, told: Played) -> None
 
     def run(*words: str) -> str:
         argv = [sys.executable, "-m", "stockyard.cli.main", *words]
-        done = subprocess.run(
+        result = subprocess.run(
             argv, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     number = json.loads(run("lease", "take", "--fleet", "ci", "--duration", "1s", "--json"))["host"]
     time.sleep(1.5)

@@ -26,9 +26,9 @@ def yard(controller: Controller) -> Controller:
         controller.hypervisor,
         pki_dir=str(controller.home / ".config" / "stockyard"),
         clock=BriskClock(),
-    ) as made:
-        made.templates.apply(TemplateSpec("docker"))
-        made.fleets.apply(FleetSpec("web", "docker", count=3, labels={"note": HOSTILE}))
+    ) as opened:
+        opened.templates.apply(TemplateSpec("docker"))
+        opened.fleets.apply(FleetSpec("web", "docker", count=3, labels={"note": HOSTILE}))
     (controller.home / "yard.yml").write_text("yard_fleets: []\n")
     return controller
 
@@ -39,10 +39,10 @@ def test_the_playbook_writes_both(yard: Controller) -> None:
     )
     assert played.returncode == 0, played.output
     assert "web-3" in (yard.home / "yard.html").read_text()
-    found = {
+    families = {
         f.name: f for f in text_string_to_metric_families((yard.home / "yard.prom").read_text())
     }
-    assert found["stockyard_fleet_hosts_ready"].samples[0].value == 3.0
+    assert families["stockyard_fleet_hosts_ready"].samples[0].value == 3.0
 
 
 def test_the_module(yard: Controller) -> None:
@@ -75,12 +75,12 @@ def test_a_browser_shows_it(yard: Controller, tmp_path: Path) -> None:
     """The page as Chromium draws it, with its scripts on: none runs. The screenshot is kept under
     build.
     """
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    browser = next((executable for name in BROWSERS if (executable := shutil.which(name))), None)
     if not browser:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     page = yard.home / "yard.html"
-    with Yard(yard.hypervisor, pki_dir=str(yard.home / ".config" / "stockyard")) as made:
-        made.report(page)
+    with Yard(yard.hypervisor, pki_dir=str(yard.home / ".config" / "stockyard")) as opened:
+        opened.report(page)
     picture = Path(__file__).parents[2] / "build" / "report.png"
     picture.parent.mkdir(exist_ok=True)
     picture.unlink(missing_ok=True)
@@ -92,16 +92,16 @@ def test_a_browser_shows_it(yard: Controller, tmp_path: Path) -> None:
         f"--user-data-dir={tmp_path}",
     ]
     shot = [f"--screenshot={picture}", "--window-size=1400,1000"]
-    said = []
+    messages = []
     for more in (shot, ["--dump-dom"]):
-        done = subprocess.run(
+        result = subprocess.run(
             [browser, *flags, *more, page.as_uri()],
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
+        assert result.returncode == 0, result.stderr
+        messages.append(result.stdout)
     assert picture.stat().st_size > 10_000
-    assert "<title>Yard stockyard</title>" in said[-1]
+    assert "<title>Yard stockyard</title>" in messages[-1]

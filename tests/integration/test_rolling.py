@@ -13,7 +13,7 @@ PORTS = {"ports": [8080]}
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     hook = ["sh", "-c", f"echo $STOCKYARD_HOST $DOCKER_HOST >>{controller.root}/hook"]
     return controller.play(
         [
@@ -46,22 +46,22 @@ def told(controller: Controller) -> Played:
         ("none", ["delete mail", "delete web-1"]),
     ],
 )
-def test_the_plan_is_told(told: Played, name: str, plan: list[str]) -> None:
-    assert [" ".join(line.replace(":", "").split()[:3:2]) for line in told[name]["plan"]] == plan
-    assert told[name]["changed"] == bool(plan)
+def test_the_plan_is_told(played: Played, name: str, plan: list[str]) -> None:
+    assert [" ".join(line.replace(":", "").split()[:3:2]) for line in played[name]["plan"]] == plan
+    assert played[name]["changed"] == bool(plan)
 
 
-def test_the_hook_ran_for_those_that_went(told: Played, controller: Controller) -> None:
-    old = {h["name"]: h["docker"]["endpoint"] for h in told["fleet"]["hosts"]}
+def test_the_hook_ran_for_those_that_went(played: Played, controller: Controller) -> None:
+    old = {h["name"]: h["docker"]["endpoint"] for h in played["fleet"]["hosts"]}
     assert (controller.root / "hook").read_text().splitlines() == [
         f"{name} {old[name]}" for name in ("web-1", "web-2")
     ]
 
 
-def test_a_hook_that_fails_stops_the_rollout(told: Played) -> None:
-    assert told["refused"]["failed"]
-    assert told["refused"]["error"]["kind"] == "OperationRefused"
-    assert "actions were skipped" in told["refused"]["error"]["remedy"]
+def test_a_hook_that_fails_stops_the_rollout(played: Played) -> None:
+    assert played["refused"]["failed"]
+    assert played["refused"]["error"]["kind"] == "OperationRefused"
+    assert "actions were skipped" in played["refused"]["error"]["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_a_hook_that_fails_stops_the_rollout(told: Played) -> None:
         ("typo", "max_surged"),
     ],
 )
-def test_nonsense_is_refused(told: Played, name: str, text: str) -> None:
-    assert text in told[name]["msg"]
+def test_nonsense_is_refused(played: Played, name: str, text: str) -> None:
+    assert text in played[name]["msg"]

@@ -14,7 +14,7 @@ PACKED = "Using module file"
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     elsewhere = {
         "environment": {
             "STOCKYARD_HYPERVISOR": f"memory://{controller.root}/elsewhere",
@@ -35,26 +35,26 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_a_small_module_is_packed_in_their_place(told: Played, controller: Controller) -> None:
-    files = [line.rpartition("/")[2] for line in told.stdout.splitlines() if PACKED in line]
+def test_a_small_module_is_packed_in_their_place(played: Played, controller: Controller) -> None:
+    files = [line.rpartition("/")[2] for line in played.stdout.splitlines() if PACKED in line]
     assert files == [*["run_here.py"] * 5, "template_info.py"]
-    assert told["template"]["changed"] is True
-    assert told["template"]["invocation"]["module_args"]["name"] == "docker"
+    assert played["template"]["changed"] is True
+    assert played["template"]["invocation"]["module_args"]["name"] == "docker"
 
 
-def test_a_tasks_own_environment_reaches_the_module(told: Played) -> None:
-    assert told["elsewhere"]["templates"][0]["name"] == "other"
-    assert [t["name"] for t in told["found"]["templates"]] == ["docker", "third"]
+def test_a_tasks_own_environment_reaches_the_module(played: Played) -> None:
+    assert played["elsewhere"]["templates"][0]["name"] == "other"
+    assert [t["name"] for t in played["found"]["templates"]] == ["docker", "third"]
 
 
-def test_what_is_wrong_with_options_is_told_as_ever(told: Played) -> None:
-    assert "nonsense" in told["bad"]["msg"]
-    assert "template" in told["bad"]["msg"]
+def test_what_is_wrong_with_options_is_told_as_ever(played: Played) -> None:
+    assert "nonsense" in played["bad"]["msg"]
+    assert "template" in played["bad"]["msg"]
 
 
-def test_it_is_of_no_use_in_a_play(told: Played) -> None:
-    assert told["in a play"]["failed"] is True
+def test_it_is_of_no_use_in_a_play(played: Played) -> None:
+    assert played["in a play"]["failed"] is True
     assert (
-        told["in a play"]["msg"]
+        played["in a play"]["msg"]
         == "It is for the action plugins of this collection, and not for plays."
     )

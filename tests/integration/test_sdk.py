@@ -73,19 +73,19 @@ def check_types(program: str, folder: Path, cache: Path) -> subprocess.Completed
 
 
 def test_examples_of_the_page_run(tmp_path: Path) -> None:
-    done = run_program(examples(PAGE), tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "create host web-3" in done.stdout
-    assert "web 2 of 2 hosts are ready" in done.stdout
-    assert "\n2 hosts\n" in done.stdout
+    result = run_program(examples(PAGE), tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "create host web-3" in result.stdout
+    assert "web 2 of 2 hosts are ready" in result.stdout
+    assert "\n2 hosts\n" in result.stdout
     assert (tmp_path / "yard.html").exists()
 
 
 def test_whole_program_runs(tmp_path: Path) -> None:
     program = (CHECKOUT / "examples" / "sdk.py").read_text(encoding="utf-8")
-    done = run_program(program, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("DOCKER_HOST=tcp://") == 3
+    result = run_program(program, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("DOCKER_HOST=tcp://") == 3
 
 
 def test_page_shows_each_resource_client() -> None:
@@ -103,8 +103,8 @@ def test_page_shows_each_resource_client() -> None:
 
 def test_correct_programs_pass_the_type_checker(tmp_path: Path, mypy_cache: Path) -> None:
     for program in (CORRECT, examples(PAGE)):
-        done = check_types(program, tmp_path, mypy_cache)
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = check_types(program, tmp_path, mypy_cache)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_wrong_program_fails_the_type_checker(
     tmp_path: Path, mypy_cache: Path, correct: str, wrong: str, message: str
 ) -> None:
     assert correct in CORRECT
-    done = check_types(CORRECT.replace(correct, wrong), tmp_path, mypy_cache)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert message in done.stdout
+    result = check_types(CORRECT.replace(correct, wrong), tmp_path, mypy_cache)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert message in result.stdout

@@ -49,15 +49,15 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
     assert not list(controller.state.parent.glob("yard.json*"))
     assert not (controller.home / ".config").exists()
 
-    made = controller.run(SITE, *DEMO)
-    assert changed(made, 1), made.output
-    for host in made["stockyard.container_hosts.yard : Converge the yard"]["members"]:
+    first_run = controller.run(SITE, *DEMO)
+    assert changed(first_run, 1), first_run.output
+    for host in first_run["stockyard.container_hosts.yard : Converge the yard"]["members"]:
         for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
-            assert f'"{line}"' in made.stdout
+            assert f'"{line}"' in first_run.stdout
 
-    again = controller.run(SITE, *DEMO)
-    assert changed(again, 0), again.output
-    assert "web-3: Docker tcp://127." in again.stdout
+    second_run = controller.run(SITE, *DEMO)
+    assert changed(second_run, 0), second_run.output
+    assert "web-3: Docker tcp://127." in second_run.stdout
 
     # What nothing declares: a fleet that was forgotten, and a host of its own.
     with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
@@ -74,9 +74,9 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
         "web-3",
     ]
 
-    gone = controller.run(TEARDOWN, *DEMO)
-    assert changed(gone, 1), gone.output
-    assert gone["Delete all hosts"]["hosts"] == []
+    teardown_run = controller.run(TEARDOWN, *DEMO)
+    assert changed(teardown_run, 1), teardown_run.output
+    assert teardown_run["Delete all hosts"]["hosts"] == []
     with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
         assert [t.name for t in yard.templates.list()] == ["docker"]
 
@@ -100,12 +100,12 @@ def authority() -> Authority:
 def test_a_declaration_of_the_users_own(controller: Controller, authority: Authority) -> None:
     pki: dict[str, Any] = {"pki_dir": str(controller.root / "mine")}
     keys = {"yard_ca_certificate": authority.pem(), "yard_ca_private_key": authority.key_pem()}
-    mine = {**DECLARATION, **keys, "yard_pki_dir": pki["pki_dir"]}
-    (controller.home / "mine.yml").write_text(json.dumps(mine))
-    made = controller.run(SITE, "-e", "yard=mine.yml", "-vvvv")
-    assert changed(made, 1), made.output
+    own_declaration = {**DECLARATION, **keys, "yard_pki_dir": pki["pki_dir"]}
+    (controller.home / "mine.yml").write_text(json.dumps(own_declaration))
+    site_run = controller.run(SITE, "-e", "yard=mine.yml", "-vvvv")
+    assert changed(site_run, 1), site_run.output
     assert changed(controller.run(SITE, "-e", "yard=mine.yml"), 0)
-    assert authority.key_pem().splitlines()[1] not in made.output
+    assert authority.key_pem().splitlines()[1] not in site_run.output
     with Yard(controller.hypervisor, owner="mine", **pki) as yard:
         assert [(h.name, h.labels) for h in yard.hosts.list()] == [("one-1", {"stage": "test"})]
         assert [t.hardware.memory_mib for t in yard.templates.list()] == [512]
@@ -137,8 +137,8 @@ def test_a_variable_that_does_not_exist_is_refused(
     [
         *((playbook, []) for playbook in TAKERS),
         *(
-            ("site", ["-e", given])
-            for given in ("yards=mine.yml", "yard_file=mine.yml", "@mine.yml")
+            ("site", ["-e", wrong])
+            for wrong in ("yards=mine.yml", "yard_file=mine.yml", "@mine.yml")
         ),
     ],
 )
@@ -162,8 +162,8 @@ def test_site_with_the_declaration_of_another_yard_is_refused(
     """The owner is the same, and the fleets are not: nothing is deleted, and check mode says so."""
     (controller.home / "mine.yml").write_text(json.dumps(DECLARATION))
     assert controller.run(SITE, "-e", "yard=mine.yml").returncode == 0
-    other = {**DECLARATION, "yard_fleets": [{"name": "three", "template": "small"}]}
-    (controller.home / "other.yml").write_text(json.dumps(other))
+    other_declaration = {**DECLARATION, "yard_fleets": [{"name": "three", "template": "small"}]}
+    (controller.home / "other.yml").write_text(json.dumps(other_declaration))
     before = controller.state.read_bytes()
     refused = controller.run(SITE, "-e", "yard=other.yml", *arguments)
     assert refused.returncode != 0
@@ -187,7 +187,7 @@ def test_the_sdk_does_the_same_in_a_few_lines(controller: Controller, tmp_path: 
         **controller.environment,
         "STOCKYARD_HYPERVISOR": f"memory://{tmp_path}/yard.json",
     }
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, example],
         check=False,
         env=environment,
@@ -195,7 +195,7 @@ def test_the_sdk_does_the_same_in_a_few_lines(controller: Controller, tmp_path: 
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     for name in ("web-1", "web-2", "web-3"):
-        assert f"host {name}: ready" in done.stdout
-        assert f"\n{name}\nssh -p 2222" in done.stdout
+        assert f"host {name}: ready" in result.stdout
+        assert f"\n{name}\nssh -p 2222" in result.stdout

@@ -69,8 +69,8 @@ def test_host_is_suspended_and_resumed_once(played: Played) -> None:
 
 def test_leased_member_of_a_fleet_is_suspended_by_force_only(played: Played) -> None:
     leased = played["lease"]["lease"]["host"]
-    other = {"web-1": "web-2", "web-2": "web-1"}[leased]
-    plan = [f"suspend host {other}: it is declared suspended"]
+    other_of = {"web-1": "web-2", "web-2": "web-1"}[leased]
+    plan = [f"suspend host {other_of}: it is declared suspended"]
     assert played["fleet dry"]["plan"] == played["fleet suspended"]["plan"] == plan
     refused, forced = ("refused", "forced") if leased == "web-1" else ("refused too", "forced too")
     assert played[refused]["error"]["kind"] == "OperationRefused"
@@ -124,8 +124,8 @@ def test_command_suspends_and_resumes(controller: Controller, played: Played) ->
     number, _until, _host, _holder = listed.stdout.split()
     assert command("lease", "suspend", number).returncode == 0
     assert command("lease", "resume", number).returncode == 0
-    everything = command("host", "suspend", "--all")
-    assert everything.stdout.count("the yard is suspended") == 3
+    all_result = command("host", "suspend", "--all")
+    assert all_result.stdout.count("the yard is suspended") == 3
     assert command("host", "resume", "--all").stdout.count("resume host") == 3
     assert command("host", "suspend").returncode == 2
     assert command("host", "suspend", "one", "--all").returncode == 2

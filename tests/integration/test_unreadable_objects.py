@@ -57,12 +57,14 @@ def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any
     with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "pki")) as yard:
         yard.templates.apply(TemplateSpec("docker"))
         yard.fleets.apply(FleetSpec("web", "docker", 3))
-        ours = {h.record.name: h.record for h in yard.context.provider.observe("mine").hosts}
-    with Yard(controller.hypervisor, owner="theirs", pki_dir=str(controller.root / "pki")) as other:
-        other.templates.apply(TemplateSpec("docker"))
-        other.fleets.apply(FleetSpec("web", "docker", 1))
-        (theirs,) = (h.record for h in other.context.provider.observe("theirs").hosts)
-    broken = machines(controller)[ours["web-3"].domain]
+        own_records = {h.record.name: h.record for h in yard.context.provider.observe("mine").hosts}
+    with Yard(
+        controller.hypervisor, owner="theirs", pki_dir=str(controller.root / "pki")
+    ) as other_yard:
+        other_yard.templates.apply(TemplateSpec("docker"))
+        other_yard.fleets.apply(FleetSpec("web", "docker", 1))
+        (foreign_record,) = (h.record for h in other_yard.context.provider.observe("theirs").hosts)
+    broken = machines(controller)[own_records["web-3"].domain]
     added = {
         "mine.default.web-7": {"record": "", "state": "running", "link": True, "backing": ""},
         f"mine.default.web-9{ESCAPES}": {
@@ -72,26 +74,26 @@ def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any
             "backing": "",
         },
         "mine.default.web-8": {
-            "record": encode(ours["web-2"]),
+            "record": encode(own_records["web-2"]),
             "state": "off",
             "link": False,
             "backing": "",
         },
-        ours["web-3"].domain: {**broken, "record": broken["record"][:-9]},
-        theirs.domain: {
-            **machines(controller)[theirs.domain],
-            "record": encode(replace(theirs, phase="deleting")),
+        own_records["web-3"].domain: {**broken, "record": broken["record"][:-9]},
+        foreign_record.domain: {
+            **machines(controller)[foreign_record.domain],
+            "record": encode(replace(foreign_record, phase="deleting")),
         },
     }
     with controller.state.open("a") as state:
         state.writelines(json.dumps([name, machine]) + "\n" for name, machine in added.items())
     disks = controller.state.with_name(f"{controller.state.name}.d") / "disks"
-    kept = [disks / ours["web-3"].uuid, disks / theirs.uuid]
+    kept_disks = [disks / own_records["web-3"].uuid, disks / foreign_record.uuid]
 
     def now() -> dict[str, Any]:
-        found = machines(controller)
-        files = {str(path): sorted(p.name for p in path.rglob("*")) for path in kept}
-        return {**{name: found.get(name) for name in added}, **files}
+        machines_then = machines(controller)
+        files = {str(path): sorted(p.name for p in path.rglob("*")) for path in kept_disks}
+        return {**{name: machines_then.get(name) for name in added}, **files}
 
     return now
 
@@ -102,14 +104,14 @@ def test_what_is_not_proven_ours_survives(
 ) -> None:
     before = zoo()
     assert None not in before.values()
-    done = controller.run(
+    result = controller.run(
         f"stockyard.container_hosts.{playbook}",
         "-e",
         f"yard={declaration}",
         *OPTIONS.get(playbook, []),
     )
-    assert zoo() == before, done.output
-    assert not set(ESCAPES) & set(done.output)
+    assert zoo() == before, result.output
+    assert not set(ESCAPES) & set(result.output)
     if playbook == "reap":
         for name in (
             "mine.default.web-7",
@@ -117,4 +119,4 @@ def test_what_is_not_proven_ours_survives(
             "mine.default.web-3",
             "theirs.default.web-1",
         ):
-            assert f"machine {name}: " in done.stdout
+            assert f"machine {name}: " in result.stdout

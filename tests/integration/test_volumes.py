@@ -28,7 +28,7 @@ YARD = {
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     steps = [
         task("none", "volume_info"),
         task("dry yard", "yard", DRY, state="present", declaration=YARD),
@@ -61,57 +61,59 @@ def told(controller: Controller) -> Played:
     return controller.play(steps)
 
 
-def test_a_declared_yard_has_its_volumes(told: Played) -> None:
-    assert not told["dry yard"].get("failed"), told["dry yard"]
-    assert told["yard"]["plan"] == told["dry yard"]["plan"]
-    assert told["yard"]["plan"][1] == "create volume golden: it does not exist"
-    assert not told["yard again"]["changed"]
-    (first, _second) = told["yard"]["members"]
+def test_a_declared_yard_has_its_volumes(played: Played) -> None:
+    assert not played["dry yard"].get("failed"), played["dry yard"]
+    assert played["yard"]["plan"] == played["dry yard"]["plan"]
+    assert played["yard"]["plan"][1] == "create volume golden: it does not exist"
+    assert not played["yard again"]["changed"]
+    (first, _second) = played["yard"]["members"]
     assert first["volumes"] == [{"name": "web-1-docker", "path": "/var/lib/docker"}]
 
 
-def test_it_is_idempotent(told: Played) -> None:
+def test_it_is_idempotent(played: Played) -> None:
     for step in ("present", "attached", "detached", "absent"):
-        assert told[step]["changed"], told[step]
-        assert not told[f"{step} again"]["changed"], told[f"{step} again"]
+        assert played[step]["changed"], played[step]
+        assert not played[f"{step} again"]["changed"], played[f"{step} again"]
 
 
-def test_check_mode_shows_and_changes_nothing(told: Played) -> None:
-    assert told["dry attached"]["plan"] == ["attach volume data: it must be attached to host web-1"]
-    assert told["dry grown"]["diff"] == {
+def test_check_mode_shows_and_changes_nothing(played: Played) -> None:
+    assert played["dry attached"]["plan"] == [
+        "attach volume data: it must be attached to host web-1"
+    ]
+    assert played["dry grown"]["diff"] == {
         "before": {"volume data": {"size_gib": 5}},
         "after": {"volume data": {"size_gib": 6}},
     }
-    assert told["dry absent"]["plan"] == ["delete volume data: it is declared absent"]
-    assert told["before"]["stat"]["checksum"] == told["after"]["stat"]["checksum"]
+    assert played["dry absent"]["plan"] == ["delete volume data: it is declared absent"]
+    assert played["before"]["stat"]["checksum"] == played["after"]["stat"]["checksum"]
 
 
-def test_a_second_host_is_refused_and_the_holder_is_named(told: Played) -> None:
+def test_a_second_host_is_refused_and_the_holder_is_named(played: Played) -> None:
     for step in ("taken", "held"):
-        assert told[step]["failed"]
-        assert "it is attached to host web-1" in told[step]["msg"]
-        assert told[step]["error"]["kind"] == "OperationRefused"
-    assert told["smaller"]["error"]["kind"] == "InvalidInput"
-    assert "host" in told["no host"]["msg"]
-    assert told["host ignored"]["error"]["kind"] == "InvalidInput"
-    assert "host 'web-1' means nothing with state detached" in told["host ignored"]["msg"]
+        assert played[step]["failed"]
+        assert "it is attached to host web-1" in played[step]["msg"]
+        assert played[step]["error"]["kind"] == "OperationRefused"
+    assert played["smaller"]["error"]["kind"] == "InvalidInput"
+    assert "host" in played["no host"]["msg"]
+    assert played["host ignored"]["error"]["kind"] == "InvalidInput"
+    assert "host 'web-1' means nothing with state detached" in played["host ignored"]["msg"]
 
 
-def test_what_is_returned(told: Played) -> None:
-    assert told["none"]["volumes"] == []
-    assert told["attached"]["volume"]["host"] == "web-1"
-    assert told["attached"]["progress"][-1] == "volume data: attached to host web-1 at /data"
-    (found,) = told["info"]["volumes"]
-    assert (found["size_gib"], found["filesystem"], found["mounted"]) == (5, "ext4", False)
-    assert told["snapshot"]["volume"]["snapshot"]
-    assert told["absent again"]["volume"] is None
+def test_what_is_returned(played: Played) -> None:
+    assert played["none"]["volumes"] == []
+    assert played["attached"]["volume"]["host"] == "web-1"
+    assert played["attached"]["progress"][-1] == "volume data: attached to host web-1 at /data"
+    (volume,) = played["info"]["volumes"]
+    assert (volume["size_gib"], volume["filesystem"], volume["mounted"]) == (5, "ext4", False)
+    assert played["snapshot"]["volume"]["snapshot"]
+    assert played["absent again"]["volume"] is None
 
 
-def test_taking_a_yard_away_keeps_its_volumes_and_says_so(told: Played) -> None:
+def test_taking_a_yard_away_keeps_its_volumes_and_says_so(played: Played) -> None:
     names = ["data-then", "golden", "web-1-docker", "web-2-docker"]
-    assert told["torn down"]["retained"] == [f"volume {name}" for name in names]
-    assert told["gone"]["plan"] == [
+    assert played["torn down"]["retained"] == [f"volume {name}" for name in names]
+    assert played["gone"]["plan"] == [
         f"delete volume {name}: the yard is being torn down" for name in names
     ]
-    assert "kept" not in told["gone"]
-    assert told["none left"]["volumes"] == []
+    assert "kept" not in played["gone"]
+    assert played["none left"]["volumes"] == []

@@ -40,7 +40,7 @@ def declared(
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller) -> Played:
+def played(controller: Controller) -> Played:
     plan = str(controller.root / "plan.json")
     return controller.play(
         [
@@ -61,30 +61,30 @@ def told(controller: Controller) -> Played:
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_what_makes_no_sense_is_refused_before_anything_is_made(told: Played, name: str) -> None:
-    assert told[name]["failed"]
-    assert REFUSED[name][1] in told[name]["msg"]
+def test_what_makes_no_sense_is_refused_before_anything_is_made(played: Played, name: str) -> None:
+    assert played[name]["failed"]
+    assert REFUSED[name][1] in played[name]["msg"]
 
 
-def test_a_declaration_is_asked_for(told: Played) -> None:
-    assert "declaration" in told["nothing"]["msg"]
+def test_a_declaration_is_asked_for(played: Played) -> None:
+    assert "declaration" in played["nothing"]["msg"]
 
 
-def test_a_yard_is_made_by_the_plan_that_was_saved(told: Played, controller: Controller) -> None:
-    assert told["dry"]["plan"] == [
+def test_a_yard_is_made_by_the_plan_that_was_saved(played: Played, controller: Controller) -> None:
+    assert played["dry"]["plan"] == [
         "build template docker: it does not exist",
         "create host web-1: the fleet has 0 of 1 hosts",
     ]
-    assert sorted(told["dry"]["diff"]["after"]) == ["host web-1", "template docker"]
-    assert told["made"]["plan"] == told["dry"]["plan"]
-    assert told["made"]["hosts"] == [h["name"] for h in told["made"]["members"]] == ["web-1"]
-    assert not told["made again"]["changed"]
-    assert told["stale"]["error"]["kind"] == "OperationRefused"
+    assert sorted(played["dry"]["diff"]["after"]) == ["host web-1", "template docker"]
+    assert played["made"]["plan"] == played["dry"]["plan"]
+    assert played["made"]["hosts"] == [h["name"] for h in played["made"]["members"]] == ["web-1"]
+    assert not played["made again"]["changed"]
+    assert played["stale"]["error"]["kind"] == "OperationRefused"
     assert json.loads((controller.root / "plan.json").read_text())["owner"] == "stockyard"
 
 
-def test_what_is_not_declared_goes_only_when_that_is_meant(told: Played) -> None:
-    assert not told["empty"]["changed"]
-    assert not told["null"]["changed"]
-    assert told["absent"]["plan"] == ["delete host web-1: it is declared absent"]
-    assert told["forced"]["plan"] == ["delete template docker: it is no longer declared"]
+def test_what_is_not_declared_goes_only_when_that_is_meant(played: Played) -> None:
+    assert not played["empty"]["changed"]
+    assert not played["null"]["changed"]
+    assert played["absent"]["plan"] == ["delete host web-1: it is declared absent"]
+    assert played["forced"]["plan"] == ["delete template docker: it is no longer declared"]

@@ -31,7 +31,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core ships 
     def _write(self, result: Any, failed: bool) -> None:
         # Callbacks are told by their name whether a task failed: newer versions keep it out of the
         # result.
-        told = {**result._result, "failed": failed}
-        line = json.dumps({"task": result._task.get_name(), "result": told}, default=str)
+        entry = {**result._result, "failed": failed}
+        line = json.dumps({"task": result._task.get_name(), "result": entry}, default=str)
         with Path(os.environ["RECORD"]).open("a") as file:
             file.write(f"{line}\n")
