@@ -145,7 +145,7 @@ def test_a_child_can_be_branched(
         assert guest.hello().uuid == child.uuid
 
 
-def test_a_branch_without_hosts_is_deleted_when_it_is_released(
+def test_released_branch_without_hosts_is_deleted(
     store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
 ) -> None:
     branch = store.create(parent, drafts.template, 1.0, deadline)
@@ -156,7 +156,7 @@ def test_a_branch_without_hosts_is_deleted_when_it_is_released(
     assert own(store, parent) == []
 
 
-def test_a_host_that_does_not_run_cannot_be_branched(
+def test_stopped_host_is_not_branched(
     provider: Provider, store: BranchStore, drafts: Drafts, deadline: Deadline
 ) -> None:
     record = drafts.reserved()
@@ -166,7 +166,7 @@ def test_a_host_that_does_not_run_cannot_be_branched(
 
 
 @pytest.mark.parametrize("harm", ["kill", "pause"])
-def test_a_host_that_stopped_cannot_be_branched(
+def test_host_that_stops_before_the_branch_is_refused(
     bench: Bench,
     store: BranchStore,
     drafts: Drafts,
@@ -181,7 +181,7 @@ def test_a_host_that_stopped_cannot_be_branched(
     assert own(store, parent) == []
 
 
-def test_a_template_under_a_branch_cannot_be_deleted(
+def test_template_under_a_branch_is_not_deleted(
     provider: Provider, store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
 ) -> None:
     branch = store.create(parent, drafts.template, 1.0, deadline)

@@ -81,14 +81,14 @@ def test_two_long_names_are_two(provider: Provider, second: Provider, name: str)
         pytest.fail("two hold one name")
 
 
-def test_it_is_free_after_an_error(provider: Provider, second: Provider, name: str) -> None:
+def test_lock_is_free_after_an_error(provider: Provider, second: Provider, name: str) -> None:
     with pytest.raises(ZeroDivisionError), provider.exclusive(name, Deadline(1)):
         raise ZeroDivisionError
     with second.exclusive(name, Deadline(0)):
         pass
 
 
-def test_who_waits_gets_it(provider: Provider, second: Provider, name: str) -> None:
+def test_waiter_gets_the_lock(provider: Provider, second: Provider, name: str) -> None:
     got = threading.Event()
 
     def wait() -> None:
@@ -125,14 +125,14 @@ def test_never_two_at_once(provider: Provider, second: Provider, name: str) -> N
     assert worst == 1
 
 
-def test_another_process_holds_it(
+def test_lock_of_another_process_is_held(
     provider: Provider, holder: subprocess.Popen[str], name: str
 ) -> None:
     with pytest.raises(Busy), provider.exclusive(name, Deadline(0.2)):
         pytest.fail("two hold one name")
 
 
-def test_a_holder_that_is_killed_lets_go(
+def test_killed_holder_releases_the_lock(
     provider: Provider, holder: subprocess.Popen[str], name: str
 ) -> None:
     holder.kill()

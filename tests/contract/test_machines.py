@@ -63,7 +63,7 @@ def identified(
     return replace(record, identity=identity), channel.answers[0]
 
 
-def test_a_fork_runs_and_is_nobody_yet(
+def test_fork_runs_without_an_identity(
     provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     record = drafts.forked(deadline)
@@ -72,7 +72,7 @@ def test_a_fork_runs_and_is_nobody_yet(
     assert on_record(provider, record) == record
 
 
-def test_host_that_passes_the_check_can_be_made(
+def test_host_that_passes_the_check_is_created(
     provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     """Nothing is changed by the check, though it has all that making the host needs."""
@@ -100,7 +100,7 @@ def test_an_agent_makes_a_fork_a_host_of_its_own(
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
 
 
-def test_nothing_secret_is_made_before_the_reseed(
+def test_no_secret_is_created_before_the_reseed(
     context: Context, drafts: Drafts, deadline: Deadline
 ) -> None:
     _record, answer = identified(context, drafts, deadline)
@@ -126,7 +126,7 @@ def test_two_forks_share_no_key(context: Context, drafts: Drafts, deadline: Dead
     assert first.identity.certificate != second.identity.certificate
 
 
-def test_an_agent_outlives_what_it_refuses(
+def test_agent_serves_after_a_refusal(
     provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     record = drafts.forked(deadline)
@@ -145,7 +145,9 @@ def test_an_agent_outlives_what_it_refuses(
         channel.close()
 
 
-def test_the_link_goes_up_and_down(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+def test_link_is_connected_and_disconnected(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
     record = drafts.forked(deadline)
     for up in (True, True, False):
         provider.set_link(record, up)
@@ -187,7 +189,7 @@ def test_a_machine_that_is_killed_is_seen_and_stays_on_record(
         channel.close()
 
 
-def test_a_machine_that_is_paused_is_seen_and_goes_on(
+def test_paused_machine_is_reported_and_continues(
     bench: Bench, context: Context, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     record, _answer = identified(context, drafts, deadline)
@@ -244,7 +246,7 @@ def test_machine_that_is_off_is_not_suspended(
     assert state_of(provider, record) != "suspended"
 
 
-def test_destroy_takes_a_running_machine_away(
+def test_running_machine_is_destroyed(
     provider: Provider, second: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     record = drafts.forked(deadline)
@@ -255,6 +257,6 @@ def test_destroy_takes_a_running_machine_away(
     assert record.address not in observation.addresses
 
 
-def test_there_are_facts_of_every_machine(provider: Provider, drafts: Drafts) -> None:
+def test_each_machine_has_facts(provider: Provider, drafts: Drafts) -> None:
     for record in (drafts.reserved(), drafts.template):
         assert provider.facts(record).storage

@@ -83,7 +83,7 @@ def test_a_name_is_given_once(provider: Provider, pools: Pools) -> None:
     assert pools.found(provider, first) == first
 
 
-def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
+def test_full_pool_admits_no_host(provider: Provider, pools: Pools) -> None:
     outer = pools(memory_mib=1024)
     inner = pools(outer.name, hosts=9)
     for host in (pools.inside(inner), pools.inside(outer)):
@@ -98,7 +98,7 @@ def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
     pools.reserve(provider, refused)
 
 
-def test_room_is_given_back_with_a_host(provider: Provider, second: Provider, pools: Pools) -> None:
+def test_deleted_host_frees_its_quota(provider: Provider, second: Provider, pools: Pools) -> None:
     pool = pools(hosts=1)
     first, second_record = pools.inside(pool), pools.inside(pool)
     pools.reserve(provider, first)
@@ -121,7 +121,7 @@ def test_a_host_that_runs_counts(
         second.pools.delete(pool)
 
 
-def test_of_two_who_ask_for_the_last_place_one_gets_it(
+def test_one_of_two_requests_for_the_last_place_succeeds(
     provider: Provider, second: Provider, pools: Pools
 ) -> None:
     for _try in range(3):
@@ -133,7 +133,7 @@ def test_of_two_who_ask_for_the_last_place_one_gets_it(
         assert sorted(won) == [False, True]
 
 
-def test_a_pool_that_shrinks_and_a_host_that_comes_meet_in_one_order(
+def test_shrinking_and_admission_are_serialized(
     provider: Provider, second: Provider, pools: Pools
 ) -> None:
     for _try in range(3):
@@ -147,7 +147,7 @@ def test_a_pool_that_shrinks_and_a_host_that_comes_meet_in_one_order(
         assert sorted(race(*act)) == [False, True]
 
 
-def test_what_is_in_a_pool_keeps_it(provider: Provider, pools: Pools) -> None:
+def test_pool_with_members_is_not_deleted(provider: Provider, pools: Pools) -> None:
     outer = pools()
     inner = pools(outer.name, hosts=2)
     pools.reserve(provider, pools.inside(inner))
@@ -162,7 +162,7 @@ def test_what_is_in_a_pool_keeps_it(provider: Provider, pools: Pools) -> None:
     assert pools.found(provider, inner) == forced
 
 
-def test_nobody_gets_into_a_pool_that_is_not_there(provider: Provider, pools: Pools) -> None:
+def test_missing_pool_refuses_hosts(provider: Provider, pools: Pools) -> None:
     pool = pools()
     host = pools.inside(pool)
     provider.pools.delete(pool)

@@ -46,7 +46,7 @@ def test_a_name_is_given_once(provider: Provider, drafts: Drafts) -> None:
     assert on_record(provider, rival) is None
 
 
-def test_an_address_is_given_once_whoever_has_it(provider: Provider, drafts: Drafts) -> None:
+def test_address_is_allocated_once_across_owners(provider: Provider, drafts: Drafts) -> None:
     first = drafts.reserved(owner=OTHER)
     rival = drafts(address=first.address)
     with pytest.raises(Conflict, match="address"):
@@ -54,7 +54,7 @@ def test_an_address_is_given_once_whoever_has_it(provider: Provider, drafts: Dra
     assert on_record(provider, rival) is None
 
 
-def test_two_reserve_one_name_and_one_gets_it(
+def test_one_of_two_parallel_reservations_succeeds(
     provider: Provider, second: Provider, drafts: Drafts
 ) -> None:
     for _try in range(3):
@@ -91,7 +91,7 @@ def test_another_owner_is_seen_by_its_addresses_alone(provider: Provider, drafts
 @pytest.mark.parametrize(
     "text", ["", "not JSON", "{}", '{"kind":"host"}', '{"kind":"host","schema":99}', "[" * 5000]
 )
-def test_what_cannot_be_read_is_reported_and_left_alone(
+def test_unreadable_object_is_reported_and_unchanged(
     bench: Bench, provider: Provider, drafts: Drafts, text: str
 ) -> None:
     left_alone(bench, provider, drafts, drafts.reserved(), text)
@@ -155,7 +155,7 @@ def test_a_record_that_was_copied_proves_nothing(
         restore(bench, copy)
 
 
-def test_claim_writes_what_it_is_told_and_counts(
+def test_claim_writes_the_changes_and_counts_the_version(
     provider: Provider, second: Provider, drafts: Drafts
 ) -> None:
     record = drafts.reserved()
@@ -170,7 +170,7 @@ def test_claim_writes_what_it_is_told_and_counts(
     assert on_record(second, record) == updated
 
 
-def test_claim_refuses_what_was_changed_meanwhile(
+def test_claim_of_a_changed_record_is_refused(
     provider: Provider, second: Provider, drafts: Drafts
 ) -> None:
     record = drafts.reserved()
@@ -194,7 +194,7 @@ def test_of_two_claimers_one_wins(provider: Provider, second: Provider, drafts: 
         assert after == replace(now, version=now.version + 1, labels={"by": str(won.index(True))})
 
 
-def test_nothing_is_claimed_of_a_host_that_is_gone(provider: Provider, drafts: Drafts) -> None:
+def test_claim_of_a_deleted_host_is_refused(provider: Provider, drafts: Drafts) -> None:
     record = drafts.reserved()
     provider.destroy(record)
     with pytest.raises(NotFound):
@@ -214,7 +214,7 @@ def test_a_name_that_was_given_again_is_not_the_old_host(
     assert on_record(provider, new) == new
 
 
-def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Drafts) -> None:
+def test_destroy_of_a_missing_host_succeeds(provider: Provider, drafts: Drafts) -> None:
     record = drafts.reserved()
     provider.destroy(record)
     provider.destroy(record)
@@ -224,7 +224,7 @@ def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Draft
     assert on_record(provider, record) is None
 
 
-def test_several_may_take_one_host_away_at_the_same_time(
+def test_parallel_destroys_of_one_host_succeed(
     provider: Provider, second: Provider, drafts: Drafts
 ) -> None:
     record = drafts.forked(Deadline(60))
@@ -241,7 +241,7 @@ def test_a_template_in_use_is_not_destroyed(
     assert frozen_template.uuid in usable(provider, frozen_template)
 
 
-def test_a_template_under_a_host_that_cannot_be_read_is_not_destroyed(
+def test_template_under_an_unreadable_host_is_not_destroyed(
     bench: Bench, provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
     record = drafts.forked(Deadline(60))
@@ -254,7 +254,7 @@ def test_a_template_under_a_host_that_cannot_be_read_is_not_destroyed(
         restore(bench, record)
 
 
-def test_no_host_comes_to_a_template_that_goes(
+def test_template_in_deletion_gets_no_host(
     provider: Provider, second: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
     # The template of the suite stays: a record of a template that never booted does for this.
@@ -270,7 +270,7 @@ def test_no_host_comes_to_a_template_that_goes(
         provider.destroy(doomed)
 
 
-def test_a_template_of_the_same_generation_under_another_name_is_not_in_the_way(
+def test_templates_of_one_generation_with_two_names_are_independent(
     provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
     twin = spare_template(provider, frozen_template, generation=frozen_template.generation)
@@ -333,7 +333,7 @@ def race(*attempts: Callable[[], object]) -> list[bool]:
     return won
 
 
-def test_what_is_in_an_image_is_on_record(
+def test_package_versions_of_an_image_are_recorded(
     provider: Provider, frozen_template: TemplateRecord
 ) -> None:
     if not provider.capabilities.builds:

@@ -73,7 +73,7 @@ def test_another_owners_files_stay(provider: Provider, orphan: HostRecord) -> No
     assert gone(provider.sweep(orphan.owner, 0.0), orphan)
 
 
-def test_what_lives_keeps_its_files(
+def test_files_of_living_objects_are_kept(
     provider: Provider, drafts: Drafts, frozen_template: TemplateRecord, deadline: Deadline
 ) -> None:
     record = drafts.forked(deadline)
@@ -86,7 +86,7 @@ def test_what_lives_keeps_its_files(
     ]
 
 
-def test_what_cannot_be_read_keeps_its_files(
+def test_files_of_unreadable_objects_are_kept(
     keeper: None,
     bench: Bench,
     provider: Provider,

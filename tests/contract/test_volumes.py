@@ -100,7 +100,7 @@ def test_a_name_is_given_once(volumes: Volumes, second: Provider) -> None:
     volumes(volume.name, tenant="other")
 
 
-def test_of_many_who_claim_one_gets_it(
+def test_one_of_many_parallel_claims_succeeds(
     volumes: Volumes, provider: Provider, second: Provider
 ) -> None:
     volume = volumes()
@@ -123,7 +123,7 @@ def test_of_many_who_claim_one_gets_it(
     assert current.version == volume.version + 1
 
 
-def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> None:
+def test_attached_volume_is_neither_copied_nor_destroyed(volumes: Volumes) -> None:
     volume = volumes()
     held = volumes.store.claim(volume, attachment=HOLDER)
     with pytest.raises(OperationRefused):
@@ -133,7 +133,7 @@ def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> 
     assert volumes.now(volume) == held
 
 
-def test_a_destroyed_volume_is_gone_and_is_so_again(volumes: Volumes, bench: Bench) -> None:
+def test_volume_is_destroyed_idempotently(volumes: Volumes, bench: Bench) -> None:
     volume = volumes()
     disk = volumes.store.facts(volume).disk
     assert bench.has_disk(disk)
@@ -145,7 +145,7 @@ def test_a_destroyed_volume_is_gone_and_is_so_again(volumes: Volumes, bench: Ben
         volumes.store.claim(volume, phase="ready")
 
 
-def test_copies_outlive_what_they_are_copies_of(volumes: Volumes, bench: Bench) -> None:
+def test_copies_outlive_their_source(volumes: Volumes, bench: Bench) -> None:
     first = volumes()
     clone, second_clone = volumes(source=first), volumes(source=first)
     frozen = volumes(source=first, snapshot=True)
@@ -158,13 +158,13 @@ def test_copies_outlive_what_they_are_copies_of(volumes: Volumes, bench: Bench) 
     assert swept.removed == ()
 
 
-def test_it_grows(volumes: Volumes) -> None:
+def test_volume_grows(volumes: Volumes) -> None:
     volume = volumes()
     for _time in range(2):
         volumes.store.grow(volume, 2, later())
 
 
-def test_it_is_in_a_running_machine_and_out_again(
+def test_volume_is_attached_to_a_running_machine_and_detached(
     volumes: Volumes, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     host = drafts.forked(deadline)
@@ -191,7 +191,7 @@ def test_the_end_of_a_host_is_not_the_end_of_its_volume(
     assert bench.has_disk(volumes.store.facts(volume).disk)
 
 
-def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, bench: Bench) -> None:
+def test_unreadable_object_is_reported_and_unchanged(volumes: Volumes, bench: Bench) -> None:
     volume = volumes()
     disk = volumes.store.facts(volume).disk
     whole = bench.note(disk)

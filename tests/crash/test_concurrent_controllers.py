@@ -118,7 +118,7 @@ def test_many_controllers_on_fleets_of_their_own_all_end_clean(bench: CrashBench
 
 
 @on_each
-def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench) -> None:
+def test_paused_holder_changes_nothing_after_the_end(bench: CrashBench) -> None:
     fleet(bench, 1)
     receiver, sender = CONTEXT.Pipe()
     process = CONTEXT.Process(
@@ -158,9 +158,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench)
 # Two hundred forks of real guests would take an hour.
 @pytest.mark.full
 @pytest.mark.parametrize("bench", ["memory"], indirect=True)
-def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(
-    bench: CrashBench, tmp_path: Path
-) -> None:
+def test_two_hundred_leases_are_exclusive(bench: CrashBench, tmp_path: Path) -> None:
     fleet(bench, 10)
     spec = FleetSpec("crash", bench.settings.template.name, 10)
     pipes = []

@@ -31,7 +31,7 @@ INSTANTS = [
 
 
 @pytest.mark.parametrize(("bench", "seed"), INSTANTS, indirect=["bench"])
-def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(
+def test_one_run_and_one_reap_after_a_kill_leave_the_declared_objects(
     bench: CrashBench, seed: int
 ) -> None:
     draw = random.Random(seed)  # noqa: S311  # to be drawn again, not to be secret

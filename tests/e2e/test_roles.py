@@ -80,6 +80,8 @@ def test_all_of_it_is_in_force(played: list[Played]) -> None:
     assert found["profile"] == "hostile"
 
 
-def test_what_leads_out_is_refused(played: list[Played], host: HostInfo, docker: Docker) -> None:
+def test_container_with_host_access_is_refused(
+    played: list[Played], host: HostInfo, docker: Docker
+) -> None:
     done = docker(host, "create", "--privileged", "x", check=False)
     assert b"authorization denied" in done.stderr

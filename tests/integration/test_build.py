@@ -33,7 +33,7 @@ def context(tmp_path: Path) -> Path:
         {"build_image": "a", "build_registry": "a:5000 -o x=y"},
     ],
 )
-def test_what_cannot_be_built_is_refused_first(
+def test_invalid_build_is_refused_first(
     controller: Controller, context: Path, wrong: dict[str, str]
 ) -> None:
     result = controller.run(
@@ -44,7 +44,7 @@ def test_what_cannot_be_built_is_refused_first(
     assert "Fork the host" not in result.output
 
 
-def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, context: Path) -> None:
+def test_unreachable_build_host_is_deleted(controller: Controller, context: Path) -> None:
     """Over a hypervisor without machines nothing answers, and the host goes all the same."""
     site_run = controller.run("stockyard.container_hosts.site", *DEMO)
     assert site_run.returncode == 0, site_run.output
@@ -56,7 +56,7 @@ def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, con
     assert result["Delete the host"]["plan"][0].startswith("delete host build-")
 
 
-def test_a_mirror_of_what_is_no_registry_is_refused(controller: Controller) -> None:
+def test_mirror_of_an_invalid_registry_is_refused(controller: Controller) -> None:
     wrong = {"registry_on": "localhost", "registry_mirror_of": "file:///etc"}
     result = controller.run(
         "stockyard.container_hosts.registry", "-e", json.dumps(wrong), "--check"

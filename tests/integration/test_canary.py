@@ -139,7 +139,7 @@ def test_every_secret_option_has_a_canary() -> None:
     assert secret_options() == set(GIVEN)
 
 
-def test_what_was_to_be_done_was_done(watched: tuple[Played, Watch]) -> None:
+def test_playbook_with_canaries_succeeds(watched: tuple[Played, Watch]) -> None:
     """Else nothing would be proven."""
     played, watch = watched
     for name in ("template", "fleet", "restart", "info", "nodes"):
@@ -176,7 +176,7 @@ def test_no_canary_is_left_in_a_file(
     assert [p.name for p in (careless.home / ".ansible" / "tmp").glob("*")] == []
 
 
-def test_the_watch_sees_what_is_there() -> None:
+def test_watch_detects_a_leaked_canary() -> None:
     with Watch(["canary-on-a-line"]) as watch:
         subprocess.run(
             ["sleep", "1"], env={"SECRET": "canary-on-a-line", "PATH": "/usr/bin:/bin"}, check=True

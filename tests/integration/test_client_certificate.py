@@ -78,7 +78,7 @@ def test_a_revoked_certificate_is_known_to_all_hosts(played: Played) -> None:
     assert f"host web-1: certificate renewed ({behind})" in played["revoked"]["progress"]
 
 
-def test_a_lost_ca_shows_and_is_mended(played: Played) -> None:
+def test_lost_ca_is_reported_and_repaired(played: Played) -> None:
     lost = "its tenant has no CA on this controller: a new CA will be created"
     assert played["lost"]["error"]["kind"] == "OperationRefused"
     assert [h["drift"] for h in played["lost hosts"]["hosts"]] == [[lost], [lost]]

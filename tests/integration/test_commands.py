@@ -77,7 +77,7 @@ def test_every_command_has_its_place(page: Path) -> None:
     assert lost == []
 
 
-def test_the_places_are_there() -> None:
+def test_documented_directories_exist() -> None:
     assert [place for place in ELSEWHERE.values() if not (CHECKOUT / place).exists()] == []
 
 
@@ -109,7 +109,7 @@ def test_lines_that_the_demo_ends_with_lead_to_its_tools(
     assert "create host web-3" in typed.stdout
 
 
-def test_every_target_that_is_told_is_one() -> None:
+def test_documented_make_targets_exist() -> None:
     documented = {
         line.split()[1] for page in PAGES for line in commands(page) if line.startswith("make ")
     }
@@ -165,7 +165,9 @@ TYPED = [
 
 
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
-def test_a_page_as_it_is_typed(controller: Controller, tmp_path: Path, page: Path) -> None:
+def test_documented_commands_run_as_typed(
+    controller: Controller, tmp_path: Path, page: Path
+) -> None:
     reader = Reader(controller, tmp_path)
     make = ["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"]
     if page.name != "newcomers-hour.md":

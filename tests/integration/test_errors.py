@@ -98,7 +98,7 @@ def played(
         ("busy template", "OperationRefused", "hosts of the template exist: "),
     ],
 )
-def test_an_error_is_told_in_words_and_in_parts(
+def test_error_has_a_message_and_structured_fields(
     played: Played, name: str, kind: str, text: str
 ) -> None:
     result = played[name]
@@ -117,7 +117,7 @@ def test_missing_library_has_the_remedy_of_ansible(played: Played) -> None:
     )
 
 
-def test_a_missing_library_is_told_as_ansible_does(played: Played) -> None:
+def test_missing_library_is_reported_as_by_ansible(played: Played) -> None:
     assert "Failed to import the required Python library (cryptography)" in played["bare"]["msg"]
 
 

@@ -69,19 +69,19 @@ def test_docker_config_with_a_value_of_another_type_fails_in_check_mode(played: 
     assert played["refused"]["error"]["kind"] == "InvalidInput"
 
 
-def test_a_range_is_told_and_not_taken_in_check_mode(played: Played) -> None:
+def test_check_mode_reports_a_range_without_allocating_it(played: Played) -> None:
     assert played["range"]["changed"]
     assert played["range"]["first"] >= 100000
 
 
 @pytest.mark.parametrize("name", ["audit", "nested"])
-def test_what_needs_root_says_so(played: Played, name: str) -> None:
+def test_modules_that_need_root_report_it(played: Played, name: str) -> None:
     """Whoever sees too little is not told that all is well."""
     assert "needs root" in played[name]["msg"]
     assert played[name]["error"]["kind"] == "OperationRefused"
 
 
-def test_roles_put_what_templates_are_baked_with(played: Played) -> None:
+def test_roles_install_the_files_of_a_template(played: Played) -> None:
     baked = played["bundle"]["ansible_facts"]["made"]
     expected = bundle(SecuritySpec("hostile", limits={"pids": 7}).settings(), "me")
     assert {f["path"]: (f["text"], int(f["mode"], 8)) for f in baked["files"]} == {

@@ -26,7 +26,7 @@ def played(controller: Controller) -> Played:
     return controller.play(tasks, "-vvv")
 
 
-def test_it_says_what_a_hypervisor_offers(played: Played) -> None:
+def test_hypervisor_info_returns_the_capabilities(played: Played) -> None:
     for name in ("memory", "checked"):
         assert played[name]["changed"] is False
         assert played[name]["problems"] == []
@@ -38,7 +38,7 @@ def test_it_says_what_a_hypervisor_offers(played: Played) -> None:
     ("name", "kind"),
     [("nobody", "ConnectionFailed"), ("no name", "InvalidInput"), ("no cluster", "InvalidInput")],
 )
-def test_what_cannot_be_opened_is_a_clear_error(played: Played, name: str, kind: str) -> None:
+def test_unreachable_hypervisor_is_a_clear_error(played: Played, name: str, kind: str) -> None:
     assert played[name]["error"]["kind"] == kind
     assert played[name]["error"]["remedy"]
     assert "Traceback" not in played[name]["msg"]

@@ -87,7 +87,9 @@ def test_a_fleet_over_two_hypervisors(controller: Controller) -> None:
     assert {name: len(hosts) for name, hosts in pair.hosts().items()} == {"east": 2, "west": 2}
 
 
-def test_nobody_leaves_before_the_others_took_over(controller: Controller, tmp_path: Path) -> None:
+def test_host_is_deleted_after_its_successors_are_ready(
+    controller: Controller, tmp_path: Path
+) -> None:
     pair = Pair(controller)
     assert pair.site({}).returncode == 0
     before = pair.hosts()

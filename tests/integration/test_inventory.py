@@ -118,7 +118,7 @@ def told(inventory: Inventory) -> dict[str, Any]:
     return inventory.read()
 
 
-def test_a_host_has_what_reaches_it(listing: dict[str, Any], inventory: Inventory) -> None:
+def test_host_has_its_connection_variables(listing: dict[str, Any], inventory: Inventory) -> None:
     host_variables = listing["_meta"]["hostvars"]["web-1"]
     keys = inventory.pki / "stockyard" / "default"
     # A play that says `connection: local`, as for community.docker, is to get it.
@@ -136,7 +136,7 @@ def test_a_host_has_what_reaches_it(listing: dict[str, Any], inventory: Inventor
     assert host_variables["stockyard_published"] == [f"{host_variables['ansible_host']}:8080"]
 
 
-def test_ssh_takes_its_options_as_they_are_meant(
+def test_ssh_parses_the_options_of_the_inventory(
     listing: dict[str, Any], inventory: Inventory
 ) -> None:
     """The path has a blank, a quote and a percent sign in it: OpenSSH itself says what it
@@ -182,7 +182,9 @@ def test_where_keys_are_declared_the_operators_is_not_offered(listing: dict[str,
     assert "IdentitiesOnly" not in host_variables["ansible_ssh_common_args"]
 
 
-def test_what_somebody_wrote_is_no_template(inventory: Inventory, controller: Controller) -> None:
+def test_labels_are_not_evaluated_as_templates(
+    inventory: Inventory, controller: Controller
+) -> None:
     inventory.read()
     shown_host = [
         {
@@ -198,7 +200,7 @@ def test_what_somebody_wrote_is_no_template(inventory: Inventory, controller: Co
     assert not Path("/tmp/owned").exists()  # noqa: S108
 
 
-def test_nothing_secret_is_told(inventory: Inventory) -> None:
+def test_results_contain_no_secret(inventory: Inventory) -> None:
     result = inventory.run("--list", options={"password": "hunter2hunter2", "username": "me"})
     assert result.returncode == 0, result.stderr
     assert "hunter2" not in result.stdout + result.stderr
@@ -250,7 +252,7 @@ def test_a_dead_hypervisor_is_warned_of_where_that_is_asked(inventory: Inventory
     assert listing["_meta"]["hostvars"]["web-1"]["stockyard_missing"] == ["broken"]
 
 
-def test_when_all_are_dead_it_fails_even_so(inventory: Inventory) -> None:
+def test_inventory_fails_if_all_hypervisors_fail(inventory: Inventory) -> None:
     only = dead(inventory)["hypervisors"][1:]
     assert (
         inventory.run("--list", options={"hypervisors": only, "on_error": "warn"}).returncode != 0
@@ -266,7 +268,7 @@ def test_an_unreadable_record_is_warned_of(inventory: Inventory) -> None:
     assert "is left out" in " ".join(result.stderr.split())
 
 
-def test_the_guest_agent_is_refused_where_there_is_none(inventory: Inventory) -> None:
+def test_guest_agent_connection_without_an_agent_is_refused(inventory: Inventory) -> None:
     result = inventory.run("--list", options={"connection": "guest_agent"})
     assert result.returncode != 0
     assert "no guest agent" in " ".join(result.stderr.split())
@@ -324,7 +326,7 @@ def test_files_by_their_names(inventory: Inventory, file: str, accepted: bool) -
     assert (inventory.run("--list", file=file, **only).returncode == 0) == expected
 
 
-def test_the_cache_serves_until_it_is_flushed(inventory: Inventory) -> None:
+def test_cache_is_used_until_it_is_flushed(inventory: Inventory) -> None:
     uri = {
         "hypervisor": inventory.uri("kept"),
         "cache": True,

@@ -180,7 +180,7 @@ def played(controller: Controller, jenkins: Jenkins) -> Played:
     )
 
 
-def test_the_modules_do_as_they_say(played: Played) -> None:
+def test_jenkins_modules_return_their_documented_results(played: Played) -> None:
     assert played["dry"]["plan"] == played["made"]["plan"]
     assert [line.split(":")[0].rpartition("-")[0] for line in played["made"]["plan"]] == [
         "create node ci-1",

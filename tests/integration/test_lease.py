@@ -82,7 +82,7 @@ def test_a_fleet_keeps_a_spare(played: Played) -> None:
     assert all(h["expires"] > 0 for h in played["hosts"]["hosts"])
 
 
-def test_a_host_is_given_back_once(played: Played) -> None:
+def test_lease_is_released_once(played: Played) -> None:
     assert (
         played["dry back"]["plan"]
         == played["back"]["plan"]
@@ -105,7 +105,7 @@ def test_nonsense_is_refused(played: Played) -> None:
     assert "is not a duration" in played["bad duration"]["msg"]
 
 
-def test_the_playbook_takes_and_gives_back(
+def test_playbook_acquires_and_releases_a_lease(
     controller: Controller, played: Played, tmp_path: Path
 ) -> None:
     declaration = tmp_path / "yard.yml"

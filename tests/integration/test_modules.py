@@ -71,7 +71,7 @@ def played(controller: Controller) -> Played:
     return controller.play([*infos, *dry, *changes[:middle], *look, *changes[middle:]])
 
 
-def test_it_ends_well(played: Played) -> None:
+def test_playbook_of_all_modules_succeeds(played: Played) -> None:
     assert played.returncode == 0
     assert "failed=0" in played.stdout
     assert "ignored=0" in played.stdout
@@ -83,7 +83,7 @@ def test_an_empty_yard_has_empty_lists(played: Played) -> None:
     assert played["no host"]["hosts"] == []
 
 
-def test_check_mode_works_before_there_is_a_template(played: Played) -> None:
+def test_check_mode_works_without_a_template(played: Played) -> None:
     assert played["dry fleet"]["plan"] == [
         "create host web-1: the fleet has 0 of 2 hosts",
         "create host web-2: the fleet has 0 of 2 hosts",
@@ -96,7 +96,7 @@ def test_check_mode_works_before_there_is_a_template(played: Played) -> None:
 
 
 @pytest.mark.parametrize("name", [change["name"] for change in CHANGES])
-def test_a_change_says_so(played: Played, name: str) -> None:
+def test_change_is_reported(played: Played, name: str) -> None:
     assert played[name]["changed"] is True
     assert played[name]["plan"]
     assert "diff" not in played[name]
@@ -121,7 +121,7 @@ def test_a_second_run_changes_nothing(played: Played, name: str) -> None:
         ("dry rebuild", ["build template docker: its declaration changed"]),
     ],
 )
-def test_check_mode_tells_the_plan(played: Played, name: str, plan: list[str]) -> None:
+def test_check_mode_returns_the_plan(played: Played, name: str, plan: list[str]) -> None:
     assert played[name]["plan"] == plan
     assert played[name]["changed"] is True
     assert played[name]["diff"]["before"] or played[name]["diff"]["after"]
@@ -133,7 +133,7 @@ def test_check_mode_writes_nothing(played: Played) -> None:
     assert len(played["dry yard"]["plan"]) == 4
 
 
-def test_a_fleet_returns_how_to_reach_its_hosts(played: Played) -> None:
+def test_fleet_returns_the_access_to_its_hosts(played: Played) -> None:
     first, second = played["fleet"]["hosts"]
     assert (first["name"], second["name"]) == ("web-1", "web-2")
     assert first["ready"] is True
@@ -167,7 +167,7 @@ def test_a_replaced_member_stays_in_its_fleet(played: Played) -> None:
     assert (host["fleet"], host["ports"], host["labels"]) == ("web", [8080], {"stage": "test"})
 
 
-def test_info_modules_list_what_is_there(played: Played) -> None:
+def test_info_modules_list_existing_objects(played: Played) -> None:
     (template,) = played["templates"]["templates"]
     assert (template["name"], template["usable"]) == ("docker", True)
     (fleet,) = played["fleets"]["fleets"]
@@ -188,7 +188,7 @@ def test_info_modules_list_what_is_there(played: Played) -> None:
     assert played["hosts"]["changed"] is False
 
 
-def test_what_is_absent_is_gone(played: Played) -> None:
+def test_absent_objects_are_deleted(played: Played) -> None:
     assert played["host absent"]["host"] is None
     assert played["fleet absent"]["hosts"] == []
     assert played["template absent"]["template"] is None

@@ -104,7 +104,7 @@ def test_checkouts_of_one_name_keep_their_own_hosts(root: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_scenario_is_refused(
+def test_invalid_scenario_is_refused(
     controller: Controller, playbook: str, environment: dict[str, str], output: str
 ) -> None:
     surrounding = {**controller.environment, **environment}

@@ -70,7 +70,7 @@ def old(core: Path, tmp_path_factory: pytest.TempPathFactory) -> OldController:
     return OldController(tmp_path_factory.mktemp("old"), core)
 
 
-def test_it_is_the_one_that_the_collection_names(old: OldController) -> None:
+def test_oldest_ansible_is_that_of_the_collection(old: OldController) -> None:
     assert (
         yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["requires_ansible"]
         == f">={VERSION}"
@@ -102,7 +102,9 @@ def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
         ("yard_fleets: [{name: web, template: none}]\n", "the declaration needs template none"),
     ],
 )
-def test_what_is_wrong_is_told(old: OldController, text: str | None, message: str) -> None:
+def test_errors_are_reported_by_the_oldest_ansible(
+    old: OldController, text: str | None, message: str
+) -> None:
     declaration = old.home / "wrong.yml"
     declaration.unlink(missing_ok=True)
     if text is not None:

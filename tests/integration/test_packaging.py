@@ -220,7 +220,7 @@ def test_every_module_takes_the_groups_defaults() -> None:
     ]
 
 
-def test_what_shows_progress_has_its_action() -> None:
+def test_modules_with_progress_have_an_action_plugin() -> None:
     """Modules that take progress_file, by their documentation."""
     texts = {
         path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")
@@ -239,7 +239,7 @@ def test_names_are_such_that_galaxy_takes_them() -> None:
     } == set()
 
 
-def test_the_execution_environment_is_defined_by_files_that_are_there() -> None:
+def test_execution_environment_names_existing_files() -> None:
     defined = yaml.safe_load((CHECKOUT / "meta" / "execution-environment.yml").read_text())
     assert all((CHECKOUT / name).is_file() for name in defined["dependencies"].values())
 
@@ -286,7 +286,7 @@ def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path:
     assert "lease" in run(tmp_path / "venv" / "bin" / "stockyard", "--help", home=home)
 
 
-def test_console_command_is_installed_as_the_readme_says(home: Path, tmp_path: Path) -> None:
+def test_console_command_is_installed_as_in_the_readme(home: Path, tmp_path: Path) -> None:
     """Into an empty home; without the libraries, which are not what is tried. Then it says which
     one is missing.
     """
@@ -355,7 +355,7 @@ def test_line_that_installs_them_from_a_registry_is_recognized(line: str) -> Non
     assert UNPUBLISHED.search(line)
 
 
-def test_the_wheel_says_what_it_is(metadata: Message) -> None:
+def test_wheel_metadata_is_complete(metadata: Message) -> None:
     assert metadata["Version"] == GALAXY["version"]
     assert metadata["License-Expression"] == "GPL-3.0-or-later"
     assert metadata.get_all("Provides-Extra") == ["libvirt", "vsphere"]

@@ -86,7 +86,7 @@ class Checkout:
 
 
 @SYSTEMS
-def test_a_yard_goes_through_its_pipeline(
+def test_pipeline_plans_and_applies_a_yard(
     controller: Controller, tmp_path: Path, steps: object
 ) -> None:
     assert callable(steps)
@@ -107,7 +107,7 @@ def test_a_yard_goes_through_its_pipeline(
     assert checkout.hosts() == ["web-1", "web-2"]
 
 
-def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
+def test_pipeline_prunes_removed_objects_but_not_an_empty_checkout(
     controller: Controller, tmp_path: Path
 ) -> None:
     checkout = Checkout(controller, tmp_path)

@@ -83,7 +83,7 @@ def test_a_pool_is_kept_as_declared(played: Played) -> None:
     assert played["grown"]["diff"]["before"]["pool ci"]["hosts"] == 2
 
 
-def test_what_has_no_room_is_refused_with_the_numbers(played: Played) -> None:
+def test_hosts_beyond_the_pool_are_refused_with_the_numbers(played: Played) -> None:
     assert (
         played["too many"]["error"]["kind"]
         == played["filled"]["error"]["kind"]
@@ -100,7 +100,7 @@ def test_what_has_no_room_is_refused_with_the_numbers(played: Played) -> None:
     )
 
 
-def test_what_is_used_is_shown(played: Played) -> None:
+def test_use_of_a_pool_is_returned(played: Played) -> None:
     (pool,) = played["info"]["pools"]
     assert pool["used"] == {"hosts": 3, "vcpus": 3, "memory_mib": 3072, "disk_gib": 24}
     assert (pool["members"], pool["enforced"]) == (["ci-1", "ci-2", "ci-3"], "admission")
@@ -114,7 +114,7 @@ def test_a_size_is_changed_where_the_host_is(played: Played) -> None:
     assert played["not to be had"]["error"]["kind"] == "Unsupported"
 
 
-def test_what_is_preloaded_is_named_in_one_way(played: Played) -> None:
+def test_preload_with_two_sources_is_refused(played: Played) -> None:
     assert played["template"]["changed"] is True
     assert "mutually exclusive" in played["two at once"]["msg"]
     assert "by its digest" in played["by tag"]["msg"]

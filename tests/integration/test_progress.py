@@ -87,7 +87,7 @@ def test_check_mode_shows_none(played: Played) -> None:
     assert "check-1" not in played.stderr
 
 
-def test_no_line_is_lost_or_torn_when_hosts_are_made_at_once(played: Played) -> None:
+def test_progress_lines_of_parallel_hosts_are_complete(played: Played) -> None:
     lines = [
         line.removeprefix("[localhost] ")
         for line in played.stderr.splitlines()

@@ -75,14 +75,14 @@ def played(controller: Controller) -> Played:
     )
 
 
-def test_what_cannot_be_is_refused(played: Played) -> None:
+def test_invalid_provision_is_refused(played: Played) -> None:
     assert "mutually exclusive" in played["both"]["msg"]
     assert "one of the following is required" in played["neither"]["msg"]
     assert "Ansible's own variable" in played["elsewhere"]["msg"]
     assert "provision: the playbook does not exist" in played["not there"]["msg"]
 
 
-def test_check_mode_says_that_it_would_run(played: Played) -> None:
+def test_check_mode_announces_the_playbook(played: Played) -> None:
     assert (
         played["dry"]["plan"]
         == played["made"]["plan"]
@@ -94,7 +94,7 @@ def test_check_mode_says_that_it_would_run(played: Played) -> None:
     assert played["other"]["plan"] == [f"build template t: its declaration changed{RUNS}"]
 
 
-def test_a_playbook_that_fails_freezes_nothing_and_is_told(played: Played) -> None:
+def test_failed_playbook_freezes_nothing_and_is_reported(played: Played) -> None:
     assert played["broken"]["error"]["kind"] == "GuestError"
     assert "no_such_module" in played["broken"]["msg"]
     assert played["nothing of it"]["templates"] == []
@@ -104,7 +104,7 @@ def test_roles_are_run_too(played: Played) -> None:
     assert played["info"]["templates"][0]["provision"] == "roles role"
 
 
-def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
+def test_yard_declaration_accepts_provision(controller: Controller, tmp_path: Path) -> None:
     book = write(tmp_path / "book", [])
     declared = {
         "yard_owner": "site",

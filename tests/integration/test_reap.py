@@ -37,7 +37,7 @@ def played(controller: Controller) -> Played:
     )
 
 
-def test_what_is_over_is_taken_away(played: Played) -> None:
+def test_expired_objects_are_reaped(played: Played) -> None:
     host = played["taken"]["lease"]["host"]
     assert played["nothing"]["changed"] is False
     assert played["list"]["leases"][0]["ended"] is True
@@ -50,7 +50,7 @@ def test_what_is_over_is_taken_away(played: Played) -> None:
     assert "is not a duration" in played["bad"]["msg"]
 
 
-def test_the_playbook_says_what_it_left_alone(
+def test_playbook_reports_skipped_objects(
     controller: Controller, played: Played, tmp_path: Path
 ) -> None:
     declaration = tmp_path / "yard.yml"
@@ -67,7 +67,7 @@ def test_the_playbook_says_what_it_left_alone(
     assert "changed=0 " in result.stdout
 
 
-def test_the_command_says_the_same(controller: Controller, played: Played) -> None:
+def test_command_reports_the_same_result(controller: Controller, played: Played) -> None:
     environment = {
         **controller.environment,
         "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils"),

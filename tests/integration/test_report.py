@@ -71,7 +71,7 @@ def test_the_module(yard: Controller) -> None:
     assert "cannot be written" in played["nowhere"]["msg"]
 
 
-def test_a_browser_shows_it(yard: Controller, tmp_path: Path) -> None:
+def test_report_renders_in_a_browser(yard: Controller, tmp_path: Path) -> None:
     """The page as Chromium draws it, with its scripts on: none runs. The screenshot is kept under
     build.
     """

@@ -46,7 +46,7 @@ def played(controller: Controller) -> Played:
         ("none", ["delete mail", "delete web-1"]),
     ],
 )
-def test_the_plan_is_told(played: Played, name: str, plan: list[str]) -> None:
+def test_plan_of_a_rollout_is_returned(played: Played, name: str, plan: list[str]) -> None:
     assert [" ".join(line.replace(":", "").split()[:3:2]) for line in played[name]["plan"]] == plan
     assert played[name]["changed"] == bool(plan)
 

@@ -47,12 +47,12 @@ def test_a_tasks_own_environment_reaches_the_module(played: Played) -> None:
     assert [t["name"] for t in played["found"]["templates"]] == ["docker", "third"]
 
 
-def test_what_is_wrong_with_options_is_told_as_ever(played: Played) -> None:
+def test_invalid_options_are_reported_as_without_the_option(played: Played) -> None:
     assert "nonsense" in played["bad"]["msg"]
     assert "template" in played["bad"]["msg"]
 
 
-def test_it_is_of_no_use_in_a_play(played: Played) -> None:
+def test_run_here_is_refused_as_a_task(played: Played) -> None:
     assert played["in a play"]["failed"] is True
     assert (
         played["in a play"]["msg"]

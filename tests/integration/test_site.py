@@ -171,9 +171,7 @@ def test_site_with_the_declaration_of_another_yard_is_refused(
     assert controller.state.read_bytes() == before
 
 
-def test_an_error_names_the_one_of_many_that_it_is_about(
-    controller: Controller, tmp_path: Path
-) -> None:
+def test_error_names_the_failed_object(controller: Controller, tmp_path: Path) -> None:
     wrong = "[{name: a, template: docker}, {name: b, template: docker, count: -1}]"
     (tmp_path / "bad.yml").write_text(f"yard_templates: [{{name: docker}}]\nyard_fleets: {wrong}\n")
     bad = controller.run(SITE, "-e", f"yard={tmp_path}/bad.yml")

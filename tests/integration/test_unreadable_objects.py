@@ -99,7 +99,7 @@ def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_what_is_not_proven_ours_survives(
+def test_objects_without_proof_of_ownership_survive(
     controller: Controller, declaration: Path, zoo: Callable[[], dict[str, Any]], playbook: str
 ) -> None:
     before = zoo()

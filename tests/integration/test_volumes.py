@@ -70,7 +70,7 @@ def test_a_declared_yard_has_its_volumes(played: Played) -> None:
     assert first["volumes"] == [{"name": "web-1-docker", "path": "/var/lib/docker"}]
 
 
-def test_it_is_idempotent(played: Played) -> None:
+def test_second_run_of_volumes_changes_nothing(played: Played) -> None:
     for step in ("present", "attached", "detached", "absent"):
         assert played[step]["changed"], played[step]
         assert not played[f"{step} again"]["changed"], played[f"{step} again"]
@@ -99,7 +99,7 @@ def test_a_second_host_is_refused_and_the_holder_is_named(played: Played) -> Non
     assert "host 'web-1' means nothing with state detached" in played["host ignored"]["msg"]
 
 
-def test_what_is_returned(played: Played) -> None:
+def test_volume_information_is_returned(played: Played) -> None:
     assert played["none"]["volumes"] == []
     assert played["attached"]["volume"]["host"] == "web-1"
     assert played["attached"]["progress"][-1] == "volume data: attached to host web-1 at /data"
@@ -109,7 +109,7 @@ def test_what_is_returned(played: Played) -> None:
     assert played["absent again"]["volume"] is None
 
 
-def test_taking_a_yard_away_keeps_its_volumes_and_says_so(played: Played) -> None:
+def test_teardown_keeps_and_reports_volumes(played: Played) -> None:
     names = ["data-then", "golden", "web-1-docker", "web-2-docker"]
     assert played["torn down"]["retained"] == [f"volume {name}" for name in names]
     assert played["gone"]["plan"] == [

@@ -61,16 +61,16 @@ def played(controller: Controller) -> Played:
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_what_makes_no_sense_is_refused_before_anything_is_made(played: Played, name: str) -> None:
+def test_invalid_declaration_is_refused_before_any_change(played: Played, name: str) -> None:
     assert played[name]["failed"]
     assert REFUSED[name][1] in played[name]["msg"]
 
 
-def test_a_declaration_is_asked_for(played: Played) -> None:
+def test_missing_declaration_is_refused(played: Played) -> None:
     assert "declaration" in played["nothing"]["msg"]
 
 
-def test_a_yard_is_made_by_the_plan_that_was_saved(played: Played, controller: Controller) -> None:
+def test_saved_plan_is_applied(played: Played, controller: Controller) -> None:
     assert played["dry"]["plan"] == [
         "build template docker: it does not exist",
         "create host web-1: the fleet has 0 of 1 hosts",
@@ -83,7 +83,7 @@ def test_a_yard_is_made_by_the_plan_that_was_saved(played: Played, controller: C
     assert json.loads((controller.root / "plan.json").read_text())["owner"] == "stockyard"
 
 
-def test_what_is_not_declared_goes_only_when_that_is_meant(played: Played) -> None:
+def test_undeclared_objects_are_deleted_only_with_prune(played: Played) -> None:
     assert not played["empty"]["changed"]
     assert not played["null"]["changed"]
     assert played["absent"]["plan"] == ["delete host web-1: it is declared absent"]

@@ -56,7 +56,7 @@ def test_every_subject_can_be_run(subject: str) -> None:
     assert callable(importlib.import_module(f"bench.{subject}").measure)
 
 
-def test_what_cannot_be_measured_is_told_and_fails_the_run(
+def test_failed_measurement_is_reported_and_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def broken(book: Book, options: Options) -> None:

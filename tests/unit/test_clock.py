@@ -36,7 +36,7 @@ def test_a_step_never_has_more_time_than_the_whole(whole: int, step: int, elapse
     assert deadline.within(step).left() <= step
 
 
-def test_nobody_sleeps_past_a_deadline() -> None:
+def test_pause_ends_at_the_deadline() -> None:
     clock = FakeClock()
     deadline = Deadline(1, clock)
     for _number in range(3):

@@ -49,7 +49,7 @@ def test_a_message_names_the_object_the_cause_and_the_remedy() -> None:
     assert isinstance(error, Conflict)
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_parts_of_an_error_are_omitted() -> None:
     assert str(StockyardError("It failed.")) == "It failed."
 
 

@@ -201,7 +201,7 @@ def test_call_that_renames_nothing_is_not_reported(line: str) -> None:
     assert list(renames(ast.parse(line))) == []
 
 
-def test_files_are_renamed_only_where_it_is_listed() -> None:
+def test_files_are_renamed_only_by_listed_modules() -> None:
     places = {
         str(path.relative_to(SDK) if path.is_relative_to(SDK) else path.relative_to(PLUGINS))
         for path in PLUGINS.rglob("*.py")

@@ -64,7 +64,7 @@ def test_no_option_is_left_out(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES[:-2], ids=lambda p: p.name)
-def test_who_takes_a_declaration_looks_at_it_first(path: Path) -> None:
+def test_playbooks_validate_their_declaration_first(path: Path) -> None:
     play = yaml.safe_load(path.read_text())[0]
     if "{{ declaration_file }}" in play.get("vars_files", []):
         assert play["vars_files"][0] == "vars/declaration.yml"

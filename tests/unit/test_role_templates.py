@@ -16,5 +16,5 @@ TEMPLATES = sorted(str(path.relative_to(ROLES)) for path in ROLES.glob("*/templa
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_it_parses(name: str) -> None:
+def test_role_template_is_valid_jinja(name: str) -> None:
     jinja2.Environment(autoescape=True).parse((ROLES / name).read_text(encoding="utf-8"))

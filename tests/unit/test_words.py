@@ -77,7 +77,7 @@ def test_pronoun_as_subject_is_reported(text: str) -> None:
     assert rules(f"{text}\n", "docs/x.md") == ["subject"]
 
 
-def test_question_is_no_subject() -> None:
+def test_question_is_not_reported_as_a_subject() -> None:
     assert rules("What does a full pool refuse?\n", "docs/x.md") == []
 
 
@@ -86,7 +86,7 @@ def test_word_that_the_glossary_avoids_is_reported(text: str) -> None:
     assert rules(f"{text}\n", "docs/x.md") == ["synonym"]
 
 
-def test_code_in_a_page_is_no_prose() -> None:
+def test_code_in_a_page_is_not_checked() -> None:
     page = "Run `sweep anew`.\n\n```console\n$ sweep anew\n```\n"
     assert rules(page, "docs/x.md") == []
 

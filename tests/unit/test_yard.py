@@ -17,7 +17,7 @@ from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.samples import HOSTILE
 
 
-def test_every_public_name_is_there() -> None:
+def test_each_public_name_exists() -> None:
     assert sorted(set(stockyard.__all__)) == list(stockyard.__all__)
     assert all(hasattr(stockyard, name) for name in stockyard.__all__)
 
@@ -28,7 +28,7 @@ def test_a_hostile_owner_is_refused(uri: str, owner: str) -> None:
         Yard(uri, owner=owner)
 
 
-def test_the_hypervisor_is_named_or_comes_from_the_environment(
+def test_hypervisor_is_given_by_argument_or_environment(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STOCKYARD_HYPERVISOR", uri)
@@ -74,7 +74,7 @@ def test_a_yard_works_from_an_empty_home_with_an_authority_that_was_given(
         assert not list((tmp_path / f"home{run}").rglob("ca-key.pem"))
 
 
-def test_it_lets_go_of_the_hypervisor(hypervisor: FaultyProvider) -> None:
+def test_closed_yard_disconnects_from_the_hypervisor(hypervisor: FaultyProvider) -> None:
     with Yard(provider=hypervisor.as_provider()):
         pass
     assert hypervisor.calls["close"] == 1
@@ -85,7 +85,7 @@ def test_the_clock_is_the_machines_own_unless_another_is_given(uri: str, clock: 
     assert Yard(uri, clock=clock).context.deadline(5).clock is clock
 
 
-def test_what_is_done_costs_no_more_observations_the_more_hosts_there_are(
+def test_number_of_observations_does_not_grow_with_the_hosts(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     observations = []

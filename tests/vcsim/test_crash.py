@@ -104,7 +104,7 @@ def test_a_controller_is_killed(
         ),
     ],
 )
-def test_a_controller_is_killed_while_it_branches(
+def test_controller_is_killed_during_a_branch(
     own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int, reap_first: bool
 ) -> None:
     trunk = yard.hosts.apply(SingleSpec("trunk", "base")).object
@@ -151,7 +151,7 @@ def test_a_controller_is_killed_while_it_branches(
         ),
     ],
 )
-def test_a_controller_is_killed_while_it_suspends_or_resumes(
+def test_controller_is_killed_during_suspend_or_resume(
     own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int
 ) -> None:
     fleet = replace(FLEET, count=3)

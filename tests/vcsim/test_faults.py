@@ -65,7 +65,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_cannot_be_opened_is_said(
+def test_failed_connection_is_reported(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     case = CASES[name]
@@ -145,7 +145,7 @@ def machines(vcenter: Simulator) -> set[str]:
     return set(vcenter.machines())
 
 
-def test_a_missing_privilege_is_named_before_anything_is_made(
+def test_missing_privilege_is_named_before_any_change(
     own_vcenter: Simulator, tmp_path: Path
 ) -> None:
     before = machines(own_vcenter)
@@ -220,7 +220,7 @@ def test_a_dropped_session_is_opened_again(own_vcenter: Simulator, yard: Yard) -
     assert len(names) == len(set(names)) == 12
 
 
-def test_a_session_that_cannot_be_opened_again_is_said(own_vcenter: Simulator, yard: Yard) -> None:
+def test_failed_session_renewal_is_reported(own_vcenter: Simulator, yard: Yard) -> None:
     own_vcenter.fail("Login", "InvalidLogin", at="call", times=0)
     own_vcenter.drop_sessions()
     with pytest.raises(StockyardError) as caught:
@@ -268,7 +268,7 @@ def test_a_clone_that_lands_elsewhere_is_noticed(start: Start, tmp_path: Path) -
     assert machines(vcenter) == before
 
 
-def test_a_guest_that_does_not_answer_is_taken_away(own_vcenter: Simulator, yard: Yard) -> None:
+def test_silent_guest_is_deleted(own_vcenter: Simulator, yard: Yard) -> None:
     before = machines(own_vcenter)
     own_vcenter.stop_guests()
     with pytest.raises(StockyardError) as caught:

@@ -90,7 +90,7 @@ def put(session: Rest, uri: str) -> None:
     line.close()
 
 
-def test_an_item_is_deployed_once_and_goes_with_its_templates(
+def test_library_item_is_deployed_once_and_deleted_with_its_templates(
     own_vcenter: Simulator, item: str, tmp_path: Path
 ) -> None:
     before = set(own_vcenter.machines())
@@ -125,9 +125,7 @@ def test_a_machine_that_has_an_item_s_name_is_left_alone(
     assert name in own_vcenter.machines()
 
 
-def test_an_item_that_is_not_there_is_named(
-    own_vcenter: Simulator, item: str, tmp_path: Path
-) -> None:
+def test_missing_library_item_is_named(own_vcenter: Simulator, item: str, tmp_path: Path) -> None:
     wrong = {
         "library:golden": "LIBRARY/ITEM",
         "library:none/debian": "library none",
@@ -141,7 +139,7 @@ def test_an_item_that_is_not_there_is_named(
             assert own_vcenter.password.partition("'")[0] not in str(caught.value)
 
 
-def test_an_item_of_which_vcenter_does_not_say_the_machine_is_refused(
+def test_library_item_without_a_machine_is_refused(
     own_vcenter: Simulator, session: Rest, item: str, tmp_path: Path
 ) -> None:
     """The simulator makes items of type VM template, and does not say which machine one is."""

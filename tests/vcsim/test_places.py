@@ -44,7 +44,7 @@ def card_of(machine: Any) -> Any:
     return card
 
 
-def test_a_host_is_where_the_uri_says(vcenter: Simulator, keys: str) -> None:
+def test_host_is_placed_as_in_the_uri(vcenter: Simulator, keys: str) -> None:
     uri = f"{vcenter.uri}/deep/er?endpoints=false&folder=Build/CI&network=DC0_DVPG0"
     top = vcenter.find("").parent.hostFolder.childEntity[0].resourcePool
     sizes = {"config": vim.ResourceConfigSpec(cpuAllocation=free(), memoryAllocation=free())}
@@ -91,9 +91,7 @@ def test_a_host_is_on_the_network_that_is_named(
 @pytest.mark.parametrize(
     ("option", "word"), [("network=none", "DC0_DVPG0"), ("folder=DC0_C0_RP0_VM0", "not a folder")]
 )
-def test_a_place_that_is_not_there_is_named(
-    vcenter: Simulator, keys: str, option: str, word: str
-) -> None:
+def test_missing_place_is_named(vcenter: Simulator, keys: str, option: str, word: str) -> None:
     vcenter.reset()
     with (
         pytest.raises(StockyardError, match=word),
@@ -157,7 +155,7 @@ def test_a_template_that_was_switched_off_is_not_forked(own_vcenter: Simulator, 
         assert [host.name for host in yard.hosts.list()] == ["one"]
 
 
-def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str) -> None:
+def test_attribute_names_the_owner_of_a_machine(own_vcenter: Simulator, keys: str) -> None:
     uri = f"{own_vcenter.uri}?endpoints=false&attribute=Yard"
     own_vcenter.deny("Global.SetCustomField", "Global.ManageCustomFields")
     with (
@@ -189,7 +187,7 @@ def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str)
         yard.teardown(templates=True)
 
 
-def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(
+def test_vcenter_without_single_elements_is_queried_for_arrays(
     own_vcenter: Simulator, keys: str
 ) -> None:
     with Yard(f"{own_vcenter.uri}?endpoints=false", pki_dir=keys) as yard:

@@ -56,7 +56,7 @@ def verbs(yard: Yard, spec: FleetSpec) -> list[str]:
     return [action.verb for action in yard.fleets.apply(spec, check=True).plan.actions]
 
 
-def test_a_host_grows_where_it_is_and_is_replaced_to_shrink(yard: Yard, vcenter: Simulator) -> None:
+def test_host_grows_in_place_and_is_replaced_to_shrink(yard: Yard, vcenter: Simulator) -> None:
     yard.fleets.apply(fleet())
     *_small, first = size(vcenter)
     larger = fleet(vcpus=3, memory_mib=2048)
@@ -86,7 +86,7 @@ def test_more_than_a_template_has_room_for_is_refused_before_anything_is_done(
     assert vcenter.changes()["InstantClone_Task"] == 0
 
 
-def test_a_machine_without_hot_add_is_left_as_it_is(yard: Yard, vcenter: Simulator) -> None:
+def test_machine_without_hot_add_is_unchanged(yard: Yard, vcenter: Simulator) -> None:
     yard.fleets.apply(fleet())
     host = vcenter.find("stockyard/resize.default.web-1")
     finished(host.ReconfigVM_Task(vim.vm.ConfigSpec(cpuHotAddEnabled=False)))

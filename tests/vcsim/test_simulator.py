@@ -103,7 +103,7 @@ def test_an_instant_clone_runs_and_is_another(source: Any) -> None:
     ] == "of the clone"
 
 
-def test_an_instant_clone_is_refused_for_what_a_vcenter_refuses_it_for(source: Any) -> None:
+def test_instant_clone_is_refused_as_by_a_vcenter(source: Any) -> None:
     assert clone(source, "twice").state == "success"
     assert isinstance(clone(source, "twice").error, vim.fault.DuplicateName)
     second_host = next(h for h in source.runtime.host.parent.host if h != source.runtime.host)
@@ -119,7 +119,7 @@ def test_an_instant_clone_is_refused_for_what_a_vcenter_refuses_it_for(source: A
     )
 
 
-def test_the_check_says_what_the_clone_would(vcenter: Simulator) -> None:
+def test_check_reports_the_fault_of_the_clone(vcenter: Simulator) -> None:
     instance = vcenter.connect()
     source, checker = machines(instance)["DC0_C0_RP0_VM0"], instance.content.vmProvisioningChecker
     for name, faults in (("new", []), ("DC0_C0_RP0_VM0", [vim.fault.DuplicateName])):
@@ -151,7 +151,7 @@ def test_an_old_change_version_changes_nothing(source: Any) -> None:
     assert source.config.annotation == "a"
 
 
-def test_a_fault_hits_as_often_as_it_is_told(vcenter: Simulator, source: Any) -> None:
+def test_fault_occurs_the_declared_number_of_times(vcenter: Simulator, source: Any) -> None:
     vcenter.fail("InstantClone_Task", "InsufficientResourcesFault", times=2, skip=1)
     states = [clone(source, f"fault-{number}").state for number in range(4)]
     assert states == ["success", "error", "error", "success"]
@@ -230,7 +230,7 @@ def test_the_guest_is_the_real_agent_and_freezes(own_vcenter: Simulator) -> None
     assert len(source.layoutEx.disk[0].chain) == 1
 
 
-def test_everything_ends_with_it(start: Start) -> None:
+def test_simulator_ends_with_all_its_processes(start: Start) -> None:
     running = Simulator().start()
     assert running._process is not None
     assert running._guests is not None

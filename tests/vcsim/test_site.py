@@ -166,7 +166,7 @@ def command_lines() -> Iterator[set[str]]:
         watcher.join()
 
 
-def test_the_preflight_tries_and_takes_away(user: VsphereController) -> None:
+def test_preflight_creates_and_deletes_a_test_machine(user: VsphereController) -> None:
     before = set(user.vcenter.machines())
     good = user.run(
         PREFLIGHT, "-e", f"yard_hypervisor={user.hypervisor}", "-e", f"preflight_source={SOURCE}"
@@ -176,7 +176,7 @@ def test_the_preflight_tries_and_takes_away(user: VsphereController) -> None:
     assert set(user.vcenter.machines()) == before
 
 
-def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
+def test_preflight_names_missing_privileges(user: VsphereController) -> None:
     """Who wants neither pools nor volumes says so, and needs nothing for them."""
     missing = ("VirtualMachine.Provisioning.Clone", "VirtualMachine.Config.AdvancedConfig")
     optional = (

@@ -89,7 +89,7 @@ def test_a_machine_that_was_suspended_in_vcenter_is_resumed(yard: Yard, vcenter:
     assert link(vcenter) == (True, True)
 
 
-def test_a_host_that_cannot_be_suspended_continues_with_its_network(
+def test_host_that_fails_to_suspend_continues_with_its_network(
     yard: Yard, vcenter: Simulator
 ) -> None:
     vcenter.fail("SuspendVM_Task", "SystemError")

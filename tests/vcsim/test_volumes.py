@@ -82,7 +82,7 @@ def guest(vcenter: Simulator, name: str) -> Path:
     return vcenter.directory / "guests" / str(machine(vcenter, name)._moId)
 
 
-def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: Simulator) -> None:
+def test_volume_moves_to_the_next_host_of_its_name(yard: Yard, vcenter: Simulator) -> None:
     yard.fleets.apply(fleet())
     assert not yard.fleets.apply(fleet()).changed
     disk = the(yard, "web-1-data").disk
@@ -100,7 +100,7 @@ def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: 
     }
 
 
-def test_copies_hold_what_their_source_held_and_are_the_hosts_own(
+def test_copies_have_the_data_of_their_source_and_are_independent(
     yard: Yard, vcenter: Simulator
 ) -> None:
     yard.fleets.apply(fleet(1))
@@ -117,7 +117,7 @@ def test_copies_hold_what_their_source_held_and_are_the_hosts_own(
     assert (guest(vcenter, "web-2") / "data" / "seed").read_text() == "seed"
 
 
-def test_it_is_attached_grown_and_detached_while_its_host_runs(
+def test_volume_of_a_running_host_is_attached_grown_and_detached(
     yard: Yard, vcenter: Simulator
 ) -> None:
     yard.fleets.apply(FleetSpec("web", "base", count=2))
@@ -166,7 +166,7 @@ def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -
     assert yard.volumes.list() == ()
 
 
-def test_no_volume_no_privilege_no_room_nothing_made(
+def test_missing_volume_privilege_or_space_changes_nothing(
     yard: Yard, vcenter: Simulator, tmp_path: Path
 ) -> None:
     spec = VolumeSpec("data", size_gib=1)
@@ -195,9 +195,7 @@ def test_a_host_whose_guest_cannot_tell_disks_apart_gets_none(
     assert files(vcenter, "web-1") == []
 
 
-def test_a_machine_that_changes_all_the_time_gets_its_disk_all_the_same(
-    yard: Yard, vcenter: Simulator
-) -> None:
+def test_busy_machine_gets_its_disk(yard: Yard, vcenter: Simulator) -> None:
     yard.fleets.apply(FleetSpec("web", "base", count=1))
     yard.volumes.apply(VolumeSpec("data", size_gib=1))
     vcenter.fail("ReconfigVM_Task", "ConcurrentAccess", skip=3, times=3)

@@ -28,9 +28,7 @@ def test_children_are_counted_in_a_fleet(real: Yard, console: Console) -> None:
     assert len(answer["plan"]) == 2
 
 
-def test_the_holder_of_a_host_branches_it_with_the_number_of_the_lease(
-    real: Yard, console: Console
-) -> None:
+def test_holder_branches_a_leased_host_with_the_lease_id(real: Yard, console: Console) -> None:
     lease = real.leases.acquire("ci", holder="me")
     code, _output, errors = console("branch", lease.host)
     assert (code, "it is leased by me" in errors) == (1, True)

@@ -95,7 +95,7 @@ def test_host_of_a_command_that_did_not_fail_is_released(
     assert len(real.hosts.list()) == count - 1
 
 
-def test_host_that_cannot_be_kept_is_released(
+def test_host_that_fails_to_suspend_is_released_by_the_command(
     real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: Any) -> None:
@@ -118,7 +118,7 @@ class Unbranchable:
         raise Unsupported("no branches here.")
 
 
-def test_a_path_with_anything_in_it_reaches_the_shell_whole(
+def test_path_with_special_characters_is_quoted_for_the_shell(
     uri: str, tmp_path: Path, real: Yard, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = tmp_path / 'it\'s $(touch x) `y`; "z"'
@@ -175,7 +175,7 @@ def test_leases_are_listed(real: Yard, console: Console) -> None:
         (("lease", "exec", "--fleet", "web", "--", "true"), 125, "no host matches"),
     ],
 )
-def test_what_makes_no_sense_is_said_and_changes_nothing(
+def test_invalid_arguments_are_reported_and_change_nothing(
     real: Yard, console: Console, words: tuple[str, ...], code: int, say: str
 ) -> None:
     before = real.hosts.list()
@@ -185,7 +185,7 @@ def test_what_makes_no_sense_is_said_and_changes_nothing(
     assert real.hosts.list() == before
 
 
-def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
+def test_missing_free_host_is_reported(real: Yard, console: Console) -> None:
     for _number in range(2):
         console(*TAKE)
     code, output, errors = console(*TAKE, "--wait", "1s")
@@ -193,9 +193,7 @@ def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
     assert "none of the 2 matching hosts is free" in errors
 
 
-def test_a_command_has_the_environment_and_the_host_goes_with_it(
-    real: Yard, console: Console
-) -> None:
+def test_command_has_the_environment_and_its_host_is_released(real: Yard, console: Console) -> None:
     process = console.start(*EXEC, "--", sys.executable, "-c", f"{SHOW}; raise SystemExit(7)")
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 7, errors
@@ -208,7 +206,7 @@ def test_a_command_has_the_environment_and_the_host_goes_with_it(
 
 
 @pytest.mark.parametrize(("command", "code"), [("/does/not/exist", 127), ("/etc/passwd", 126)])
-def test_a_command_that_cannot_be_run_costs_a_host_and_says_so(
+def test_command_that_cannot_start_releases_its_host_with_an_error(
     real: Yard, console: Console, command: str, code: int
 ) -> None:
     process = console.start(*EXEC, "--replace", "--", command)
@@ -224,7 +222,7 @@ def test_a_lease_is_kept_for_as_long_as_the_command_runs(real: Yard, console: Co
     assert process.returncode == 0, errors
 
 
-def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, console: Console) -> None:
+def test_signal_ends_the_command_and_releases_the_host(real: Yard, console: Console) -> None:
     process = console.start(*EXEC, "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"
@@ -235,7 +233,7 @@ def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, consol
     assert len(real.hosts.list()) == 1
 
 
-def test_a_signal_that_comes_while_the_command_starts_ends_it_too(
+def test_signal_during_the_start_ends_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Slow(subprocess.Popen[bytes]):
@@ -258,9 +256,7 @@ def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> 
     assert "the lease has expired" in errors
 
 
-def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
-    real: Yard, console: Console
-) -> None:
+def test_holder_paused_beyond_the_end_changes_nothing(real: Yard, console: Console) -> None:
     process = console.start(*EXEC, "--duration", "2s", "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"

@@ -67,9 +67,7 @@ def asked(identity: Identity, **request: Any) -> dict[str, Any]:
     return Agent(identity).answer(wire.encode({"id": 1, **request}))
 
 
-def test_the_front_is_let_go_once_and_reloads_from_then_on(
-    identity: Identity, watched: Watched
-) -> None:
+def test_front_starts_once_and_reloads_afterwards(identity: Identity, watched: Watched) -> None:
     identity.renew_certificate(ADMIT)
     identity.renew_certificate({**ADMIT, "certificate": "SECOND"})
     identity.renew_certificate({"ca": "NEW", "certificate": "THIRD", "crl": "LONGER", "cut": True})
@@ -80,7 +78,7 @@ def test_the_front_is_let_go_once_and_reloads_from_then_on(
     ]
 
 
-def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_path: Path) -> None:
+def test_front_reloads_after_a_boot(identity: Identity, watched: Watched, tmp_path: Path) -> None:
     identity.renew_certificate(ADMIT)
     (tmp_path / "run/stockyard/open").unlink()
     identity_after_restart = Identity(str(tmp_path), watched)
@@ -89,9 +87,7 @@ def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_p
     assert [event for event, _details in watched.seen] == ["open", "open", "reload"]
 
 
-def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(
-    identity: Identity, tmp_path: Path
-) -> None:
+def test_signing_request_contains_the_key_on_disk_only(identity: Identity, tmp_path: Path) -> None:
     identity.renew_certificate(ADMIT)
     private = (tmp_path / "var/lib/stockyard/tls/key.pem").read_bytes()
     answer = asked(identity, op="csr")
@@ -103,7 +99,7 @@ def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(
     assert "PRIVATE" not in str(answer)
 
 
-def test_without_an_identity_there_is_nothing_to_ask_for(tmp_path: Path, watched: Watched) -> None:
+def test_signing_request_without_an_identity_is_refused(tmp_path: Path, watched: Watched) -> None:
     answer = asked(Identity(str(tmp_path), watched), op="csr")
     assert answer["ok"] is False
     assert "FileNotFoundError" in answer["error"]
@@ -119,7 +115,7 @@ def test_ssh_keys_change_only_when_they_are_sent(identity: Identity, tmp_path: P
 
 
 @pytest.mark.parametrize("operation", ["", None, 3, [], {}, "identify2"])
-def test_what_is_not_an_operation_is_refused(identity: Identity, operation: object) -> None:
+def test_unknown_operation_is_refused(identity: Identity, operation: object) -> None:
     answer = asked(identity, op=operation)
     assert answer["ok"] is False
     assert "unknown operation" in answer["error"]
@@ -145,7 +141,7 @@ def test_only_the_fronts_own_processes_are_signalled(
     assert sent == [(11, expected), (12, expected)]
 
 
-def test_the_front_looks_at_the_list_and_is_always_started_again() -> None:
+def test_front_checks_the_revocation_list_and_restarts() -> None:
     assert "CRLfile = /var/lib/stockyard/tls/crl.pem\n" in texts.STUNNEL_CONF
     assert "StartLimitIntervalSec=0\n" in texts.TLS_UNIT
     assert "Restart=always\n" in texts.TLS_UNIT

@@ -169,7 +169,7 @@ def test_they_do_so_because_of_the_reseed_and_nothing_else(tmp_path: Path) -> No
     assert [raw(a) == raw(b) for a, b in zip(first, second, strict=True)] == [True, True]
 
 
-def test_the_reseed_comes_before_everything(agent: Identity, guest: Guest) -> None:
+def test_reseed_is_the_first_step(agent: Identity, guest: Guest) -> None:
     answer = agent.identify(request())
     assert guest.order[0] == "reseed"
     assert guest.order.count("reseed") == 1
@@ -196,14 +196,14 @@ def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Gues
     ]
 
 
-def test_sessions_end_before_all_is_made_durable(agent: Identity, guest: Guest) -> None:
+def test_sessions_end_before_the_identity_is_synced(agent: Identity, guest: Guest) -> None:
     agent.enable_ssh({"network": NETWORK, "authorized_keys": ["ssh-ed25519 AAAA one"]})
     guest.done.clear()
     agent.disable_ssh({"user": "stockyard", "network": NETWORK})
     assert guest.done == [("end_sessions", "stockyard", "eth0"), ("sync",)]
 
 
-def test_the_kernel_is_fed_what_the_controller_sent(tmp_path: Path) -> None:
+def test_kernel_is_seeded_with_the_entropy_of_the_controller(tmp_path: Path) -> None:
     fed: list[bytes] = []
 
     class Fed(Guest):
@@ -247,7 +247,7 @@ def test_every_file_and_its_mode(agent: Identity, tmp_path: Path) -> None:
     }
 
 
-def test_what_the_files_hold(agent: Identity, tmp_path: Path) -> None:
+def test_identity_files_have_the_expected_content(agent: Identity, tmp_path: Path) -> None:
     agent.identify(request())
     agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     assert (tmp_path / "etc/hostname").read_text() == "web-1\n"
@@ -329,9 +329,7 @@ def test_nothing_is_done_without_entropy(
 @pytest.mark.parametrize(
     "effect", ["reseed", "set_clock", "set_hostname", "set_mac", "set_address"]
 )
-def test_no_key_is_made_when_something_before_it_failed(
-    agent: Identity, guest: Guest, effect: str
-) -> None:
+def test_failure_before_the_keys_creates_no_key(agent: Identity, guest: Guest, effect: str) -> None:
     def fail(*_arguments: Any) -> None:
         raise OSError("no")
 
@@ -342,7 +340,7 @@ def test_no_key_is_made_when_something_before_it_failed(
     assert agent.known() is None
 
 
-def test_the_doors_stay_shut_until_the_certificate_is_there(
+def test_services_stay_closed_until_the_certificate_is_installed(
     agent: Identity, guest: Guest, tmp_path: Path
 ) -> None:
     agent.identify(request())
@@ -399,7 +397,7 @@ def identified(root: Path, **more: Any) -> None:
     Identity(str(root), Guest()).identify(request)
 
 
-def test_a_proxy_is_told_to_logins_beside_what_the_image_says(tmp_path: Path) -> None:
+def test_proxy_is_added_to_the_environment_of_logins(tmp_path: Path) -> None:
     environment = tmp_path / "etc/environment"
     environment.parent.mkdir()
     environment.write_text("LANG=C.UTF-8")
@@ -430,7 +428,7 @@ def test_without_a_proxy_the_environment_is_the_images(
         ),
     ],
 )
-def test_names_are_asked_for_where_the_network_has_them(
+def test_name_server_of_the_network_is_used(
     guest: Guest, tmp_path: Path, files: dict[str, str], says: str
 ) -> None:
     """What the image says stays where the network has no server of names."""
@@ -449,7 +447,7 @@ def test_names_are_asked_for_where_the_network_has_them(
         ("", "", False),
     ],
 )
-def test_apt_of_a_host_without_a_way_out_tries_once(
+def test_apt_without_egress_tries_once(
     tmp_path: Path, nameserver: str, proxy: str, closed: bool
 ) -> None:
     identified(tmp_path, network={**NETWORK, "nameserver": nameserver}, proxy=proxy)

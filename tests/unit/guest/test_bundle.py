@@ -21,7 +21,7 @@ def members(*arguments: str) -> dict[str, tarfile.TarInfo]:
         return {member.name: member for member in archive.getmembers()}
 
 
-def test_the_agent_and_its_units_are_in_it() -> None:
+def test_bundle_contains_the_agent_and_its_units() -> None:
     names = members("--user", "core")
     for path in (
         "usr/lib/stockyard/stockyard_agent/guestinfo.py",
@@ -47,7 +47,7 @@ def test_docker_waits_for_the_identity_when_asked() -> None:
     assert gate not in members()
 
 
-def test_a_security_profile_goes_with_it_when_asked() -> None:
+def test_bundle_contains_a_requested_security_profile() -> None:
     plugin = "etc/systemd/system/multi-user.target.wants/stockyard-authz.service"
     assert plugin in members("--security", "hostile")
     assert plugin not in members()

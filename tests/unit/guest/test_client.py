@@ -124,7 +124,7 @@ def test_current_agent_gets_the_current_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_agent_of_version_4_gets_only_names_that_it_knows(name: str, tmp_path: Path) -> None:
+def test_agent_of_version_4_gets_its_own_operation_names(name: str, tmp_path: Path) -> None:
     channel = ScriptedChannel(4)
     guest = client(channel)
     guest.hello()

@@ -48,12 +48,12 @@ def waiting(gate: Path) -> Iterator[Future[bytes]]:
         yield front
 
 
-def test_who_waits_reads_all_of_it_and_its_end(waiting: Future[bytes]) -> None:
+def test_waiting_reader_gets_the_whole_file(waiting: Future[bytes]) -> None:
     LinuxEffects().open_gate()
     assert waiting.result(10) == TEXT
 
 
-def test_who_comes_later_reads_a_file(gate: Path) -> None:
+def test_later_reader_gets_a_regular_file(gate: Path) -> None:
     LinuxEffects().open_gate()
     assert stat.S_ISREG(gate.stat().st_mode)
     assert stat.S_IMODE(gate.stat().st_mode) == 0o644
@@ -63,7 +63,7 @@ def test_who_comes_later_reads_a_file(gate: Path) -> None:
     ] == ["stunnel.conf"]
 
 
-def test_it_is_opened_once(gate: Path) -> None:
+def test_gate_is_opened_once(gate: Path) -> None:
     LinuxEffects().open_gate()
     before = gate.stat().st_ino
     LinuxEffects().open_gate()
@@ -71,7 +71,7 @@ def test_it_is_opened_once(gate: Path) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["linked", "replaced"])
-def test_an_agent_that_was_ended_on_its_way_is_followed_by_one_that_opens(
+def test_gate_is_opened_after_a_restart_of_the_agent(
     gate: Path, waiting: Future[bytes], replaced: bool
 ) -> None:
     os.link(gate, f"{gate}.pipe")
@@ -83,14 +83,14 @@ def test_an_agent_that_was_ended_on_its_way_is_followed_by_one_that_opens(
     assert not Path(f"{gate}.pipe").exists()
 
 
-def test_it_is_shut_again(gate: Path) -> None:
+def test_gate_is_closed_again(gate: Path) -> None:
     LinuxEffects().open_gate()
     Own().close_gate()
     assert stat.S_ISFIFO(gate.stat().st_mode)
     assert stat.S_IMODE(gate.stat().st_mode) == 0o600
 
 
-def test_who_had_found_the_pipe_and_not_yet_opened_it_is_not_left_behind(
+def test_reader_that_opens_the_pipe_late_is_served(
     gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[Future[bytes]] = []

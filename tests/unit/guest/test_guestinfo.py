@@ -77,14 +77,14 @@ def test_a_request_is_answered_once(values: Values) -> None:
     assert len(agent.asked) == 2
 
 
-def test_a_request_is_overwritten_before_it_is_acted_on(values: Values) -> None:
+def test_request_is_overwritten_before_it_is_executed(values: Values) -> None:
     agent = Echo(values)
     values.set(REQUEST, pack({"op": "identify", "entropy": "c2VjcmV0", "id": "a1"}))
     Guestinfo(agent, values).step()
     assert agent.seen == [SPENT]
 
 
-def test_a_freeze_is_answered_before_it_happens(values: Values) -> None:
+def test_freeze_is_answered_before_it_starts(values: Values) -> None:
     agent = Echo(values)
     line = Guestinfo(agent, values)
     values.set(REQUEST, pack({"op": "freeze", "id": "f"}))
@@ -122,7 +122,7 @@ def test_the_server_ends_when_the_process_must_be_replaced_and_not_before_its_an
 
 
 @given(st.text(max_size=200))
-def test_whatever_is_written_is_answered_and_nothing_breaks(text: str) -> None:
+def test_any_request_is_answered(text: str) -> None:
     values = Values()
     line = Guestinfo(Careful(), values)
     values.set(REQUEST, text)
@@ -143,7 +143,7 @@ class Careful:
 
 
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=50) | st.integers() | st.booleans()))
-def test_a_message_comes_back_as_it_was(message: dict[str, Any]) -> None:
+def test_guestinfo_message_is_equal_after_packing_and_unpacking(message: dict[str, Any]) -> None:
     assert unpack(pack(message)) == message
     assert pack(message).isascii()
 

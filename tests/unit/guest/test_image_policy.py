@@ -60,7 +60,7 @@ def refused(root: Path, request: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["images", "by_digest", "build"])
-def test_a_template_takes_in_what_its_forks_refuse(
+def test_template_accepts_images_that_its_forks_refuse(
     guest: Callable[[Policy], Path], restarts: list[str], policy: Policy
 ) -> None:
     root = guest(policy)
@@ -77,7 +77,9 @@ def test_a_template_takes_in_what_its_forks_refuse(
     assert [refused(root, request) for request in (IMPORT, LOAD, BUILD)] == before
 
 
-def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: list[str]) -> None:
+def test_other_rules_hold_during_the_preload(
+    guest: Callable[[Policy], Path], restarts: list[str]
+) -> None:
     root = guest(Policy(mounts=("/srv/data",), by_digest=True))
     image_policy.suspend(str(root))
     policy = read_policy(str(root / image_policy.POLICY))
@@ -89,7 +91,7 @@ def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: lis
     )
 
 
-def test_what_lets_everything_in_is_left_alone(
+def test_policy_without_a_list_is_unchanged(
     guest: Callable[[Policy], Path], restarts: list[str], tmp_path: Path
 ) -> None:
     assert not image_policy.suspend(str(guest(Policy())))

@@ -101,7 +101,7 @@ def test_they_are_counted_when_the_memory_is_in_use(
     assert reloads == [["systemctl", "daemon-reload"]]
 
 
-def test_a_guest_that_never_takes_it_is_not_waited_for_for_ever(
+def test_guest_that_rejects_the_limit_is_abandoned_at_the_deadline(
     tmp_path: Path, reloads: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "PATIENCE", 0.1)

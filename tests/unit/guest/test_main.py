@@ -76,7 +76,7 @@ def test_an_error_is_short(agent: main.Agent) -> None:
     assert len(answer(agent, op="x" * 100_000)["error"]) <= 2000
 
 
-def test_an_error_goes_to_the_console(
+def test_error_is_written_to_the_console(
     agent: main.Agent, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer(agent, op="no-such")
@@ -143,7 +143,7 @@ def test_a_flood_is_refused_and_the_next_question_answered(port: Port) -> None:
     assert all(not response["ok"] for response in responses)
 
 
-def test_what_was_left_half_said_is_ended_by_the_next_question(port: Port) -> None:
+def test_partial_request_is_ended_by_the_next_one(port: Port) -> None:
     port.write(b'{"op": "hel')
     assert port.ask({"op": "hello", "id": 5})["ok"]
 

@@ -35,7 +35,7 @@ def test_caches_are_dropped(kernel: Path) -> None:
     assert (kernel / "DROP").read_text() == "3"
 
 
-def test_nearly_all_free_memory_is_taken_and_given_back(
+def test_nearly_all_free_memory_is_zeroed_and_freed(
     kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def left() -> int:
@@ -62,7 +62,7 @@ def test_nearly_all_free_memory_is_taken_and_given_back(
     assert (kernel / "OOM_SCORE").read_text() == "1000"
 
 
-def test_free_is_what_nothing_uses(kernel: Path) -> None:
+def test_free_memory_excludes_used_pages(kernel: Path) -> None:
     assert memory_trim.free_bytes() == 64 << 20
     (kernel / "MEMINFO").write_text("")
     assert memory_trim.free_bytes() == 0
@@ -83,7 +83,7 @@ def hang() -> int:
 
 
 @pytest.mark.parametrize("content", [fail, die, hang])
-def test_what_goes_wrong_leaves_the_kernel_as_it_was_and_the_agent_alive(
+def test_failed_trim_restores_the_kernel_settings(
     kernel: Path,
     monkeypatch: pytest.MonkeyPatch,
     content: object,
@@ -128,7 +128,7 @@ def test_a_program_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert calls == [(0, 0, os.POSIX_FADV_DONTNEED)]
 
 
-def test_it_is_in_small_pages_that_are_there(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trim_uses_existing_small_pages(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         pytest.skip("this system knows no huge pages")
     monkeypatch.setattr(memory_trim, "MARGIN", (64 << 20) - 2 * memory_trim.STEP)

@@ -19,7 +19,7 @@ from stockyard.guest.rendering import render
 BASE = TemplateSpec("base")
 
 
-def test_a_digest_is_of_what_is_declared_and_of_nothing_else() -> None:
+def test_digest_covers_the_declaration_only() -> None:
     assert declared_digest(BASE) == declared_digest(TemplateSpec("other", tenant="x"))
     assert declared_digest(BASE) == declared_digest(
         TemplateSpec("base", build=BuildOptions(proxy="http://proxy"))
@@ -51,7 +51,7 @@ def test_every_change_is_another_digest(changed: TemplateSpec) -> None:
     assert declared_digest(changed) != declared_digest(BASE)
 
 
-def test_a_generation_is_of_the_image_as_it_was_built() -> None:
+def test_generation_covers_the_built_image() -> None:
     assert template_digest(BASE, "a" * 64) != template_digest(BASE, "b" * 64)
 
 
@@ -63,14 +63,14 @@ def test_packages_do_not_depend_on_their_order() -> None:
     assert list(recipe(first).packages) == sorted(set(recipe(first).packages))
 
 
-def test_a_users_files_are_carried_as_they_are_and_win() -> None:
+def test_files_of_the_user_override_those_of_the_recipe() -> None:
     text = "a'/><qemu:arg value='-x {{ 7 * 7 }} $(id)\n"
     files = recipe(ImageSpec(files={"/etc/odd name": text, "/etc/docker/daemon.json": "{}"})).files
     assert files["/etc/odd name"].text == text
     assert files["/etc/docker/daemon.json"].text == "{}"
 
 
-def test_the_login_is_put_where_it_belongs() -> None:
+def test_login_is_written_to_the_passwd_files() -> None:
     files = recipe(ImageSpec(ssh_user="tester")).files
     for path in (
         "/etc/sysusers.d/stockyard.conf",
@@ -81,7 +81,7 @@ def test_the_login_is_put_where_it_belongs() -> None:
     assert files["/etc/sudoers.d/stockyard"].mode == 0o440
 
 
-def test_sshd_of_each_release_is_told_what_it_knows() -> None:
+def test_sshd_options_match_the_release() -> None:
     """All clients have one address: Debian 13 must not penalize it, and sshd of Debian 12 refuses
     the word.
     """
@@ -101,7 +101,7 @@ def test_nothing_secret_and_no_identity_is_in_a_recipe() -> None:
     assert not any("ssh_host" in path for path in image_recipe.files)
 
 
-def test_docker_waits_for_the_identity_only_where_it_is_stopped() -> None:
+def test_docker_waits_for_the_identity_only_if_it_is_stopped() -> None:
     gate = "/etc/systemd/system/docker.service.d/stockyard.conf"
     assert gate not in recipe(ImageSpec(), "running").files
     assert "/run/stockyard/open" in recipe(ImageSpec(), "stopped").files[gate].text

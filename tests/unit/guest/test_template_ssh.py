@@ -66,7 +66,7 @@ def test_disabled_ssh_leaves_no_file(tmp_path: Path, effects: Watched) -> None:
     assert ask(tmp_path, effects, **DISABLE)["ok"]
 
 
-def test_session_that_cannot_be_ended_is_an_error(tmp_path: Path, effects: Watched) -> None:
+def test_failed_end_of_a_session_is_an_error(tmp_path: Path, effects: Watched) -> None:
     def fail(user: str, interface: str) -> None:
         raise OSError("no systemd")
 

@@ -92,7 +92,7 @@ def test_unit_that_may_still_start_is_not_reported(systemd: Systemd, state: str)
 
 
 @pytest.mark.parametrize("name", units.DOCKER[1:])
-def test_unit_that_docker_needs_is_reported_when_it_failed_and_not_when_it_is_off(
+def test_failed_unit_of_docker_is_reported_and_an_inactive_one_is_not(
     systemd: Systemd, name: str
 ) -> None:
     systemd.journal["--unit", name] = f"{name}: Failed with result 'exit-code'.\n"

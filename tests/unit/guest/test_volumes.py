@@ -81,7 +81,7 @@ def guest(tmp_path: Path) -> Guest:
     return Guest(tmp_path)
 
 
-def test_a_file_system_is_made_on_a_blank_disk(guest: Guest) -> None:
+def test_file_system_is_created_on_a_blank_disk(guest: Guest) -> None:
     guest.plug()
     assert guest.ask("volume-probe")["content"] == "blank"
     assert guest.ask("volume-create")["ok"]
@@ -89,7 +89,7 @@ def test_a_file_system_is_made_on_a_blank_disk(guest: Guest) -> None:
     assert not guest.ask("volume-create")["ok"]
 
 
-def test_none_is_made_over_data(guest: Guest) -> None:
+def test_file_system_is_not_created_over_data(guest: Guest) -> None:
     disk = guest.plug()
     (disk / "precious").write_text("data")
     for options in ({}, {"again": False}, {"again": 1}, {"again": "yes"}):
@@ -100,12 +100,12 @@ def test_none_is_made_over_data(guest: Guest) -> None:
     assert [p.name for p in disk.iterdir()] == ["precious"]
 
 
-def test_one_that_was_begun_is_made_again(guest: Guest) -> None:
+def test_interrupted_file_system_on_a_disk_is_created_again(guest: Guest) -> None:
     (guest.plug() / "torn").write_text("half a file system")
     assert guest.ask("volume-create", again=True)["ok"]
 
 
-def test_it_is_mounted_again_after_a_boot(guest: Guest) -> None:
+def test_volume_is_mounted_after_a_boot(guest: Guest) -> None:
     disk = guest.made()
     (guest.root / "data" / "file").write_text("kept")
     guest.boot()
@@ -118,7 +118,7 @@ def test_it_is_mounted_again_after_a_boot(guest: Guest) -> None:
     assert guest.ask("volume-unmount", path="/data")["ok"]
 
 
-def test_without_its_volume_a_host_stays_closed_until_it_has_it(guest: Guest) -> None:
+def test_host_without_its_volume_stays_closed(guest: Guest) -> None:
     guest.made(DOCKER_ROOT)
     guest.whole()
     opened = guest.root / "run/stockyard/open"
@@ -145,7 +145,7 @@ def test_a_path_that_leads_elsewhere_is_refused(guest: Guest) -> None:
     assert "symbolic link" in answer["error"]
 
 
-def test_at_its_end_a_host_lets_go_of_all(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shutdown_unmounts_all_volumes(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[bool] = []
     monkeypatch.setattr(guest.disks, "stop_engine", lambda: stopped.append(True))
     guest.made()
@@ -231,7 +231,7 @@ def test_a_disk_is_known_by_its_serial_number_or_its_world_wide_name(
         LinuxDisks().find(serial, 0)
 
 
-def test_a_scsi_disk_is_asked_for_its_size_again(
+def test_size_of_a_scsi_disk_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Path
 ) -> None:
     monkeypatch.setattr(disks, "BLOCKS", str(tmp_path / "sys"))
@@ -275,14 +275,14 @@ def test_an_encrypted_volume_is_opened_by_its_key_alone(guest: Guest) -> None:
     assert guest.ask("hello")["missing"] == []
 
 
-def test_a_list_that_is_damaged_keeps_nobody_from_asking(guest: Guest) -> None:
+def test_damaged_volume_list_does_not_block_requests(guest: Guest) -> None:
     guest.whole()
     (guest.root / "var/lib/stockyard/volumes.json").write_text('["half')
     assert guest.ask("hello")["missing"] == []
     assert not guest.ask("volume-mount", path="/data")["ok"]
 
 
-def test_what_is_to_be_encrypted_is_not_used_in_clear(guest: Guest) -> None:
+def test_volume_for_encryption_is_not_mounted_in_clear(guest: Guest) -> None:
     guest.made()
     assert guest.ask("volume-unmount", path="/data")["ok"]
     assert "not encrypted" in guest.ask("volume-mount", path="/data", key=KEY)["error"]
@@ -304,7 +304,7 @@ def test_after_a_boot_an_encrypted_volume_waits_and_the_host_is_closed(guest: Gu
     ]
 
 
-def test_a_key_goes_to_cryptsetups_input_and_into_no_list_of_processes(
+def test_key_is_passed_by_stdin_and_not_in_arguments(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(disks, "MAPPER", str(tmp_path))

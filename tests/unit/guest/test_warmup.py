@@ -36,7 +36,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     return engine
 
 
-def test_a_container_is_rehearsed_and_taken_away(engine: Engine) -> None:
+def test_warm_up_runs_and_deletes_a_container(engine: Engine) -> None:
     warmup._rehearse_container()
     assert engine.asked == ["import", "run", "rmi"]
 

@@ -22,7 +22,7 @@ MESSAGES = st.dictionaries(st.text(), VALUES)
 
 
 @given(MESSAGES)
-def test_a_message_comes_through_as_it_was(message: dict[str, Any]) -> None:
+def test_message_is_equal_after_sending_and_receiving(message: dict[str, Any]) -> None:
     line = wire.encode(message)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
@@ -31,9 +31,7 @@ def test_a_message_comes_through_as_it_was(message: dict[str, Any]) -> None:
 
 
 @given(st.lists(MESSAGES, max_size=3), st.lists(st.integers(1, 40), min_size=1))
-def test_lines_do_not_depend_on_how_they_were_cut(
-    messages: list[dict[str, Any]], cuts: list[int]
-) -> None:
+def test_lines_do_not_depend_on_the_chunks(messages: list[dict[str, Any]], cuts: list[int]) -> None:
     stream, lines = b"".join(wire.encode(m) for m in messages), wire.Lines()
     complete_lines: list[bytes] = []
     while stream:
@@ -64,7 +62,7 @@ def test_lines_do_not_depend_on_how_they_were_cut(
         b'{"a": 1}garbage',
     ],
 )
-def test_what_is_no_message_is_refused(line: bytes) -> None:
+def test_line_that_is_no_message_is_refused(line: bytes) -> None:
     with pytest.raises(wire.WireError):
         wire.decode(line)
 

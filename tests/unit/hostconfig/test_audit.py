@@ -102,11 +102,11 @@ def bad(machine: Machine) -> list[str]:
     return [f.check for f in Audit(machine, settings_of(machine)).findings() if f.bad]
 
 
-def test_a_host_as_it_should_be_has_no_findings(shut: Machine) -> None:
+def test_correct_host_has_no_findings(shut: Machine) -> None:
     assert bad(shut) == []
 
 
-def test_the_host_says_what_it_should_be(shut: Machine, machine: Machine) -> None:
+def test_expected_profile_is_read_from_the_host(shut: Machine, machine: Machine) -> None:
     assert settings_of(shut) == HOSTILE
     machine.path(MARKER).unlink()
     with pytest.raises(NotFound, match="role hardening"):
@@ -141,7 +141,7 @@ def test_the_host_says_what_it_should_be(shut: Machine, machine: Machine) -> Non
         ("/proc/mounts", "/dev/vda / ext4 rw 0 0\n", "containers have a file system of their own"),
     ],
 )
-def test_what_the_kernel_says_counts(
+def test_state_of_the_kernel_decides(
     shut: Machine, put: Put, name: str, text: str, check: str
 ) -> None:
     put(name, text)
@@ -180,7 +180,7 @@ def test_what_the_kernel_says_counts(
         ("sshd", "x11forwarding yes\n", "sshd X11Forwarding"),
     ],
 )
-def test_what_programs_say_counts(
+def test_output_of_programs_decides(
     shut: Machine, programs: Programs, line: str, out: str, check: str
 ) -> None:
     programs.say(line, out=out)
@@ -201,7 +201,7 @@ def test_host_network_that_meets_a_bridge_is_reported(shut: Machine, put: Put) -
     assert bad(shut) == ["the host's networks that meet Docker's"]
 
 
-def test_networks_that_each_interface_has_are_no_collision(shut: Machine, put: Put) -> None:
+def test_link_local_networks_are_no_collision(shut: Machine, put: Put) -> None:
     link_local, multicast = (
         "fe800000000000000000000000000000 40",
         "ff000000000000000000000000000000 08",
@@ -229,7 +229,7 @@ def test_plugin_of_another_release_is_reported(shut: Machine, put: Put, name: st
     assert "new generation" in plugin.expected
 
 
-def test_sshd_is_asked_where_it_does_not_run(shut: Machine, programs: Programs) -> None:
+def test_settings_of_a_stopped_sshd_are_read(shut: Machine, programs: Programs) -> None:
     """It says nothing without the directory that systemd makes for it."""
     programs.say("sshd", out="")
     programs.say(
@@ -265,7 +265,7 @@ def test_the_benchmark_has_every_number_once_and_a_waiver_is_for_one_that_exists
     assert set(cis.WAIVERS) <= set(numbers)
 
 
-def test_a_waiver_does_not_hide_what_holds(shut: Machine) -> None:
+def test_waiver_does_not_hide_a_passed_check(shut: Machine) -> None:
     findings = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
     assert findings["2.2"].ok
     assert not findings["2.2"].waiver
@@ -273,7 +273,7 @@ def test_a_waiver_does_not_hide_what_holds(shut: Machine) -> None:
     assert not findings["2.13"].bad
 
 
-def test_whoever_is_in_the_group_of_docker_is_told(shut: Machine, put: Put) -> None:
+def test_members_of_the_docker_group_are_reported(shut: Machine, put: Put) -> None:
     put("/etc/group", "docker:x:100:stockyard,stockyard-tls,mallory\n")
     findings = {
         f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE), frozenset({"stockyard"}))
@@ -294,7 +294,7 @@ def test_ports_that_containers_publish_are_not_the_daemons(shut: Machine) -> Non
         None,
     ],
 )
-def test_a_daemon_that_listens_itself_is_told(
+def test_daemon_that_listens_itself_is_reported(
     shut: Machine, programs: Programs, output: str | None
 ) -> None:
     programs.say("ss ", out=output or "", code=0 if output else 127)

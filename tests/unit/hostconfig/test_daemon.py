@@ -23,14 +23,14 @@ VALUES = st.none() | st.booleans() | st.integers() | st.just({"a": ["b"]})
 CONFIGS = st.dictionaries(st.sampled_from("abcdef"), VALUES)
 
 
-def test_keys_of_others_stay_and_null_takes_away(machine: Machine, put: Put) -> None:
+def test_other_keys_are_kept_and_null_deletes(machine: Machine, put: Put) -> None:
     put(daemon.PATH, '{"debug": true, "icc": false, "labels": ["a"]}')
     change = daemon.plan(machine, {"icc": None, "labels": ["b"]})
     assert change.after == {"debug": True, "labels": ["b"]}
     assert change.keys == ("icc", "labels")
 
 
-def test_it_reloads_where_that_is_enough(machine: Machine, put: Put, programs: Programs) -> None:
+def test_dockerd_is_reloaded_if_sufficient(machine: Machine, put: Put, programs: Programs) -> None:
     programs.say("systemctl is-active")
     programs.say("systemctl reload")
     assert daemon.apply(machine, daemon.plan(machine, {"labels": ["a"], "debug": True})) == "reload"
@@ -38,7 +38,7 @@ def test_it_reloads_where_that_is_enough(machine: Machine, put: Put, programs: P
     assert json.loads(machine.read(daemon.PATH) or "") == {"labels": ["a"], "debug": True}
 
 
-def test_it_restarts_where_it_has_to(machine: Machine, programs: Programs) -> None:
+def test_dockerd_is_restarted_if_necessary(machine: Machine, programs: Programs) -> None:
     programs.say("systemctl is-active")
     programs.say("systemctl restart")
     assert daemon.apply(machine, daemon.plan(machine, {"labels": ["a"], "icc": False})) == "restart"
@@ -57,7 +57,7 @@ def test_a_dockerd_that_does_not_run_is_not_started(machine: Machine, programs: 
     assert not any("restart" in line for line in programs.lines)
 
 
-def test_what_dockerd_does_not_start_with_is_taken_back(
+def test_configuration_that_dockerd_refuses_is_reverted(
     machine: Machine, put: Put, programs: Programs
 ) -> None:
     put(daemon.PATH, '{"icc": true}')
@@ -87,7 +87,7 @@ def test_value_of_another_type_is_refused_by_the_plan(machine: Machine) -> None:
         daemon.plan(machine, {"mtu": "1400"})
 
 
-def test_a_file_that_was_not_there_is_not_there_again(machine: Machine, programs: Programs) -> None:
+def test_reverted_new_file_is_deleted(machine: Machine, programs: Programs) -> None:
     programs.say("systemctl is-active")
     programs.say("systemctl restart", code=1)
     with pytest.raises(daemon.DaemonRefused):
@@ -95,7 +95,7 @@ def test_a_file_that_was_not_there_is_not_there_again(machine: Machine, programs
     assert machine.read(daemon.PATH) is None
 
 
-def test_dockerd_is_asked_where_it_can_be(machine: Machine, programs: Programs) -> None:
+def test_dockerd_validates_the_file_if_it_can(machine: Machine, programs: Programs) -> None:
     programs.say("dockerd --help", out="  --validate   Validate daemon configuration and exit")
     programs.say("dockerd --validate", code=1, err="the following directives don't match: iccc")
     with pytest.raises(daemon.DaemonRefused, match="iccc"):

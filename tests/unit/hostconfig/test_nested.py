@@ -168,7 +168,9 @@ def ran(programs: Programs) -> str:
 
 
 @pytest.mark.parametrize("spec", [ROOTLESS, PRIVILEGED])
-def test_it_is_made_once_and_gone_whole(host: Machine, programs: Docker, spec: NestedSpec) -> None:
+def test_nested_daemon_is_created_once_and_deleted_completely(
+    host: Machine, programs: Docker, spec: NestedSpec
+) -> None:
     assert have(host, spec).changed
     assert not have(host, spec).changed
     assert have(host, spec, present=False).changed
@@ -205,7 +207,7 @@ def test_a_privileged_one_is_refused_on_a_host_that_is_shared(
     assert not any(line.startswith(("docker run", "mount", "modprobe")) for line in programs.lines)
 
 
-def test_a_rootless_one_is_refused_where_nobody_makes_user_name_spaces(host: Machine) -> None:
+def test_rootless_daemon_without_user_namespaces_is_refused(host: Machine) -> None:
     host.write("/proc/sys/kernel/unprivileged_userns_clone", "0\n")
     with pytest.raises(OperationRefused, match=r"unprivileged_userns_clone is 0.*sysctls"):
         have(host, ROOTLESS)
@@ -229,7 +231,7 @@ def test_a_rootless_one_is_refused_where_nobody_makes_user_name_spaces(host: Mac
         ({}, ROOTLESS, "does not answer"),
     ],
 )
-def test_what_dockerd_says_counts(
+def test_state_reported_by_dockerd_decides(
     host: Machine, programs: Docker, info: dict[str, Any], spec: NestedSpec, why: str
 ) -> None:
     programs.say("docker info", json.dumps(info))
@@ -237,7 +239,7 @@ def test_what_dockerd_says_counts(
         have(host, spec)
 
 
-def test_a_program_that_is_not_there_is_named_with_its_package(host: Machine) -> None:
+def test_missing_program_is_named_with_its_package(host: Machine) -> None:
     host.path("/usr/bin/newuidmap").unlink()
     with pytest.raises(MissingDependency, match="install uidmap"):
         have(host, ROOTLESS)
@@ -251,7 +253,7 @@ def test_old_cgroups_are_refused(host: Machine) -> None:
 
 
 @pytest.mark.parametrize("size", [{"cpus": 2.5}, {"memory_mib": 2049}, {"disk_mib": 1 << 24}])
-def test_more_than_there_is_is_refused(
+def test_limits_above_the_hardware_are_refused(
     host: Machine, programs: Docker, size: dict[str, Any]
 ) -> None:
     with pytest.raises(OperationRefused, match=next(iter(size))):
@@ -278,7 +280,7 @@ def test_a_host_has_one(host: Machine) -> None:
         have(host, NestedSpec(pids=500))
 
 
-def test_somebody_elses_container_is_left_alone(host: Machine, programs: Docker) -> None:
+def test_foreign_container_is_unchanged(host: Machine, programs: Docker) -> None:
     programs.container = "nested"
     with pytest.raises(OperationRefused, match="a container outside stockyard has this name"):
         have(host, ROOTLESS)
@@ -286,7 +288,7 @@ def test_somebody_elses_container_is_left_alone(host: Machine, programs: Docker)
     assert programs.container == "nested"
 
 
-def test_one_that_ended_is_made_again(host: Machine, programs: Docker) -> None:
+def test_ended_daemon_is_created_again(host: Machine, programs: Docker) -> None:
     have(host, ROOTLESS)
     programs.state = "exited"
     assert have(host, ROOTLESS, check=True).changed
@@ -303,14 +305,14 @@ def test_of_one_that_does_not_come_up_nothing_is_left(host: Machine, programs: D
     assert (programs.container, programs.image, programs.mounted) == ("", "", [])
 
 
-def test_what_cannot_be_taken_away_is_told(host: Machine, programs: Docker) -> None:
+def test_failed_deletion_is_reported(host: Machine, programs: Docker) -> None:
     have(host, ROOTLESS)
     programs.say("umount", code=32, err="target is busy")
     with pytest.raises(container.NestedFailed, match="busy"):
         have(host, ROOTLESS, present=False)
 
 
-def test_limits_are_told_to_docker(host: Machine, programs: Docker) -> None:
+def test_limits_are_passed_to_docker(host: Machine, programs: Docker) -> None:
     have(host, NestedSpec(memory_mib=300, cpus=1.5, pids=200, disk_mib=512))
     words = ran(programs).split()
     assert {
@@ -399,7 +401,7 @@ def test_mappers_have_one_capability_and_are_not_set_uid(
         assert entry.mode == 0o755
 
 
-def test_the_image_says_who_may_map_what() -> None:
+def test_image_contains_the_subordinate_ids() -> None:
     names = members(image.Users(1000, ((1, 999), (1001, 64535)), 100000))
     assert names["etc/subuid"][1] == names["etc/subgid"][1] == b"job:1:999\njob:1001:64535\n"
     assert b"job:x:1000:1000:" in names["etc/passwd"][1]

@@ -27,7 +27,7 @@ WISHES = st.builds(
 )
 
 
-def test_tenants_get_ranges_beside_each_other(machine: Machine) -> None:
+def test_tenants_get_adjacent_ranges(machine: Machine) -> None:
     for user in ("red", "blue"):
         assert converge(machine, Wish(user), check=False).changed
     assert (
@@ -43,7 +43,7 @@ def test_check_mode_writes_nothing(machine: Machine) -> None:
     assert machine.read(FILES[0]) is None
 
 
-def test_lines_of_others_stay_as_they_are(machine: Machine, put: Put) -> None:
+def test_lines_of_other_users_are_unchanged(machine: Machine, put: Put) -> None:
     put(FILES[0], "# a comment\nme:100000:65536\nodd line\n1000:300000:10\n")
     converge(machine, Wish("red"), check=False)
     assert (
@@ -61,7 +61,7 @@ def test_a_range_over_anothers_is_refused(machine: Machine, put: Put) -> None:
     assert converge(machine, Wish("red", first=165536), check=False).range
 
 
-def test_the_files_are_made_the_same(machine: Machine, put: Put) -> None:
+def test_subuid_and_subgid_are_equal(machine: Machine, put: Put) -> None:
     put(FILES[0], "red:200000:65536\n")
     converge(machine, Wish("red"), check=False)
     assert machine.read(FILES[1]) == "red:200000:65536\n"
@@ -105,7 +105,7 @@ def test_however_they_come_no_two_have_an_id_in_common(wishes: list[Wish]) -> No
 
 
 @given(st.text(max_size=300))
-def test_whatever_is_in_the_files_is_kept(text: str) -> None:
+def test_existing_lines_are_kept(text: str) -> None:
     lines = [line for line in text.splitlines() if line.split(":")[0] != "red"]
     try:
         after = plan(dict.fromkeys(FILES, text), Wish("red")).after[FILES[0]]

@@ -135,7 +135,7 @@ def test_everything_of_an_older_yard_is_read(older_yard: Yard) -> None:
     assert all(template.usable for template in observation.templates)
 
 
-def test_plan_of_an_older_yard_changes_nothing_but_generations_and_says_why(
+def test_plan_of_an_older_yard_changes_only_generations_with_the_reason(
     older_yard: Yard, folder: Path
 ) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

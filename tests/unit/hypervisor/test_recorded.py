@@ -174,7 +174,7 @@ def test_recorded_machines_of_vsphere_are_read(schema: int) -> None:
 
 
 @SCHEMAS
-def test_recorded_host_has_the_sizes_and_the_lease_that_it_had(schema: int) -> None:
+def test_recorded_host_has_its_sizes_and_its_lease(schema: int) -> None:
     hosts = {
         record.name: record
         for record in map(records.decode, RECORDED[schema]["memory"]["machines"])

@@ -149,7 +149,7 @@ def test_field_of_a_number_out_of_bounds_is_refused(data: dict[str, Any], path: 
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_moment_that_is_no_number_is_refused(text: str) -> None:
+def test_timestamp_that_is_no_number_is_refused(text: str) -> None:
     data = json.dumps(plain(full_host())).replace('"expires": 2.0', f'"expires": {text}')
     assert text in data
     with pytest.raises(InvalidInput):
@@ -166,12 +166,12 @@ Coders = tuple[Callable[[Any], str], Callable[[str], Any]]
 
 
 @given(HOSTS | TEMPLATES)
-def test_valid_record_of_a_machine_comes_back_as_it_was(record: Record) -> None:
+def test_machine_record_is_equal_after_encoding_and_decoding(record: Record) -> None:
     assert records.decode(records.encode(record)) == record
 
 
 @given(VOLUMES)
-def test_valid_record_of_a_volume_comes_back_as_it_was(record: VolumeRecord) -> None:
+def test_volume_record_is_equal_after_encoding_and_decoding(record: VolumeRecord) -> None:
     assert records.decode_volume(records.encode(record)) == record
 
 
@@ -184,7 +184,7 @@ def test_record_of_a_newer_schema_is_refused_and_named(data: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("schema", [0, -1, True, "2", 2.0, None, [], 10**30])
-def test_schema_that_is_no_version_number_is_refused(schema: Any) -> None:
+def test_schema_without_a_version_number_is_refused(schema: Any) -> None:
     with pytest.raises(InvalidInput):
         decoded({**plain(full_host()), "schema": schema})
 

@@ -26,7 +26,7 @@ TEXT = st.text(st.characters(codec="utf-8"))
 
 
 @given(HOSTS | TEMPLATES)
-def test_a_record_comes_back_as_it_was(record: HostRecord | TemplateRecord) -> None:
+def test_record_is_equal_after_encoding_and_decoding(record: HostRecord | TemplateRecord) -> None:
     text = records.encode(record)
     assert records.decode(text) == record
     assert text.isascii()
@@ -59,7 +59,7 @@ def plain(record: HostRecord | TemplateRecord) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("field", sorted(plain(HOST)))
-def test_every_field_of_a_host_has_to_have_its_type(field: str) -> None:
+def test_host_record_with_a_field_of_another_type_is_refused(field: str) -> None:
     wrong: Any
     for wrong in ({"x": []}, [["x"]], 7 if isinstance(plain(HOST)[field], bool) else True):
         with pytest.raises(InvalidInput):
@@ -73,7 +73,7 @@ LATE = ("promoted", "source", "disk_gib", "max_memory_mib", "encrypted", "provis
 @pytest.mark.parametrize(
     "field", [f for f in plain(TEMPLATE) if f not in ("schema", "version", "checksums", *LATE)]
 )
-def test_every_field_of_a_template_has_to_be_there(field: str) -> None:
+def test_template_record_without_a_field_is_refused(field: str) -> None:
     data = plain(TEMPLATE)
     del data[field]
     with pytest.raises(InvalidInput):
@@ -99,13 +99,13 @@ def test_every_field_of_a_template_has_to_be_there(field: str) -> None:
         "9" * 5000,
     ],
 )
-def test_what_is_no_record_is_refused(text: str) -> None:
+def test_text_that_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         records.decode(text)
 
 
 @pytest.mark.parametrize("record", [HOST, TEMPLATE], ids=["host", "template"])
-def test_a_field_that_nobody_knows_is_refused(record: HostRecord | TemplateRecord) -> None:
+def test_record_with_an_unknown_field_is_refused(record: HostRecord | TemplateRecord) -> None:
     with pytest.raises(InvalidInput, match="since"):
         records.decode(json.dumps({**plain(record), "since": 1}))
     with pytest.raises(InvalidInput):
@@ -129,7 +129,7 @@ def test_arbitrary_json_is_a_record_or_refused_in_our_words(data: Any) -> None:
 @pytest.mark.parametrize(
     "change", [{"uuid": "../../x"}, {"owner": "a/b"}, {"phase": "gone"}, {"address": "x,y"}]
 )
-def test_a_record_holds_only_what_could_have_been_made(change: dict[str, str]) -> None:
+def test_record_with_a_value_that_no_spec_allows_is_refused(change: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
         records.decode(json.dumps({**plain(HOST), **change}))
 

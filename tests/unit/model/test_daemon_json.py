@@ -19,7 +19,7 @@ from stockyard.model import daemon_json
     ["{", "[]", "null", "1", '"x"', "{'a': 1}", '{"mtu": NaN}', '{"icc": false,}', "[" * 100_000],
     ids=lambda text: text[:12],
 )
-def test_file_that_is_no_json_object_is_refused(text: str) -> None:
+def test_file_without_a_json_object_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"daemon\.json"):
         daemon_json.check_file(text)
 
@@ -67,11 +67,11 @@ def test_setting_that_the_unit_gives_by_a_flag_is_refused(key: str) -> None:
         {"icc": None},
     ],
 )
-def test_file_that_dockerd_takes_is_let_through(settings: dict[str, Any]) -> None:
+def test_file_that_dockerd_accepts_is_accepted(settings: dict[str, Any]) -> None:
     daemon_json.check_file(json.dumps(settings))
 
 
-def test_template_with_a_broken_daemon_json_is_refused_before_it_is_built() -> None:
+def test_template_with_a_broken_daemon_json_is_refused_before_the_build() -> None:
     with pytest.raises(InvalidInput, match=r"daemon\.json: icc"):
         declared_digest(
             TemplateSpec("base", image=ImageSpec(files={daemon_json.PATH: '{"icc": "no"}'}))

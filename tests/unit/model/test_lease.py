@@ -33,7 +33,7 @@ def test_durations_are_read(text: object, expected: float) -> None:
 @pytest.mark.parametrize(
     "text", [*HOSTILE, "1w", "1.5h", "-1h", "1h30m", "١h", True, None, 1.5, "9" * 10]
 )
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_invalid_duration_is_refused(text: object) -> None:
     with pytest.raises(InvalidInput, match="duration"):
         seconds("duration", text)
 
@@ -61,7 +61,7 @@ def test_a_duration_has_limits(duration: float) -> None:
         LeaseSpec("me", "ci", duration=duration)
 
 
-def test_something_says_which_hosts_are_asked_for() -> None:
+def test_lease_request_without_a_selection_is_refused() -> None:
     with pytest.raises(InvalidInput, match="the request selects no hosts"):
         LeaseSpec("me")
     assert LeaseSpec("me", "ci", labels={"b": "2", "a": "1"}).title == "fleet ci with a=1, b=2"
@@ -81,7 +81,7 @@ def test_a_record_keeps_its_lease_and_its_end() -> None:
     assert decode(encode(record)) == record
 
 
-def test_a_record_from_before_there_were_leases_is_read() -> None:
+def test_record_without_a_lease_field_is_read() -> None:
     record = host_record(identity=Identity("m", HOST_KEY, "1f", 2.0))
     old = json.loads(encode(record))
     for field in ("lease", "expires"):
@@ -108,7 +108,7 @@ def test_a_record_with_half_a_lease_is_not_read(changes: dict[str, object]) -> N
         decode(json.dumps(data))
 
 
-def test_a_fleet_says_how_many_there_are_at_least() -> None:
+def test_least_number_of_hosts_follows_count_and_min_ready() -> None:
     assert FleetSpec("ci", "base", 2, min_ready=3, max=5).least == 3
     assert FleetSpec("ci", "base", 4, min_ready=3).least == 4
 

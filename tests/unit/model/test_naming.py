@@ -22,7 +22,7 @@ def test_a_hostile_name_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["a", "0", "a-b", "a--b", "web-1", "x" * 63])
-def test_a_plain_name_is_taken_as_it_is(value: str) -> None:
+def test_plain_name_is_unchanged(value: str) -> None:
     assert naming.name("host", value) == value
 
 
@@ -33,7 +33,7 @@ def test_a_name_may_have_a_shorter_limit() -> None:
 
 
 @given(st.text())
-def test_whatever_is_taken_for_a_name_is_safe_in_a_path_and_a_shell(value: str) -> None:
+def test_accepted_name_is_safe_in_a_path_and_in_a_shell(value: str) -> None:
     try:
         naming.name("host", value)
     except InvalidInput:

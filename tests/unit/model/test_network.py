@@ -21,7 +21,7 @@ NEW = ("bind", "egress", "egress_proxy", "network")
 @pytest.mark.parametrize(
     "value", [*HOSTILE, "proxy", "proxy:0", "proxy:65536", "http://proxy:3128", "-R:22", "a:1:2"]
 )
-def test_what_is_no_proxy_is_refused(value: str) -> None:
+def test_invalid_proxy_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput):
         HostSpec(egress="proxy", egress_proxy=value)
 
@@ -34,7 +34,7 @@ def test_a_proxy_is_taken(value: str) -> None:
 
 @pytest.mark.parametrize("value", [v for v in HOSTILE if v not in ("", "a-", "A", "a.b", "a b")])
 @pytest.mark.parametrize("option", ["bind", "network"])
-def test_what_is_no_address_and_no_network_is_refused(option: str, value: str) -> None:
+def test_value_that_is_neither_address_nor_network_is_refused(option: str, value: str) -> None:
     wrong: dict[str, Any] = {option: value}
     with pytest.raises(InvalidInput):
         HostSpec(**wrong)
@@ -69,7 +69,7 @@ def test_a_network_is_called_nothing_else(value: str) -> None:
         {"bind": "::1"},
     ],
 )
-def test_what_contradicts_itself_is_refused(options: dict[str, Any]) -> None:
+def test_contradictory_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         HostSpec(**options)
     assert caught.value.remedy

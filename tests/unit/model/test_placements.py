@@ -37,7 +37,7 @@ def room(sites: list[Hypervisor], count: int) -> int:
 
 
 @given(SITES, PLACED, COUNTS)
-def test_every_host_is_somewhere_and_none_where_it_cannot_be(
+def test_each_host_is_placed_and_none_on_a_full_hypervisor(
     sites: list[Hypervisor], how: str, count: int
 ) -> None:
     if room(sites, count) < count:
@@ -53,7 +53,7 @@ def test_every_host_is_somewhere_and_none_where_it_cannot_be(
 
 
 @given(SITES, COUNTS)
-def test_spread_is_even_as_far_as_there_is_room(sites: list[Hypervisor], count: int) -> None:
+def test_spread_is_even_within_the_capacities(sites: list[Hypervisor], count: int) -> None:
     if room(sites, count) >= count:
         counts = shares(sites, "spread", count)
         largest = max(counts.values())
@@ -79,7 +79,7 @@ def test_every_name_is_dealt_once(sites: list[Hypervisor], how: str, names: list
 
 
 @given(SITES, PLACED, COUNTS)
-def test_a_share_stays_where_it_is_when_a_hypervisor_is_silent(
+def test_share_of_a_silent_hypervisor_does_not_move(
     sites: list[Hypervisor], how: str, count: int
 ) -> None:
     """The declaration alone decides: what is not said changes nothing, and what is said moves one

@@ -52,7 +52,7 @@ def test_a_repository_is_one_paragraph_with_its_key() -> None:
         {"components": ()},
     ],
 )
-def test_what_is_none_is_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_repository_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         Repository(**{"url": URL, "signed_by": KEY, **wrong})
 
@@ -69,7 +69,7 @@ def test_no_text_makes_another_field(suite: str, component: str, inside: str) ->
         assert [f for f in fields if f != "Components"] == ["Types", "URIs", "Suites", "Signed-By"]
 
 
-def test_it_goes_on_record_without_its_password() -> None:
+def test_repository_is_recorded_without_its_password() -> None:
     build = BuildOptions(repositories=(Repository("https://me:secret@ours/debian", KEY),))
     decoded = codec.to_dict(without_secrets(build))
     assert decoded["repositories"][0]["url"] == "https://ours/debian"

@@ -18,7 +18,7 @@ SECCOMP = '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}'
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_profile_alone_is_what_the_table_says(profile: str) -> None:
+def test_profile_has_the_settings_of_the_documented_table(profile: str) -> None:
     assert SecuritySpec(profile).settings() == DEFAULTS[profile]
 
 
@@ -34,7 +34,7 @@ def test_profiles_only_ever_get_tighter() -> None:
     assert trusted.limits == Limits()
 
 
-def test_what_is_said_wins() -> None:
+def test_declared_settings_override_the_profile() -> None:
     settings = SecuritySpec(
         "hostile", icc=True, user_namespaces="none", limits={"pids": 7}, audit=False
     ).settings()
@@ -49,7 +49,7 @@ def test_what_is_said_wins() -> None:
     assert SecuritySpec("trusted", authorization=True).settings().policy == Policy()
 
 
-def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
+def test_rootless_host_omits_settings_that_need_root() -> None:
     settings = SecuritySpec("hostile", user_namespaces="rootless").settings()
     assert settings.policy is None
     assert (settings.limits.network_mib, settings.limits.disk_percent) == (0, 0)
@@ -85,7 +85,9 @@ def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
         ({"sysctls": {"kernel.x": "1\n2"}}, "printable"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(spec: dict[str, Any], reason: str) -> None:
+def test_contradictory_settings_are_refused_with_the_reason(
+    spec: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(InvalidInput, match=reason):
         SecuritySpec(**spec)
 
@@ -112,9 +114,7 @@ def test_a_finished_machine_and_a_late_docker_have_limits() -> None:
         ("secure_boot", "the hypervisor passes kernel and initrd to the machine, and no"),
     ],
 )
-def test_virtual_hardware_that_cannot_be_had_is_refused_with_the_reason(
-    wish: str, reason: str
-) -> None:
+def test_unsupported_virtual_hardware_is_refused_with_the_reason(wish: str, reason: str) -> None:
     wished: dict[str, Any] = {wish: True}
     without: dict[str, Any] = {wish: False}
     with pytest.raises(Unsupported, match=reason):

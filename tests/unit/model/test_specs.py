@@ -143,7 +143,7 @@ def test_no_option_that_takes_text_is_forgotten() -> None:
 
 
 @given(st.sampled_from(sorted(NAMED)), st.text())
-def test_an_option_takes_text_or_refuses_it_in_our_words(option: str, value: str) -> None:
+def test_option_accepts_text_or_raises_a_stockyard_error(option: str, value: str) -> None:
     message = ""
     try:
         NAMED[option](value)
@@ -155,12 +155,12 @@ def test_an_option_takes_text_or_refuses_it_in_our_words(option: str, value: str
 @pytest.mark.parametrize(
     "value", ["../../etc/x", "a'/><qemu:arg value='-x", "$(id)", "ю", "{{ a }}", "", "x" * 255]
 )
-def test_a_label_is_carried_as_it_is(value: str) -> None:
+def test_label_is_unchanged(value: str) -> None:
     assert FleetSpec("ci", "base", labels={"k": value}).labels == {"k": value}
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\0b", "x" * 256, "\ud800", 5])
-def test_a_label_that_is_no_line_is_refused(value: Any) -> None:
+def test_label_with_a_line_break_is_refused(value: Any) -> None:
     for make in (
         lambda: FleetSpec("ci", "base", labels={"k": value}),
         lambda: SingleSpec("a", labels={"k": value}),
@@ -182,7 +182,7 @@ def test_a_count_is_a_whole_number(count: Any) -> None:
 
 
 @pytest.mark.parametrize("ports", [(0,), (65536,), (2222,), (2376,), (80, 80), (True,), ("80",)])
-def test_ports_that_cannot_be_published_are_refused(ports: Any) -> None:
+def test_invalid_ports_are_refused(ports: Any) -> None:
     with pytest.raises(InvalidInput, match="ports"):
         HostSpec(ports=ports)
 
@@ -191,7 +191,7 @@ def test_ports_that_cannot_be_published_are_refused(ports: Any) -> None:
     "key",
     ["ssh-ed25519", f"{KEY}\nssh-rsa AAAA", f'command="sh" {KEY}', "ssh-dss AAAA", "x" * 20000],
 )
-def test_what_is_no_single_public_key_is_refused(key: str) -> None:
+def test_text_that_is_not_one_public_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidInput):
         HostSpec(authorized_keys=(key,))
 
@@ -223,7 +223,7 @@ def test_a_file_holds_text(text: Any) -> None:
 @pytest.mark.parametrize(
     "user", ["root", "stockyard-tls", "sshd", *[v for v in HOSTILE if v != "a-"]]
 )
-def test_a_login_that_cannot_be_made_is_refused(user: str) -> None:
+def test_invalid_login_name_is_refused(user: str) -> None:
     with pytest.raises(InvalidInput):
         ImageSpec(ssh_user=user)
 
@@ -232,7 +232,7 @@ def test_a_login_that_cannot_be_made_is_refused(user: str) -> None:
     "url", ["ftp://x", "http://a b", 'http://a"b', "http://$(id)", "javascript:x", "http://a\nb"]
 )
 @pytest.mark.parametrize("option", ["mirror", "security_mirror", "proxy"])
-def test_what_is_no_url_is_refused(option: str, url: str) -> None:
+def test_invalid_url_is_refused(option: str, url: str) -> None:
     wrong: dict[str, Any] = {option: url}
     with pytest.raises(InvalidInput, match=option):
         BuildOptions(**wrong)
@@ -248,7 +248,7 @@ def test_what_is_no_url_is_refused(option: str, url: str) -> None:
         {"max_vcpus": 256},
     ],
 )
-def test_hardware_that_cannot_be_is_refused(option: dict[str, int]) -> None:
+def test_impossible_hardware_is_refused(option: dict[str, int]) -> None:
     with pytest.raises(InvalidInput):
         Hardware(**option)  # type: ignore[arg-type]
 

@@ -39,7 +39,7 @@ def refusal(read: Callable[[], Any]) -> str:
 
 
 @given(JSON)
-def test_json_within_the_limits_is_read_as_it_is(value: Any) -> None:
+def test_json_within_the_limits_is_decoded(value: Any) -> None:
     assert untrusted.parse(json.dumps(value)) == value
 
 
@@ -124,7 +124,7 @@ def test_text_is_shown_on_one_line(text: str, escaped: str) -> None:
 
 
 @given(ANYTHING)
-def test_text_that_was_escaped_stays_as_it_is(text: str) -> None:
+def test_escaped_text_is_not_escaped_twice(text: str) -> None:
     once = one_line(text)
     assert once.isprintable()
     assert one_line(once) == once

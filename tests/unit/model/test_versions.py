@@ -34,7 +34,7 @@ RISING = [
 ]
 
 
-def test_versions_are_ordered_as_the_policy_says() -> None:
+def test_versions_are_ordered_as_in_debian_policy() -> None:
     for number, low in enumerate(RISING):
         for high in RISING[number + 1 :]:
             assert later(high, low), (high, low)
@@ -49,7 +49,7 @@ def test_versions_that_are_written_differently_and_equal(first: str, second: str
 
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not here to ask")
 @given(*[st.from_regex(r"[0-9][0-9a-b.+~-]{0,6}[0-9]", fullmatch=True)] * 2)
-def test_dpkg_says_the_same(first: str, second: str) -> None:
+def test_order_of_versions_is_that_of_dpkg(first: str, second: str) -> None:
     result = subprocess.run(
         ["dpkg", "--compare-versions", first, "gt", second], check=False, capture_output=True
     )
@@ -57,13 +57,11 @@ def test_dpkg_says_the_same(first: str, second: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_whatever_is_compared_one_is_not_later_than_the_other_and_earlier(
-    first: str, second: str
-) -> None:
+def test_order_of_versions_is_antisymmetric(first: str, second: str) -> None:
     assert not (later(first, second) and later(second, first))
 
 
-def test_what_an_image_lacks_is_what_is_later_or_new() -> None:
+def test_image_lacks_packages_that_are_later_or_new() -> None:
     installed = {"a": "1", "b": "2", "c": "3", "gone": "1"}
     assert missing_updates(installed, {"a": "1", "b": "1", "c": "3.1", "new": "1"}) == (
         MissingUpdate("c", "3", "3.1"),

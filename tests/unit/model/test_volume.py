@@ -166,7 +166,7 @@ def test_paths_that_are_taken(path: str) -> None:
         (VolumeUse("a", "/data/in/deep"), VolumeUse("b", "/data-1"), VolumeUse("c", "/data/in")),
     ],
 )
-def test_volumes_that_cannot_be_in_one_host(uses: tuple[VolumeUse, ...]) -> None:
+def test_volumes_that_conflict_in_one_host_are_refused(uses: tuple[VolumeUse, ...]) -> None:
     with pytest.raises(InvalidInput, match="volumes"):
         HostSpec(volumes=uses)
 
@@ -200,7 +200,7 @@ def test_with_volumes_old_hosts_go_before_new_ones_come_under_their_names() -> N
     assert names == {"ci-1", "ci-2", "ci-3"}
 
 
-def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
+def test_surge_with_volumes_is_refused() -> None:
     with pytest.raises(InvalidInput, match="max_unavailable"):
         FleetSpec(
             "ci",
@@ -222,7 +222,7 @@ def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
         snapshot=st.booleans(),
     )
 )
-def test_a_record_comes_back_as_it_was(volume: VolumeRecord) -> None:
+def test_record_is_equal_after_encoding_and_decoding(volume: VolumeRecord) -> None:
     assert decode_volume(encode(volume)) == volume
     assert len(volume.serial) == 20
 
@@ -231,12 +231,12 @@ def test_a_record_comes_back_as_it_was(volume: VolumeRecord) -> None:
     st.text(max_size=40)
     | st.sampled_from(["{}", "[]", '{"kind": "host"}', '{"kind": "volume"}', "[" * 9999])
 )
-def test_what_is_no_record_is_refused(text: str) -> None:
+def test_text_that_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         decode_volume(text)
 
 
-def test_what_has_to_be_done() -> None:
+def test_volume_actions_follow_from_spec_and_record() -> None:
     spec = VolumeSpec("data")
     assert [a.verb for a in plan_volume(spec, seen()).actions] == ["create"]
     assert not plan_volume(spec, seen(record()))
@@ -260,7 +260,7 @@ def test_what_has_to_be_done() -> None:
         (VolumeSpec("new", size_gib=11, source="data", snapshot=True), record()),
     ],
 )
-def test_what_cannot_become_so_is_refused(spec: VolumeSpec, current: VolumeRecord) -> None:
+def test_impossible_change_of_a_volume_is_refused(spec: VolumeSpec, current: VolumeRecord) -> None:
     with pytest.raises(InvalidInput):
         plan_volume(spec, seen(current))
 

@@ -132,7 +132,7 @@ def test_nothing_outlives_its_authority(authority: Authority) -> None:
     assert load(signed.pem).not_valid_after_utc == end
 
 
-def test_an_authority_that_ran_out_says_so(authority: Authority) -> None:
+def test_expired_authority_is_an_error(authority: Authority) -> None:
     with pytest.raises(InvalidInput, match="expired on 2036-11-19"):
         authority.issue_client("a", NOW + timedelta(days=CA_DAYS))
 
@@ -192,14 +192,12 @@ def pem(der: bytes) -> str:
         "unknown-key",
     ],
 )
-def test_a_request_that_is_none_of_ours_is_not_signed(
-    authority: Authority, make: Callable[[], str]
-) -> None:
+def test_foreign_signing_request_is_refused(authority: Authority, make: Callable[[], str]) -> None:
     with pytest.raises(GuestError):
         authority.sign_server(make(), "web-1", "127.0.0.1", NOW)
 
 
-def test_a_pair_that_was_given_comes_back(authority: Authority) -> None:
+def test_supplied_key_pair_is_used_unchanged(authority: Authority) -> None:
     loaded = Authority.from_pem(authority.pem(), authority.key_pem())
     assert (loaded.pem(), loaded.key_pem()) == (authority.pem(), authority.key_pem())
 
@@ -235,7 +233,7 @@ def test_a_certificate_that_may_not_sign_is_refused(
         Authority.from_pem(ca(key, constraints), key_pem(key))
 
 
-def test_an_authority_without_a_key_identifier_signs_all_the_same() -> None:
+def test_authority_without_a_key_identifier_signs() -> None:
     key = p256()
     authority = Authority.from_pem(ca(key, CA_TRUE), key_pem(key))
     load(authority.issue_client("a", NOW)[0].pem).verify_directly_issued_by(authority.certificate)

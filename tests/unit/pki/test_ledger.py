@@ -72,7 +72,7 @@ def test_looking_makes_nothing(pki: Pki) -> None:
     assert not pki.directory.exists()
 
 
-def test_what_is_found_is_what_was_made(pki: Pki) -> None:
+def test_revocations_are_equal_after_writing_and_reading(pki: Pki) -> None:
     authority = pki.authority(NOW)
     assert pki.existing_authority().pem() == authority.pem()  # type: ignore[union-attr]
     # Its maker died before the last step.
@@ -83,7 +83,7 @@ def test_what_is_found_is_what_was_made(pki: Pki) -> None:
         pki.existing_authority()
 
 
-def test_the_list_is_signed_anew_only_when_it_has_to(pki: Pki) -> None:
+def test_revocation_list_is_signed_again_only_if_necessary(pki: Pki) -> None:
     first = pki.crl(NOW)
     assert listed(first) == set()
     assert pki.crl(NOW + timedelta(days=1)) == first
@@ -97,7 +97,7 @@ def test_the_list_is_signed_anew_only_when_it_has_to(pki: Pki) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "garbage"])
-def test_a_damaged_list_is_signed_anew(pki: Pki, text: str) -> None:
+def test_damaged_revocation_list_is_signed_again(pki: Pki, text: str) -> None:
     pki.revoke({"ab": SOON}, NOW)
     pki.crl(NOW)
     (pki.directory / "crl.pem").write_text(text)

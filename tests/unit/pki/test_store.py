@@ -38,14 +38,14 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_an_authority_is_made_once(pki: Pki) -> None:
+def test_authority_is_created_once(pki: Pki) -> None:
     first = pki.authority(NOW)
     assert pki.authority(NOW + timedelta(days=1)).pem() == first.pem()
     assert Pki(pki.directory, "owner/tenant").authority(NOW).key_pem() == first.key_pem()
     assert "owner/tenant" in first.certificate.subject.rfc4514_string()
 
 
-def test_nobody_else_reads_private_keys(pki: Pki) -> None:
+def test_private_keys_are_readable_by_their_owner_only(pki: Pki) -> None:
     pki.client(NOW)
     pki.operator_key()
     assert mode(pki.directory) == 0o700
@@ -56,7 +56,7 @@ def test_nobody_else_reads_private_keys(pki: Pki) -> None:
 
 
 @pytest.mark.parametrize("lost", ["ca.pem", "ca-key.pem"])
-def test_half_a_lost_authority_is_an_error_and_nothing_is_made_anew(pki: Pki, lost: str) -> None:
+def test_half_lost_authority_is_an_error_and_is_not_created_again(pki: Pki, lost: str) -> None:
     pki.client(NOW)
     (pki.directory / lost).unlink()
     before = files(pki.directory)
@@ -67,7 +67,7 @@ def test_half_a_lost_authority_is_an_error_and_nothing_is_made_anew(pki: Pki, lo
     assert files(pki.directory) == before
 
 
-def test_an_authority_that_was_being_made_when_its_maker_died_is_made_or_finished(pki: Pki) -> None:
+def test_interrupted_creation_of_an_authority_is_completed(pki: Pki) -> None:
     whole = Pki(pki.directory.parent / "other", "owner/tenant").authority(NOW)
     pki.directory.mkdir(parents=True)
     (pki.directory / ".ca-key.pem.new").write_text(whole.key_pem())
@@ -120,7 +120,7 @@ def test_half_a_given_authority_is_refused(tmp_path: Path, half: tuple[str, str]
         Pki(tmp_path, "owner/tenant", *half)
 
 
-def test_a_client_certificate_is_kept_until_it_is_due(pki: Pki) -> None:
+def test_client_certificate_is_kept_until_its_renewal(pki: Pki) -> None:
     first = certificate(pki.client(NOW)).serial_number
     due = NOW + timedelta(days=CLIENT_DAYS * 2 / 3)
     assert certificate(pki.client(due - timedelta(hours=1))).serial_number == first
@@ -129,7 +129,7 @@ def test_a_client_certificate_is_kept_until_it_is_due(pki: Pki) -> None:
     assert renewed.not_valid_after_utc > due + timedelta(days=CLIENT_DAYS - 1)
 
 
-def test_a_client_certificate_goes_with_its_key(pki: Pki) -> None:
+def test_client_certificate_is_replaced_with_its_key(pki: Pki) -> None:
     folder = pki.client(NOW)
     key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
     assert key.public_key() == certificate(folder).public_key()
@@ -137,10 +137,10 @@ def test_a_client_certificate_goes_with_its_key(pki: Pki) -> None:
 
 @pytest.mark.parametrize("part", ["cert.pem", "key.pem", "ca.pem"])
 @pytest.mark.parametrize("text", [None, "", "garbage"])
-def test_a_damaged_client_certificate_is_made_anew(pki: Pki, part: str, text: str | None) -> None:
+def test_damaged_client_certificate_is_issued_again(pki: Pki, part: str, text: str | None) -> None:
     folder = pki.client(NOW)
     (folder / part).unlink() if text is None else (folder / part).write_text(text)
-    test_a_client_certificate_goes_with_its_key(pki)
+    test_client_certificate_is_replaced_with_its_key(pki)
     assert (folder / "ca.pem").read_text() == pki.authority(NOW).pem()
 
 
@@ -148,7 +148,7 @@ def test_a_key_of_another_certificate_is_noticed(pki: Pki) -> None:
     # As a controller leaves it that dies between the two files.
     folder = pki.client(NOW)
     (folder / "key.pem").write_text(pki.authority(NOW).issue_client("other", NOW)[1])
-    test_a_client_certificate_goes_with_its_key(pki)
+    test_client_certificate_is_replaced_with_its_key(pki)
 
 
 def test_another_authority_means_another_client_certificate(pki: Pki) -> None:
@@ -175,7 +175,7 @@ def test_a_public_key_without_its_private_one_is_of_no_use(pki: Pki) -> None:
     assert pki.operator_key() != public
 
 
-def test_an_operator_key_that_cannot_be_read_is_an_error(pki: Pki) -> None:
+def test_unreadable_operator_key_is_an_error(pki: Pki) -> None:
     pki.operator_key()
     pki.ssh_key.write_text("garbage")
     pki.ssh_key.with_suffix(".pub").unlink()
@@ -203,7 +203,7 @@ def test_pinned_keys_are_written_sorted_and_only_when_they_changed(pki: Pki) -> 
     ],
     ids=["authority", "client", "operator_key", "pin"],
 )
-def test_a_place_that_cannot_be_used_is_an_error_in_our_words(
+def test_unusable_directory_raises_a_stockyard_error(
     tmp_path: Path, call: Callable[[Pki], object]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -211,7 +211,7 @@ def test_a_place_that_cannot_be_used_is_an_error_in_our_words(
         call(Pki(tmp_path / "file" / "tenant", "owner/tenant"))
 
 
-def test_what_stands_in_the_place_of_a_file_is_an_error_in_our_words(pki: Pki) -> None:
+def test_directory_in_place_of_a_file_raises_a_stockyard_error(pki: Pki) -> None:
     pki.authority(NOW)
     (pki.directory / "ca.pem").unlink()
     (pki.directory / "ca.pem").mkdir()

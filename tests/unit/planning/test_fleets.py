@@ -187,7 +187,9 @@ def test_whenever_the_controller_dies_one_apply_converges(
 
 
 @given(FLEETS, YARDS)
-def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, hosts: list[Host]) -> None:
+def test_number_of_hosts_stays_within_surge_and_unavailable(
+    spec: FleetSpec, hosts: list[Host]
+) -> None:
     if spec.update.strategy == "recreate":
         surge, lacking = 0, spec.size
     else:
@@ -243,7 +245,7 @@ def test_a_plan_does_not_depend_on_the_order_of_the_listing(
 
 
 @given(FLEETS, YARDS)
-def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, hosts: list[Host]) -> None:
+def test_each_action_has_a_reason_and_a_diff(spec: FleetSpec, hosts: list[Host]) -> None:
     plan = planned(spec, hosts)
     for action in plan.actions:
         assert action.reason
@@ -257,7 +259,7 @@ def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, hosts: list
 
 
 @given(FLEETS, YARDS, st.integers(0, 3))
-def test_who_leased_a_host_keeps_it(spec: FleetSpec, hosts: list[Host], room: int) -> None:
+def test_leased_host_is_kept(spec: FleetSpec, hosts: list[Host], room: int) -> None:
     """Whatever is declared; and where there is a limit, no wave is over it but by what
     is leased.
     """
@@ -333,11 +335,13 @@ def fleet(
         ),
     ],
 )
-def test_how_two_old_hosts_are_replaced(spec: FleetSpec, waves: list[str]) -> None:
+def test_two_old_hosts_are_replaced_in_the_documented_order(
+    spec: FleetSpec, waves: list[str]
+) -> None:
     assert told(plan_fleet(spec, NEW, old(2))) == waves
 
 
-def test_a_second_rollout_gives_the_first_names_back() -> None:
+def test_second_rollout_returns_to_the_first_names() -> None:
     hosts = [host(name="ci-1", generation=OLD), host(name="ci-3", generation=OLD)]
     assert told(plan_fleet(fleet(2), NEW, hosts)) == [
         "create ci-2",
@@ -360,7 +364,7 @@ def test_a_port_that_the_old_host_publishes_everywhere_is_freed_first() -> None:
         plan_fleet(replace(spec, update=UpdateSpec(max_unavailable=0)), NEW, current)
 
 
-def test_who_does_not_answer_goes_first_and_after_another_has_come() -> None:
+def test_unhealthy_host_is_replaced_first_after_its_successor_exists() -> None:
     hosts = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2, 3)]
     plan = plan_fleet(fleet(3), NEW, hosts, unhealthy={"ci-2": "Docker does not answer"})
     assert told(plan) == ["create ci-4", "delete ci-2"]
@@ -372,7 +376,7 @@ def test_who_does_not_answer_goes_first_and_after_another_has_come() -> None:
     assert told(both) == ["create ci-4", "delete ci-2", "create ci-2", "delete ci-1"]
 
 
-def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
+def test_controller_that_reaches_no_host_deletes_none() -> None:
     """Not one goes before a new one was reached."""
     silent = {f"ci-{n}": "no route to host" for n in (1, 2, 3)}
     plan = plan_fleet(
@@ -381,7 +385,7 @@ def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
     assert told(plan)[0] == "create ci-4"
 
 
-def test_pure_cattle_is_made_anew_by_every_run() -> None:
+def test_always_policy_replaces_hosts_in_each_run() -> None:
     hosts = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2)]
     plan = plan_fleet(replace(fleet(2), recreate="always"), NEW, hosts)
     assert told(plan) == ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]
@@ -400,7 +404,7 @@ def test_labels_that_matter_replace_a_host_and_others_do_not() -> None:
     ]
 
 
-def test_a_declared_name_that_somebody_else_has_is_refused() -> None:
+def test_declared_name_of_a_foreign_host_is_refused() -> None:
     spec = FleetSpec("ci", "base", names=("a", "b"))
     for hosts, used_names in (([host(name="b", fleet="")], []), ([], ["b"])):
         with pytest.raises(Conflict, match="host b: the name is in use"):
@@ -443,7 +447,7 @@ def test_a_name_that_is_freed_may_be_given_in_the_same_plan() -> None:
     assert [(a.verb, a.name) for a in plan.actions] == [("delete", "ci-1"), ("create", "ci-1")]
 
 
-def test_a_plan_without_a_template_shows_what_will_be() -> None:
+def test_plan_without_a_template_shows_the_future_hosts() -> None:
     plan = plan_fleet(FleetSpec("ci", "base", count=2), UNKNOWN_GENERATION, [])
     assert [a.after["generation"] for a in plan.actions] == [UNKNOWN_GENERATION] * 2
 

@@ -36,7 +36,7 @@ counts = st.integers(0, 20)
 
 
 @given(counts, counts, counts, counts)
-def test_spares_are_there_up_to_the_most(count: int, spare: int, most: int, held: int) -> None:
+def test_spares_are_created_up_to_the_maximum(count: int, spare: int, most: int, held: int) -> None:
     free = lease_policy.unleased(count, spare, most, held)
     assert free >= 0
     if most:
@@ -50,7 +50,7 @@ def test_spares_are_there_up_to_the_most(count: int, spare: int, most: int, held
 
 
 @given(counts, counts)
-def test_without_leases_a_fleet_has_what_is_declared(count: int, spare: int) -> None:
+def test_fleet_without_leases_has_the_declared_count(count: int, spare: int) -> None:
     assert lease_policy.unleased(count, spare, 0, 0) == max(count, spare)
 
 
@@ -64,7 +64,7 @@ def test_a_lease_outlasts_a_time_to_live() -> None:
     assert lease_policy.deletion_reason(ready().record, NOW) == ""
 
 
-def test_a_host_that_is_taken_away_is_nobodys() -> None:
+def test_host_in_deletion_cannot_be_leased() -> None:
     assert not lease_policy.is_held(ready(lease=lease(), phase="deleting").record, NOW)
 
 
@@ -80,7 +80,7 @@ def test_a_host_that_is_taken_away_is_nobodys() -> None:
         (host(), "its certificate was made before leases existed: replace the host"),
     ],
 )
-def test_only_what_is_ready_and_nobodys_is_leased(candidate: Host, why: str) -> None:
+def test_only_a_ready_host_without_lease_is_leased(candidate: Host, why: str) -> None:
     assert lease_policy.why_not(candidate, "ca", NOW) == why
 
 
@@ -88,7 +88,7 @@ def test_a_host_of_another_ca_is_not_leased() -> None:
     assert "it trusts a different CA" in lease_policy.why_not(ready(), "other", NOW)
 
 
-def test_a_lease_is_of_what_is_asked_for() -> None:
+def test_lease_matches_the_request() -> None:
     hosts = [
         ready("ci-1", labels={"a": "1", "b": "2"}),
         ready("web-1", fleet="web", labels={"a": "1"}),
@@ -135,7 +135,7 @@ def made(number: int, kind: str) -> Host:
 
 
 @given(st.lists(kinds, max_size=12), counts, counts, st.integers(0, 5))
-def test_a_plan_leaves_leased_hosts_and_takes_away_what_is_over(
+def test_plan_keeps_leased_hosts_and_deletes_surplus_hosts(
     kinds_of_hosts: list[str], count: int, spare: int, room: int
 ) -> None:
     spec = FleetSpec(

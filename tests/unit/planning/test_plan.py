@@ -79,7 +79,9 @@ def test_a_single_host_converges_in_one_apply(spec: SingleSpec, current: Host | 
 
 
 @given(SINGLES, ONE)
-def test_what_is_asked_for_is_done_however_the_host_is(spec: SingleSpec, current: Host) -> None:
+def test_requested_action_is_planned_in_each_state_of_the_host(
+    spec: SingleSpec, current: Host
+) -> None:
     half = current.record.phase != "ready"
     assert [a.verb for a in plan_host(spec, "restarted", NEW, current).actions] == [
         "replace" if half else "restart"
@@ -130,9 +132,7 @@ def test_a_template_as_declared_needs_nothing() -> None:
         ([template(recipe=DECLARED, name="other")], "it does not exist"),
     ],
 )
-def test_a_template_that_is_not_there_is_built_and_why(
-    templates: list[Template], reason: str
-) -> None:
+def test_missing_template_is_built_with_the_reason(templates: list[Template], reason: str) -> None:
     context = TemplateContext(options=OPTIONS)
     (action,) = plan_template(TEMPLATE, DECLARED, templates, context).actions
     assert (action.verb, action.name, action.reason) == ("build", "base", reason)
@@ -145,7 +145,7 @@ def test_a_change_of_the_hardware_shows_in_the_diff() -> None:
     assert action.after["memory_mib"] == 2048
 
 
-def test_hosts_are_made_of_the_newest_whole_generation() -> None:
+def test_hosts_are_forked_from_the_newest_complete_generation() -> None:
     templates = [
         template(created=1.0),
         template(created=3.0, generation=NEW),

@@ -85,13 +85,13 @@ def test_numbers_that_make_no_sense(options: dict[str, Any]) -> None:
 
 
 @given(SPECS)
-def test_a_record_comes_back_as_it_was(spec: PoolSpec) -> None:
+def test_record_is_equal_after_encoding_and_decoding(spec: PoolSpec) -> None:
     record = pool(spec)
     assert codec.from_dict(PoolRecord, codec.to_dict(record)) == record
 
 
 @given(SPECS, SPECS, st.lists(SIZES, max_size=8))
-def test_what_is_let_in_is_within_every_limit_and_no_more_is_refused(
+def test_admission_fills_the_pool_up_to_each_limit(
     inner: PoolSpec, outer: PoolSpec, sizes: list[Size]
 ) -> None:
     pools = [pool(inner), pool(replace(outer, name="outer", parent=""))]
@@ -145,7 +145,7 @@ def test_others_count_nowhere() -> None:
         quota.check_quota(member("ci-9"), pools, [*unreadable, member("ci-5")])
 
 
-def test_a_pool_that_is_not_there_lets_nobody_in() -> None:
+def test_missing_pool_admits_no_host() -> None:
     with pytest.raises(NotFound, match="the pool does not exist"):
         quota.check_quota(member("ci-1"), [], [])
     with pytest.raises(NotFound, match="it is the parent of pool ci"):
@@ -160,7 +160,7 @@ def test_pools_in_each_other_are_refused() -> None:
         quota.check_quota(member("ci-1", "a"), ring, [])
 
 
-def test_a_pool_shrinks_as_far_as_what_is_in_it() -> None:
+def test_pool_shrinks_down_to_its_members() -> None:
     outer, inner = pool(name="outer", hosts=4), pool(name="ci", parent="outer", hosts=4)
     quota.check_change(
         pool(name="ci", parent="outer", hosts=3), [outer, inner], members(3), force=False
@@ -175,7 +175,7 @@ def test_a_pool_shrinks_as_far_as_what_is_in_it() -> None:
     )
 
 
-def test_what_is_in_a_pool_keeps_it() -> None:
+def test_pool_with_members_is_not_deleted() -> None:
     outer, inner = pool(name="outer"), pool(name="ci", parent="outer")
     with pytest.raises(OperationRefused, match="pool ci"):
         quota.check_removal(outer, [outer, inner], [])
@@ -188,7 +188,7 @@ def make(name: str, verb: str = "create", wave: int = 0) -> Action:
     return Action(verb, "host", name, "", {}, {}, wave)
 
 
-def test_a_plan_is_cut_where_there_is_no_room() -> None:
+def test_plan_ends_at_the_limits_of_the_pool() -> None:
     todo = Plan(tuple(make(f"ci-{n}") for n in range(1, 6)))
     admission = quota.admit_plan(todo, quota.book([pool(hosts=3)], []), "default", "ci", SMALL, [])
     assert [a.name for a in admission.plan.actions] == ["ci-1", "ci-2", "ci-3"]
@@ -196,7 +196,7 @@ def test_a_plan_is_cut_where_there_is_no_room() -> None:
     assert admission.reason == "pool ci: 3 of 3 hosts are used, and 1 more are needed"
 
 
-def test_who_goes_makes_room_for_who_comes() -> None:
+def test_deleted_host_frees_quota_for_a_new_one() -> None:
     current = members(2)
     todo = Plan((make("ci-1", "replace"), make("ci-2", "delete", 1), make("ci-9", "create", 1)))
     admission = quota.admit_plan(
@@ -222,7 +222,7 @@ def held(name: str, private: float, score: int, nominal: int = 1024) -> HostMemo
     return HostMemory(name, nominal, private, 100.0, score)
 
 
-def test_who_would_be_ended_first_is_named_before_it_is_too_late() -> None:
+def test_overcommitted_pool_names_the_first_victim() -> None:
     both = [held("a", 300, 700), held("b", 600, 650)]
     assert memory_pressure.oom_candidate(both) == "a"
     assert memory_pressure.warnings(pool(memory_mib=2048), both, 4096) == []

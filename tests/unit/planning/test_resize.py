@@ -59,12 +59,12 @@ def test_every_step_fits_and_the_slots_are_enough(least: int, room: int) -> None
         (Size(1, 1100), "steps of 128 MiB"),
     ],
 )
-def test_what_cannot_be_is_told(size: Size, why: str) -> None:
+def test_impossible_resize_has_a_reason(size: Size, why: str) -> None:
     assert why in resize.why_not(size, FROZEN, MOST)
     assert bool(resize.why_not(size, FROZEN, MOST)) == bool(why)
 
 
-def test_a_machine_that_gives_nothing_back_is_replaced_to_have_less() -> None:
+def test_machine_without_hot_remove_is_replaced_to_shrink() -> None:
     record = replace(
         host_record(), size=Size(2, 2048, 8), template_size=FROZEN, max_size=MOST, resize_mode="up"
     )
@@ -119,7 +119,7 @@ def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
     assert [h.size.vcpus for h in roomy.hosts.list()] == [1, 1]
 
 
-def test_another_change_beside_it_replaces(roomy: Yard) -> None:
+def test_resize_with_another_change_replaces_the_host(roomy: Yard) -> None:
     roomy.fleets.apply(fleet(1))
     plan = roomy.fleets.apply(fleet(1, vcpus=2, ports=(80,)), check=True).plan
     assert "ports, vcpus changed" in str(plan.actions[0])
@@ -162,7 +162,9 @@ def test_growing_needs_room_in_the_pool(roomy: Yard) -> None:
     assert roomy.pools.list()[0].used.memory_mib == 2048
 
 
-def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -> None:
+def test_memory_that_a_guest_keeps_counts_in_the_pool(
+    roomy: Yard, hypervisor: FaultyProvider
+) -> None:
     roomy.pools.apply(PoolSpec("ci", memory_mib=1280))
     roomy.fleets.apply(fleet(1, pool="ci", memory_mib=1280))
     hypervisor.fail("resize", HypervisorError("it is kept"))

@@ -37,7 +37,7 @@ TOUCHES = {"host default/ci-1": "u1@3"}
 SAVED = seal("me", "memory:///x", "2026-01-01", PLAN, TOUCHES)
 
 
-def test_a_plan_comes_back_as_it_was_saved() -> None:
+def test_plan_is_equal_after_saving_and_loading() -> None:
     assert read(json.loads(json.dumps(codec.to_dict(SAVED))), "plan.json") == SAVED
 
 
@@ -53,12 +53,12 @@ def test_a_plan_that_was_changed_by_hand_is_refused(field: str) -> None:
 @pytest.mark.parametrize(
     "data", [None, [], {}, {"format": 2}, {"format": 1}, {**codec.to_dict(SAVED), "more": 1}]
 )
-def test_what_is_no_plan_is_refused(data: Any) -> None:
+def test_file_that_is_no_plan_is_refused(data: Any) -> None:
     with pytest.raises(InvalidInput):
         read(data, "plan.json")
 
 
-def test_a_plan_is_true_while_the_same_is_to_be_done_to_the_same() -> None:
+def test_plan_is_valid_while_actions_and_records_are_the_same() -> None:
     SAVED.check(seal("me", "memory:///x", "2027-01-01", PLAN, TOUCHES))
     other_action = replace(ACTION, reason="in other words")
     SAVED.check(
@@ -102,14 +102,14 @@ def test_a_plan_is_true_while_the_same_is_to_be_done_to_the_same() -> None:
         ),
     ],
 )
-def test_a_plan_that_is_no_longer_true_is_refused_with_what_changed(now: Any, why: str) -> None:
+def test_outdated_plan_is_refused_with_the_changes(now: Any, why: str) -> None:
     with pytest.raises(OperationRefused, match="no longer matches the yard") as caught:
         SAVED.check(now)
     assert why in caught.value.cause
 
 
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(), min_size=1, max_size=3))
-def test_whatever_is_in_a_plan_its_page_has_one_row_for_each_action(texts: list[str]) -> None:
+def test_page_of_a_plan_has_one_row_for_each_action(texts: list[str]) -> None:
     actions = tuple(Action("create", "host", text, text, {}, {"x": 1}) for text in texts)
     page = (
         seal("me", "memory:///x", "", Plan(actions), {}).markdown()
@@ -131,7 +131,7 @@ def _text(value: str) -> bool:
         return False
 
 
-def test_an_empty_plan_says_so() -> None:
+def test_empty_plan_is_named_empty() -> None:
     assert "Everything is as declared" in seal("me", "memory:///x", "", Plan(), {}).markdown()
 
 
@@ -169,7 +169,7 @@ HOSTS = [
         (declared(absent_fleets=(("default", "web"),), prune="yes"), [("default", "web")]),
     ],
 )
-def test_what_goes_with_what_is_declared(
+def test_pruned_objects_depend_on_the_declaration(
     declaration: Declaration, going: list[tuple[str, str]]
 ) -> None:
     assert list(declaration.fleets_to_go(HOSTS)) == going

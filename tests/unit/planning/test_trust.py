@@ -53,12 +53,12 @@ def test_reasons(trust: Trust, expected: list[str]) -> None:
     assert all(a.before != a.after for a in plan.actions)
 
 
-def test_a_host_that_says_nothing_of_its_ca_is_left_alone() -> None:
+def test_host_without_ca_information_is_unchanged() -> None:
     assert TRUST.reasons(replace(IDENTITY, authority="")) == []
     assert replace(TRUST, authority="").reasons(replace(IDENTITY, authority="")) == []
 
 
-def test_all_reasons_are_told_at_once() -> None:
+def test_all_reasons_are_reported_together() -> None:
     assert len(Trust("theirs", END + 1, {"bb": END}).reasons(IDENTITY)) == 3
 
 
@@ -67,7 +67,7 @@ def test_a_host_that_is_replaced_is_not_renewed() -> None:
     assert [a.verb for a in plan.actions] == ["create", "delete"]
 
 
-def test_a_host_is_started_before_it_is_renewed() -> None:
+def test_stopped_host_is_started_before_the_renewal() -> None:
     plan = plan_fleet(
         FleetSpec("ci", "base", labels={"a": "1"}), GENERATION, [one("off")], trust=Trust("", 0.0)
     )
@@ -84,7 +84,7 @@ def test_a_host_of_its_own(state: str, verbs: list[str]) -> None:
     assert [a.verb for a in plan.actions] == verbs
 
 
-def test_where_nobody_asks_nothing_is_renewed() -> None:
+def test_certificates_are_not_renewed_without_a_request() -> None:
     assert plan_fleet(FleetSpec("ci", "base"), GENERATION, [one()]) == Plan()
 
 

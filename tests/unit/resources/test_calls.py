@@ -154,7 +154,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_operation_observes_no_more_than_it_must(
+def test_number_of_observations_of_an_operation_is_bounded(
     operation: str, bare: Yard, provider: CountingProvider
 ) -> None:
     case = OPERATIONS[operation]

@@ -45,7 +45,7 @@ def verbs(result: Any) -> list[str]:
     return [str(a) for a in result.plan.actions]
 
 
-def test_host_that_is_behind_is_not_ready_and_its_drift_says_so(yard: Yard) -> None:
+def test_host_with_clock_skew_is_not_ready_and_drifts(yard: Yard) -> None:
     yard.fleets.apply(FLEET)
     hold_back(yard, "ci-2")
     first, second = yard.hosts.list()
@@ -73,7 +73,7 @@ def test_single_host_gets_its_clock_set(yard: Yard) -> None:
     assert yard.hosts.list()[0].ready
 
 
-def test_paused_host_gets_its_clock_set_when_it_goes_on(
+def test_clock_of_a_paused_host_is_set_when_it_continues(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     yard.fleets.apply(FLEET)
@@ -105,21 +105,21 @@ def test_host_whose_agent_is_silent_is_not_leased_if_another_is_free(
         lease_lifecycle.acquire(yard.context, replace(LEASE, holder="other"), 0)
 
 
-def test_clock_that_cannot_be_set_fails_the_run(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_failed_clock_setting_fails_the_run(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {**answer, "ahead": -400.0})
     with pytest.raises(StockyardError, match="the guest's clock cannot be set"):
         yard.fleets.apply(FLEET)
 
 
-def test_way_of_the_message_is_no_difference() -> None:
+def test_transfer_time_is_no_clock_skew() -> None:
     assert guest_status.beyond(3.0, 5.0) == 0.0
     assert guest_status.beyond(8.0, 5.0) == 3.0
     assert guest_status.beyond(-4.0, 5.0) == -4.0
 
 
 @pytest.mark.parametrize("ahead", ["400", None, [], True, float("nan"), float("-inf")])
-def test_answer_that_is_no_number_is_no_clock(
+def test_answer_without_a_number_is_no_clock(
     yard: Yard, hypervisor: FaultyProvider, ahead: Any
 ) -> None:
     yard.fleets.apply(FLEET)

@@ -62,7 +62,7 @@ def test_host_with_an_unforeseen_error_fails_alone(
     assert yard.fleets.apply(FleetSpec("ci", "base", count=2)).changed
 
 
-def test_host_that_cannot_be_destroyed_names_itself(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_failed_deletion_names_the_host(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleets.apply(FleetSpec("ci", "base", count=2))
     hypervisor.fail("destroy", RecursionError("deep"))
     with pytest.raises(UnforeseenError) as caught:

@@ -74,7 +74,7 @@ def test_a_run_on_one_touches_no_other(yards: dict[str, Yard]) -> None:
     assert hosts(yards) == before
 
 
-def test_the_share_of_a_dead_one_moves_when_it_is_said(yards: dict[str, Yard]) -> None:
+def test_share_of_a_lost_hypervisor_moves_on_request(yards: dict[str, Yard]) -> None:
     converge(yards)
     sites = ("a", "b", Hypervisor("c", "dead"))
     assert converge(yards, "a", "b", sites=sites) == ["create ci-a-3", "create ci-b-3"]

@@ -54,7 +54,7 @@ def actions(result: Any) -> list[str]:
     return [f"{action.verb} {action.kind} {action.name}" for action in result.plan.actions]
 
 
-def test_fleet_with_volumes_is_created_and_stays_as_it_is(older: Yard) -> None:
+def test_fleet_with_volumes_is_created_and_then_unchanged(older: Yard) -> None:
     record = record_of(older, "web-1")
     with older.context.guest(record, Deadline(5)) as guest:
         hello = guest.hello()

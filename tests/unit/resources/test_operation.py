@@ -128,7 +128,7 @@ def actions(result: Plan | LeaseResult | ReapResult) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_plan_of_an_operation_is_what_it_does(
+def test_plan_of_an_operation_equals_its_actions(
     name: str, filled: Yard, provider: CountingProvider
 ) -> None:
     operation = OPERATIONS[name]

@@ -50,7 +50,7 @@ def declared(hosts: int) -> Declaration:
     )
 
 
-def test_a_yard_has_all_kinds_in_their_order_and_goes_whole(bare: Yard) -> None:
+def test_yard_of_all_kinds_is_created_in_order_and_deleted(bare: Yard) -> None:
     planned = bare.apply(declared(2), check=True).plan.actions
     assert [a.kind for a in planned] == ["pool", "template", "volume", "host", "host"]
     assert [str(a) for a in bare.apply(declared(2)).plan.actions] == [str(a) for a in planned]
@@ -72,7 +72,7 @@ def test_a_saved_plan_does_not_survive_a_change_of_a_pool(bare: Yard, tmp_path: 
         bare.apply(declared(4), apply_plan=tmp_path / "plan.json")
 
 
-def test_who_is_not_let_in_gets_no_volume(yard: Yard) -> None:
+def test_refused_host_gets_no_volume(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=1))
     with pytest.raises(PoolQuotaExceeded):
         yard.fleets.apply(fleet())
@@ -116,7 +116,7 @@ def test_a_host_grows_with_its_volumes_and_keeps_them(yard: Yard) -> None:
         yard.fleets.apply(fleet(1, host=replace(ALL, vcpus=4)))
 
 
-def test_a_host_that_cannot_be_resized_at_its_birth_leaves_room_and_volume(
+def test_failed_resize_at_creation_releases_quota_and_volume(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=1))

@@ -113,7 +113,7 @@ def test_a_page_is_self_contained(busy: Yard) -> None:
 
 
 @given(st.text(max_size=60))
-def test_what_people_wrote_stays_text(written: str) -> None:
+def test_labels_are_escaped_in_the_report(written: str) -> None:
     text = page(replace(EMPTY, strangers=(UnreadableObject(written, written),)))
     assert Page(text).tags.count("td") == 2
     assert Page(text).tags.count("script") == 0
@@ -142,7 +142,7 @@ def parsed(snapshot: Snapshot) -> dict[str, list[Any]]:
     }
 
 
-def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
+def test_metrics_are_valid_for_prometheus(busy: Yard) -> None:
     parsed_page = parsed(take_snapshot(busy.context))
     assert set(parsed_page) == {f"stockyard_{metric.name}" for metric in METRICS}
     (total,) = parsed_page["stockyard_fleet_hosts"]
@@ -161,13 +161,13 @@ def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60))
-def test_metrics_keep_what_people_wrote(written: str) -> None:
+def test_labels_are_escaped_in_metrics(written: str) -> None:
     leases = (replace(LEASE, holder=written),)
     (sample,) = parsed(replace(EMPTY, leases=leases))["stockyard_lease_until_timestamp_seconds"]
     assert sample.labels["holder"] == written
 
 
-def test_memory_is_bytes_where_it_is_known(busy: Yard) -> None:
+def test_known_memory_is_reported_in_bytes(busy: Yard) -> None:
     snapshot = take_snapshot(busy.context)
     first, second, *_more_hosts = snapshot.hosts
     known = replace(first.info, memory=MemoryUse(private_mib=1.5, shared_mib=2.0, oom_score=0))
@@ -192,8 +192,6 @@ def test_a_file_is_replaced_when_the_yard_changed(busy: Yard, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("place", "form"), [("missing/yard.html", "html"), (".", "html"), ("yard.html", "pdf")]
 )
-def test_what_cannot_be_written_is_refused(
-    busy: Yard, tmp_path: Path, place: str, form: str
-) -> None:
+def test_unwritable_report_is_refused(busy: Yard, tmp_path: Path, place: str, form: str) -> None:
     with pytest.raises(InvalidInput):
         busy.report(tmp_path / place, form)

@@ -146,7 +146,7 @@ def refused(policy: Policy, request: dict[str, Any]) -> str:
     return str(refusal.value)
 
 
-def test_an_ordinary_container_is_let_through() -> None:
+def test_ordinary_container_is_allowed() -> None:
     check(OPEN, create({}))
     check(
         OPEN,
@@ -156,7 +156,7 @@ def test_an_ordinary_container_is_let_through() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(SHUT))
-def test_what_leads_out_is_refused(key: str) -> None:
+def test_container_with_host_access_is_refused(key: str) -> None:
     refused(OPEN, create({key: SHUT[key]}))
 
 
@@ -195,7 +195,7 @@ def test_go_reads_the_first_value_only() -> None:
         "/containers/create?name=/auth",
     ],
 )
-def test_a_body_that_cannot_be_seen_is_refused(uri: str) -> None:
+def test_invisible_body_is_refused(uri: str) -> None:
     assert "cannot be seen" in refused(OPEN, asked("POST", uri))
     assert "cannot be seen" in refused(OPEN, {**asked("POST", uri), "RequestBody": ""})
 
@@ -277,12 +277,12 @@ def test_other_ways_out_are_refused(method: str, uri: str) -> None:
         ("containers/x/update", {"Devices": [{"PathOnHost": "/dev/vda"}]}),
     ],
 )
-def test_other_bodies_are_looked_at(path: str, body: dict[str, Any]) -> None:
+def test_bodies_of_other_routes_are_checked(path: str, body: dict[str, Any]) -> None:
     refused(OPEN, asked("POST", f"/v1.41/{path}", body))
     refused(OPEN, asked("POST", f"/{path}"))
 
 
-def test_other_parts_of_a_container_are_looked_at() -> None:
+def test_other_parts_of_a_container_are_checked() -> None:
     refused(OPEN, create({}, Volumes={"/etc:/x": {}}))
     refused(OPEN, create({}, NetworkingConfig={"EndpointsConfig": {"host": {}}}))
     options = {"DriverConfig": {"Options": {"device": "/", "o": "bind", "type": "none"}}}
@@ -299,14 +299,14 @@ def test_other_parts_of_a_container_are_looked_at() -> None:
     refused(OPEN, create({"Binds": "/:/host"}))
 
 
-def test_a_mount_is_let_through_by_its_whole_path_only() -> None:
+def test_mount_is_allowed_by_its_whole_path_only() -> None:
     policy = Policy(mounts=("/srv/data",))
     check(policy, create({"Binds": ["/srv/data:/data:ro"]}))
     for bind in ("/srv/data/x", "/srv/data/..", "/srv//data", "/srv", "/srv/data/"):
         refused(policy, create({"Binds": [f"{bind}:/data"]}))
 
 
-def test_images_are_let_in_by_the_list_or_by_digest() -> None:
+def test_images_are_allowed_by_list_or_digest() -> None:
     policy, digest = Policy(images=("busybox", "registry.example/team/*")), "x@sha256:" + "a" * 64
     check(policy, create({}))
     check(policy, asked("POST", "/images/create?fromImage=registry.example/team/app&tag=1"))
@@ -335,12 +335,12 @@ def test_forms_are_refused() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"null", b"1", b"{", b'{"a": NaN}', b"\xff\xfe", b"[" * 100000, b'"x"']
 )
-def test_bodies_that_are_no_objects_are_refused(text: bytes) -> None:
+def test_body_that_is_no_object_is_refused(text: bytes) -> None:
     refused(OPEN, asked("POST", CREATE, text or b" "))
 
 
 @given(st.binary(max_size=200))
-def test_no_body_makes_it_fall_over(text: bytes) -> None:
+def test_no_body_crashes_the_plugin(text: bytes) -> None:
     try:
         check(OPEN, asked("POST", CREATE, text))
     except Denied:
@@ -349,7 +349,7 @@ def test_no_body_makes_it_fall_over(text: bytes) -> None:
 
 
 @given(st.text(max_size=60))
-def test_no_path_makes_it_fall_over_and_none_hides_a_creation(text: str) -> None:
+def test_no_path_crashes_the_plugin_or_hides_a_creation(text: str) -> None:
     try:
         path, _query = split(text)
     except Denied:
@@ -374,7 +374,7 @@ def test_keys_fold_as_in_go() -> None:
     assert decoded(base64.b64encode(b'{"A": {"B": 1}}').decode()) == [("A", [("B", 1)])]
 
 
-def test_whatever_fails_is_a_refusal() -> None:
+def test_internal_error_is_a_refusal() -> None:
     for body in (b"", b"{", b"[]", b"null", b'{"RequestMethod": 3, "RequestUri": []}', b"\xff"):
         assert answer(OPEN, "/AuthZPlugin.AuthZReq", body)["Allow"] is False
     assert answer(OPEN, "/Other", b"{}")["Allow"] is False
@@ -392,7 +392,7 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def test_it_serves_many_calls_on_one_connection(tmp_path: Path) -> None:
+def test_plugin_serves_many_calls_on_one_connection(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(authorization.text(SecuritySpec("hostile").settings()))
     policy = read_policy(str(tmp_path / "policy.json"))
     with serve(str(tmp_path / "s"), policy) as server:

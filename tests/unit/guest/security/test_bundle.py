@@ -42,7 +42,7 @@ def made(spec: SecuritySpec) -> dict[str, str]:
     return {path: file.text for path, file in recipe(ImageSpec(), "running", spec).files.items()}
 
 
-def test_a_profile_and_every_change_of_it_is_another_digest() -> None:
+def test_each_security_setting_changes_the_digest() -> None:
     specs = [
         *VARIANTS,
         SecuritySpec("hostile", icc=True),
@@ -55,19 +55,19 @@ def test_a_profile_and_every_change_of_it_is_another_digest() -> None:
     assert len(digests) == len(specs)
 
 
-def test_a_trusted_host_is_the_host_that_it_was() -> None:
+def test_trusted_profile_adds_no_file() -> None:
     files = bundle(SecuritySpec().settings(), "me").files
     assert list(files) == [MARKER]
     assert bundle(SecuritySpec().settings(), "me").packages == ()
 
 
 @pytest.mark.parametrize("spec", VARIANTS)
-def test_the_host_says_itself_what_it_is_to_be(spec: SecuritySpec) -> None:
+def test_bundle_contains_the_declared_profile(spec: SecuritySpec) -> None:
     assert codec.from_dict(Settings, json.loads(made(spec)[MARKER])) == spec.settings()
 
 
 @pytest.mark.parametrize("spec", VARIANTS)
-def test_every_unit_that_is_started_is_there_and_wanted_once(spec: SecuritySpec) -> None:
+def test_each_enabled_unit_exists_and_is_wanted_once(spec: SecuritySpec) -> None:
     files = recipe(ImageSpec(), "running", spec).files
     for unit in bundle(spec.settings(), "me").enable:
         links = [p for p, f in files.items() if f.mode == LINK and p.endswith(f".wants/{unit}")]
@@ -75,7 +75,7 @@ def test_every_unit_that_is_started_is_there_and_wanted_once(spec: SecuritySpec)
         assert files[files[links[0]].text].mode == 0o644
 
 
-def test_a_hostile_host_has_what_the_table_promises() -> None:
+def test_hostile_profile_has_the_documented_settings() -> None:
     files = made(SecuritySpec("hostile"))
     settings = json.loads(files[daemon.PATH])
     assert settings["userns-remap"] == "dockremap"
@@ -109,7 +109,7 @@ def test_containers_have_a_disk_of_their_own_unless_they_have_a_volume() -> None
         assert disk.PROGRAM not in recipe(ImageSpec(), docker, spec).files
 
 
-def test_that_disk_is_made_once_and_never_over_data(tmp_path: Path) -> None:
+def test_docker_disk_is_formatted_once_and_never_over_data(tmp_path: Path) -> None:
     """The script with stand-ins for what needs root; each says what it was asked for."""
     tools, root, log = tmp_path / "tools", tmp_path / "docker", tmp_path / "log"
     tools.mkdir()
@@ -164,7 +164,7 @@ def test_a_rootless_host_reads_its_own_configuration() -> None:
     assert f"PATH={rootless.FOLDER}:" in files["/etc/systemd/user/docker.service"]
 
 
-def test_what_a_user_says_of_the_kernel_wins() -> None:
+def test_kernel_settings_of_the_user_override_the_profile() -> None:
     files = made(SecuritySpec("hostile", sysctls={"kernel.sysrq": "438"}))
     assert "-kernel.sysrq = 438\n" in files[kernel.SYSCTL]
     assert files[kernel.SYSCTL].count("kernel.sysrq") == 1

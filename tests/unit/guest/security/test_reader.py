@@ -286,7 +286,7 @@ def test_head_without_an_end_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "spelled", ["application/json", "application/x-tar", "text/plain; charset=utf-8", ""]
 )
-def test_request_of_a_client_reaches_docker_as_it_is(bench: Bench, spelled: str) -> None:
+def test_request_of_a_client_reaches_docker_unchanged(bench: Bench, spelled: str) -> None:
     headers = (
         b"Content-Type: %s\r\nX-Registry-Auth: e30=\r\nAuthorization: x\r\n" % spelled.encode()
     )
@@ -296,7 +296,7 @@ def test_request_of_a_client_reaches_docker_as_it_is(bench: Bench, spelled: str)
     assert bench.requests == ["GET /v1.41/info?a=%20b HTTP/1.1"]
 
 
-def test_head_for_docker_is_written_from_what_was_judged() -> None:
+def test_head_for_docker_is_rebuilt_from_the_parsed_request() -> None:
     request = parse_request(b"GET /x HTTP/1.1\r\nHost:  d \r\nX:y\r\n\r\n")
     assert request.head == b"GET /x HTTP/1.1\r\nHost: d\r\nX: y\r\n\r\n"
 
@@ -346,7 +346,7 @@ def test_large_body_arrives_whole(bench: Bench, chunked: bool) -> None:
     assert (status, json.loads(body)) == (200, {"size": len(block) * count, "sum": total})
 
 
-def test_client_that_waits_for_100_continue_is_told_so(bench: Bench) -> None:
+def test_client_gets_100_continue(bench: Bench) -> None:
     with bench.connect() as client:
         client.sendall(PLAIN + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 100 ")
@@ -355,7 +355,7 @@ def test_client_that_waits_for_100_continue_is_told_so(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("protocol", [b"tcp", b"h2c", b""])
-def test_stream_goes_both_ways_until_both_ends_are_closed(bench: Bench, protocol: bytes) -> None:
+def test_stream_flows_both_ways_until_both_ends_are_closed(bench: Bench, protocol: bytes) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\n" % protocol if protocol else b""
     with bench.connect() as client:
         kind = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -372,7 +372,7 @@ def test_stream_goes_both_ways_until_both_ends_are_closed(bench: Bench, protocol
     assert bench.requests == ["POST /attach HTTP/1.1"]
 
 
-def test_answer_without_an_end_comes_piece_by_piece_and_docker_learns_when_nobody_listens(
+def test_endless_answer_is_streamed_and_ends_with_its_client(
     bench: Bench,
 ) -> None:
     client = bench.connect()
@@ -391,7 +391,7 @@ def test_client_that_ends_within_a_body_ends_the_request(bench: Bench) -> None:
     assert bench.ended.wait(10)
 
 
-def test_docker_that_does_not_run_is_a_503_and_serves_again_when_it_does(bench: Bench) -> None:
+def test_stopped_docker_is_answered_by_503_until_it_runs(bench: Bench) -> None:
     bench.stop()
     get = b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n"
     status, body = bench.ask(get)
@@ -405,7 +405,7 @@ def test_docker_that_ends_without_an_answer_is_a_502(bench: Bench) -> None:
     assert (status, "Docker" in json.loads(body)["message"]) == (502, True)
 
 
-def test_client_in_the_middle_of_its_head_stops_no_other_and_is_let_go(
+def test_slow_client_blocks_no_other_and_is_disconnected(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "HEAD", 0.5)
@@ -429,7 +429,7 @@ def test_connection_above_the_limit_is_refused_with_the_limit(
     assert bench.ask(b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n")[0] == 200
 
 
-def test_many_idle_connections_stop_nobody(bench: Bench) -> None:
+def test_many_idle_connections_block_no_client(bench: Bench) -> None:
     held = [bench.connect() for _number in range(400)]
     try:
         assert bench.ask(b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n")[0] == 200
@@ -447,7 +447,7 @@ def test_many_idle_connections_stop_nobody(bench: Bench) -> None:
         (REFUSED["absolute target"], "not a path"),
     ],
 )
-def test_refusal_names_what_is_wrong(head: bytes, message: str) -> None:
+def test_refusal_names_the_fault(head: bytes, message: str) -> None:
     with pytest.raises(Refusal, match=message):
         parse_request(head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
 

@@ -132,7 +132,7 @@ def test_value_of_another_kind_is_refused(route: Route, body: Kind) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_query_with_an_unknown_name_is_refused_unless_it_is_zero(route: Route) -> None:
+def test_unknown_query_parameter_is_refused_unless_it_is_zero(route: Route) -> None:
     body = {"Image": "x"} if route.path == "containers/create" else {}
     uri = uri_of(route)
     plain = verdict(route.method, uri, body)
@@ -177,7 +177,7 @@ def test_keys_of_a_map_are_exact_and_those_of_a_structure_are_not() -> None:
         ('{"a": {"b": [0]}}', False),
     ],
 )
-def test_value_is_zero_as_go_writes_it(text: str, zero: bool) -> None:
+def test_zero_value_is_that_of_go(text: str, zero: bool) -> None:
     assert is_zero(parsed(text)) is zero
 
 
@@ -189,7 +189,7 @@ def test_body_that_is_nested_deeply_is_refused() -> None:
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-def test_recorded_requests_of_a_client_are_let_through(path: Path) -> None:
+def test_recorded_requests_of_a_client_are_allowed(path: Path) -> None:
     """What clients send, as it was recorded: README.md there says how."""
     refusals = {}
     for line in json.loads(path.read_text()):
@@ -223,7 +223,7 @@ SUBNET = "172.18.5.0/24"
         {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "172.18.5.7"}},
     ],
 )
-def test_network_inside_the_pools_is_let_through(config: dict[str, Any]) -> None:
+def test_network_inside_the_pools_is_allowed(config: dict[str, Any]) -> None:
     assert verdict("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [config]}}) == ""
 
 

@@ -88,9 +88,7 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(
     assert does(agents().converge(60)) == []
 
 
-def test_a_node_of_a_host_that_is_gone_is_collected(
-    agents: Make, yard: Yard, jenkins: Jenkins
-) -> None:
+def test_node_of_a_deleted_host_is_removed(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
     agents().converge(60)
     former_node = node_of(yard, "ci-3")
     yard.fleets.apply(replace(FLEET, count=2))
@@ -144,7 +142,7 @@ def test_a_hypervisor_that_does_not_answer_costs_no_node(
     assert len(jenkins.names()) == 3
 
 
-def test_what_was_changed_by_hand_is_put_right(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_manual_change_of_a_node_is_reverted(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
     agents().converge(60)
     name = nodes(yard)[0]
     xml = jenkins.computers[name].xml
@@ -159,7 +157,7 @@ def test_what_was_changed_by_hand_is_put_right(agents: Make, yard: Yard, jenkins
     assert does(agents(labels=("new", "docker")).converge(60)) == []
 
 
-def test_a_drained_node_comes_back_when_its_host_stays(
+def test_drained_node_returns_if_its_host_is_kept(
     agents: Make, yard: Yard, jenkins: Jenkins
 ) -> None:
     agents().converge(60)
@@ -170,7 +168,7 @@ def test_a_drained_node_comes_back_when_its_host_stays(
     assert all(c.held is None for c in jenkins.computers.values())
 
 
-def test_what_somebody_else_took_out_of_service_stays_so(
+def test_node_held_by_another_reason_stays_held(
     agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
 ) -> None:
     agents().converge(60)
@@ -181,7 +179,7 @@ def test_what_somebody_else_took_out_of_service_stays_so(
     assert jenkins.computers[name].held == "a broken fan"
 
 
-def test_draining_waits_for_builds_and_not_for_ever(
+def test_draining_waits_for_builds_until_its_deadline(
     agents: Make, yard: Yard, jenkins: Jenkins, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agents().converge(60)
@@ -200,13 +198,13 @@ def test_draining_waits_for_builds_and_not_for_ever(
     timer.join()
 
 
-def test_what_is_not_there_cannot_be_drained(agents: Make) -> None:
+def test_missing_node_cannot_be_drained(agents: Make) -> None:
     agents().converge(60)
     with pytest.raises(NotFound, match="ci-9"):
         agents().drain(60, 5, only=["ci-1", "ci-9"])
 
 
-def test_nodes_are_taken_away_and_hosts_stay(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_nodes_are_deleted_and_hosts_are_kept(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
     agents().converge(60)
     assert does(agents().remove(60, 5, check=True)) == does(agents().remove(60, 5))
     assert jenkins.names() == []
@@ -239,7 +237,7 @@ def test_a_host_is_destroyed_after_its_one_build_and_replaced(
     jenkins.finish(second)
 
 
-def test_who_is_stopped_between_host_and_node_leaves_nothing_that_builds(
+def test_interruption_between_host_and_node_leaves_no_building_node(
     agents: Make, yard: Yard, jenkins: Jenkins
 ) -> None:
     once = agents(one_build=True)
@@ -256,7 +254,7 @@ def test_who_is_stopped_between_host_and_node_leaves_nothing_that_builds(
     assert f"delete node {build.node}" in does(once.converge(60))
 
 
-def test_a_watch_takes_a_node_out_of_service_while_it_builds(
+def test_watch_holds_a_node_during_its_build(
     agents: Make, yard: Yard, jenkins: Jenkins, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once, slept, builds = agents(one_build=True), clock.sleep, []
@@ -302,7 +300,7 @@ def test_a_leased_host_is_its_holders(agents: Make, yard: Yard, jenkins: Jenkins
     assert does(agents().converge(60)) == []
 
 
-def test_a_host_that_was_leased_meanwhile_is_not_destroyed(
+def test_host_leased_in_between_is_not_destroyed(
     agents: Make, yard: Yard, jenkins: Jenkins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = agents(one_build=True)
@@ -339,7 +337,7 @@ def test_while_another_is_at_work_on_the_fleet_the_node_of_a_host_stays(
     assert build.node not in jenkins.names()
 
 
-def test_without_the_plugin_it_says_which(yard: Yard) -> None:
+def test_missing_jenkins_plugin_is_named(yard: Yard) -> None:
     yard.fleets.apply(replace(FLEET, count=1))
     with serving(plugins=False) as jenkins:
         controller = Controller(jenkins.url, USER, TOKEN)
@@ -353,7 +351,7 @@ def test_without_the_plugin_it_says_which(yard: Yard) -> None:
         assert inbound.nodes()[0].online
 
 
-def test_the_secret_of_a_host_that_is_gone_opens_nothing(
+def test_secret_of_a_deleted_host_is_useless(
     yard: Yard, controller: Controller, jenkins: Jenkins
 ) -> None:
     yard.fleets.apply(replace(FLEET, count=1))
@@ -369,7 +367,7 @@ def test_the_secret_of_a_host_that_is_gone_opens_nothing(
     assert jenkins.connect(new.name, present(new.secret))
 
 
-def test_what_goes_wrong_with_one_does_not_stop_the_others(
+def test_failure_of_one_node_does_not_stop_the_others(
     agents: Make, yard: Yard, jenkins: Jenkins
 ) -> None:
     first = nodes(yard)[0]
@@ -421,7 +419,7 @@ def test_a_strangers_node_of_our_name_is_a_conflict(
     assert jenkins.computers[name].text("description") == "mine"
 
 
-def test_a_rolling_update_drains_each_node_before_its_host_goes(
+def test_rolling_update_drains_each_node_before_its_host_is_deleted(
     agents: Make, yard: Yard, jenkins: Jenkins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The console command as the fleet's hook, as the page on Jenkins has it."""
@@ -465,7 +463,7 @@ STATES = st.sampled_from(["ready", "draining", "creating", "deleting"])
     st.booleans(),
     st.booleans(),
 )
-def test_a_plan_never_touches_what_is_at_work(
+def test_plan_never_touches_a_building_node(
     shape: list[tuple[str, str, bool, bool, bool]], one_build: bool, register: bool, collect: bool
 ) -> None:
     """Whatever is there: no host goes whose node builds, none without collect, and no node whose
@@ -503,7 +501,7 @@ def test_a_plan_never_touches_what_is_at_work(
             assert next(n for n in nodes_by_uuid.values() if n.name == action.name).idle
 
 
-def test_the_command_says_what_it_lacks(
+def test_command_names_missing_settings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stockyard.cli.main import main

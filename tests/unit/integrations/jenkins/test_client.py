@@ -25,7 +25,7 @@ FORM = config.form(
 )
 
 
-def test_a_node_is_made_held_brought_back_and_removed(controller: Controller) -> None:
+def test_node_is_created_held_released_and_removed(controller: Controller) -> None:
     controller.create("ci-1", FORM)
     controller.hold("ci-1", "for tea & biscuits")
     controller.hold("ci-1", "again")
@@ -54,7 +54,7 @@ def test_a_password_brings_a_crumb_and_a_token_needs_none(jenkins: Jenkins) -> N
 
 
 @pytest.mark.parametrize(("user", "token"), [("", ""), (USER, "wrong"), (USER, "")])
-def test_who_may_not_is_told_so_and_the_token_is_not(
+def test_missing_permission_is_reported_without_the_token(
     jenkins: Jenkins, user: str, token: str
 ) -> None:
     with pytest.raises(
@@ -73,7 +73,7 @@ def test_a_controller_behind_a_path_is_found_and_another_is_not() -> None:
             Controller(jenkins.url.removesuffix("/jenkins"), USER, TOKEN).nodes()
 
 
-def test_what_is_not_there_is_not_found(controller: Controller) -> None:
+def test_missing_node_is_not_found(controller: Controller) -> None:
     for act in (controller.delete, controller.config, controller.secret, controller.resume):
         with pytest.raises(NotFound):
             act("no/../such node")
@@ -93,12 +93,12 @@ def test_the_secret_is_that_of_the_name(jenkins: Jenkins, controller: Controller
 @pytest.mark.parametrize(
     "url", ["", "jenkins", "ftp://x", "http://", "http://u:p@x", "http://x:99999", "http://x\n"]
 )
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput):
         Controller(url)
 
 
-def test_certificates_that_cannot_be_read_are_named() -> None:
+def test_unreadable_certificates_are_named() -> None:
     with pytest.raises(InvalidInput, match=r"/nowhere\.pem"):
         Controller("https://jenkins.example", ca_path="/nowhere.pem")
 
@@ -114,14 +114,14 @@ def test_an_answer_without_sense_is_an_error(
         controller.nodes()
 
 
-def test_an_error_page_is_told_without_its_dress(jenkins: Jenkins, controller: Controller) -> None:
+def test_error_page_is_reported_without_markup(jenkins: Jenkins, controller: Controller) -> None:
     jenkins.broken["POST .*"] = (500, "Disk <b>full</b>")
     with pytest.raises(ControllerError, match=r"with status 500\. Cause: Error Disk full") as error:
         controller.create("ci-1", FORM)
     assert "{" not in str(error.value)
 
 
-def test_being_sent_to_the_login_page_is_no_success(
+def test_redirect_to_the_login_page_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, controller: Controller, jenkins: Jenkins
 ) -> None:
     from tests.jenkins import controller as fake

@@ -31,7 +31,7 @@ XML = b"""<?xml version='1.1' encoding='UTF-8'?>
 </slave>"""
 
 
-def test_what_was_edited_is_as_wanted_and_the_rest_as_it_was() -> None:
+def test_edited_node_has_the_desired_settings_and_keeps_others() -> None:
     desired = config.desired_config(SPEC, RECORD)
     after = config.edited(XML, "ci-1", desired)
     assert config.read(after, "ci-1") == desired
@@ -54,12 +54,12 @@ def test_the_host_key_is_pinned() -> None:
     assert config.read(loose.encode(), "ci-1")["launcher"]["key"] == ""
 
 
-def test_an_inbound_launcher_stays_as_it_is() -> None:
+def test_inbound_launcher_is_unchanged() -> None:
     desired = config.desired_config(AgentSpec("ci", launcher="inbound"), RECORD)
     assert b"<webSocket>true</webSocket>" in config.edited(XML, "ci-1", desired)
 
 
-def test_the_form_says_what_is_wanted() -> None:
+def test_form_contains_the_desired_settings() -> None:
     form = config.form("ci-1", config.desired_config(SPEC, RECORD))
     bean = json.loads(form["json"])
     assert (form["type"], bean["labelString"], bean["mode"]) == (
@@ -80,7 +80,7 @@ def test_the_form_says_what_is_wanted() -> None:
         b"<slave>&#x1;</slave>",
     ],
 )
-def test_what_cannot_be_read_is_an_error(xml: bytes) -> None:
+def test_unreadable_configuration_is_an_error(xml: bytes) -> None:
     with pytest.raises(ControllerError, match="node ci-1"):
         config.read(xml, "ci-1")
 

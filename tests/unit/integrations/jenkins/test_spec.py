@@ -23,7 +23,7 @@ def spec(**options: Any) -> AgentSpec:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_is_no_name_is_refused(text: str) -> None:
+def test_invalid_node_name_is_refused(text: str) -> None:
     for option, fine in FINE.items():
         if text and text not in fine:
             with pytest.raises(InvalidInput):
@@ -55,7 +55,7 @@ def test_an_inbound_agent_needs_no_credentials() -> None:
     assert AgentSpec("ci", launcher="inbound").credentials_id == ""
 
 
-def test_a_host_for_one_build_is_replaced_when_it_lost_its_node() -> None:
+def test_single_build_host_without_node_is_replaced() -> None:
     assert spec(one_build=True).replaces_lost
     assert spec(lost_hosts="replace").replaces_lost
     assert not spec().replaces_lost

@@ -13,7 +13,7 @@ from stockyard import FleetSpec, HostSpec, HypervisorError, PoolSpec, TemplateSp
 from stockyard.providers.common import folders
 
 
-def test_names_are_those_that_are_there(tmp_path: Path) -> None:
+def test_names_are_those_of_existing_directories(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).touch()
     assert folders.names(tmp_path, "files") == ["a", "b"]

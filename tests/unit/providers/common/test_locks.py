@@ -31,7 +31,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_waits_looks_now_and_then_and_gives_up_in_time(tmp_path: Path) -> None:
+def test_waiter_polls_and_gives_up_at_the_deadline(tmp_path: Path) -> None:
     clock = FakeClock()
     with (
         held(tmp_path, "a", Deadline(1)),
@@ -43,14 +43,14 @@ def test_who_waits_looks_now_and_then_and_gives_up_in_time(tmp_path: Path) -> No
     assert caught.value.name == "a"
 
 
-def test_a_lock_whose_file_was_taken_away_is_held_anew(tmp_path: Path) -> None:
+def test_lock_whose_file_was_deleted_is_acquired_again(tmp_path: Path) -> None:
     with held(tmp_path, "a", Deadline(1)):
         (tmp_path / "a.lock").unlink()
         with held(tmp_path, "a", Deadline(0)):
             pass
 
 
-def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path) -> None:
+def test_unusable_directory_raises_a_stockyard_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(HypervisorError, match="lock file"),
@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path) ->
         pytest.fail("held")
 
 
-def test_only_what_nobody_holds_is_free(tmp_path: Path) -> None:
+def test_only_a_lock_without_holder_is_free(tmp_path: Path) -> None:
     stale = tmp_path / "own.stale.lock"
     stale.write_text("")
     (tmp_path / "own.precious").write_text("")
@@ -88,6 +88,6 @@ def test_lock_of_another_owner_is_not_free(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted(paths[:-1])
 
 
-def test_where_there_are_no_locks_none_is_free(tmp_path: Path) -> None:
+def test_directory_without_locks_has_no_free_lock(tmp_path: Path) -> None:
     assert free(tmp_path / "nowhere", "own", remove=True) == []
     assert not (tmp_path / "nowhere").exists()

@@ -20,13 +20,13 @@ URI = "qemu:///session"
 
 
 @pytest.mark.parametrize("record", [host_record(), template_record()])
-def test_a_note_is_read_as_it_was_written(tmp_path: Path, record: object) -> None:
+def test_note_is_equal_after_writing_and_reading(tmp_path: Path, record: object) -> None:
     ownership.write(tmp_path / "note", URI, record)  # type: ignore[arg-type]
     assert ownership.read(tmp_path / "note", URI, "stockyard", record.uuid) == record  # type: ignore[attr-defined]
     assert [p.name for p in tmp_path.iterdir()] == ["note"]
 
 
-def test_what_is_not_proven_is_refused(tmp_path: Path) -> None:
+def test_directory_without_proof_of_ownership_is_refused(tmp_path: Path) -> None:
     record, note = host_record(), tmp_path / "note"
     with pytest.raises(InvalidInput, match="it has no record of its owner"):
         ownership.read(note, URI, "stockyard", record.uuid)
@@ -54,7 +54,7 @@ def test_what_is_not_proven_is_refused(tmp_path: Path) -> None:
         "\udcff",
     ],
 )
-def test_a_note_that_cannot_be_read_proves_nothing(tmp_path: Path, text: str) -> None:
+def test_unreadable_note_proves_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "note").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InvalidInput, match="cannot be read"):
         ownership.read(tmp_path / "note", URI, "stockyard", host_record().uuid)
@@ -66,7 +66,7 @@ def test_only_a_uuid_is_a_name(text: str) -> None:
     assert ownership.is_name(host_record().uuid)
 
 
-def test_the_youngest_thing_counts(tmp_path: Path) -> None:
+def test_youngest_file_decides_the_age(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     young = tmp_path / "deep" / "young"
     young.write_text("")

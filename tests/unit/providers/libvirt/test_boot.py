@@ -104,15 +104,13 @@ def start(domain: Any, disk: Path) -> str:
     return boot.start(domain, RECORD, disk, Deadline(20))
 
 
-def test_taken_port_is_no_proof_of_a_lost_guest(disk: Path) -> None:
+def test_occupied_port_is_no_proof_of_a_lost_guest(disk: Path) -> None:
     with pytest.raises(HypervisorError, match="forwarding rule"):
         start(Domain(PORT_TAKEN), disk)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"ext4"])
-def test_disk_that_is_gone_or_overwritten_is_proof_of_a_lost_guest(
-    disk: Path, content: bytes | None
-) -> None:
+def test_missing_or_overwritten_disk_proves_a_lost_guest(disk: Path, content: bytes | None) -> None:
     disk.unlink()
     if content is not None:
         disk.write_bytes(content)
@@ -128,7 +126,7 @@ def test_disk_whose_tables_are_damaged_is_proof_of_a_lost_guest(disk: Path) -> N
         start(Domain("Image is corrupt"), disk)
 
 
-def test_storage_that_is_not_mounted_is_no_proof_of_a_lost_guest(tmp_path: Path) -> None:
+def test_unmounted_storage_is_no_proof_of_a_lost_guest(tmp_path: Path) -> None:
     assert disks.damage(tmp_path / "hosts" / UUID / "disk.qcow2", Deadline(5)) == ""
 
 
@@ -144,7 +142,7 @@ def test_machine_that_runs_continues(disk: Path) -> None:
     assert [start(domain, disk) for _attempt in range(2)] == ["", ""]
 
 
-def test_saved_memory_that_cannot_be_loaded_is_discarded_with_a_warning(disk: Path) -> None:
+def test_unloadable_saved_memory_is_discarded_with_a_warning(disk: Path) -> None:
     domain = Domain(LOAD_FAILED, saved=True)
     assert "saved memory (1024 MiB) could not be loaded" in start(domain, disk)
     assert domain.resumed
@@ -158,7 +156,7 @@ def test_saved_memory_is_kept_if_the_start_fails_for_another_reason(disk: Path) 
     assert domain.saved
 
 
-def test_machine_with_saved_memory_is_resumed_before_it_is_shut_down(disk: Path) -> None:
+def test_machine_with_saved_memory_is_resumed_before_the_shutdown(disk: Path) -> None:
     domain = Domain(saved=True)
     boot.stop(domain, RECORD, disk, Deadline(5))
     assert domain.resumed

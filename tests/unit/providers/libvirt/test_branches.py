@@ -213,14 +213,14 @@ def test_a_branch_stays_as_long_as_its_controller_lives(
     assert list(provider.store.branches.iterdir()) == []
 
 
-def test_nothing_is_deleted_when_a_host_cannot_be_read(provider: LibvirtProvider) -> None:
+def test_branches_are_kept_while_a_host_cannot_be_read(provider: LibvirtProvider) -> None:
     folder = recorded(provider)
     defined(provider, "unreadable", CHILD.uuid, "not JSON")
     provider.branches.prune(BRANCH.owner)
     assert folder.exists()
 
 
-def test_a_host_is_deleted_although_the_record_of_a_branch_cannot_be_read(
+def test_host_is_deleted_despite_an_unreadable_branch(
     provider: LibvirtProvider,
 ) -> None:
     folder = provider.store.branches / BRANCH.uuid
@@ -245,7 +245,7 @@ def test_an_observation_contains_no_branch(provider: LibvirtProvider) -> None:
     assert BRANCH.domain in observation.names
 
 
-def test_a_template_under_a_branch_cannot_be_deleted(provider: LibvirtProvider) -> None:
+def test_template_under_a_branch_is_not_deleted(provider: LibvirtProvider) -> None:
     recorded(provider)
     template = template_record(name=BRANCH.template, generation=BRANCH.generation)
     with pytest.raises(OperationRefused, match="under branch 77777777 of host ci-1"):

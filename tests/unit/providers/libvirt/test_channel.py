@@ -82,7 +82,7 @@ def test_an_answer_is_heard_among_others(call: Call) -> None:
     assert call(agent, 5)["said"] == "ü"
 
 
-def test_what_another_controller_was_owed_is_not_taken_for_an_answer(call: Call) -> None:
+def test_late_answer_for_another_controller_is_ignored(call: Call) -> None:
     """Both asked only once; the one that was killed was not answered before."""
     requests: list[Any] = []
 

@@ -64,7 +64,7 @@ def boot(work: Path, seconds: float = 60.0) -> str:
     return cloud.first_boot(work / "base.qcow2", GUEST, work, Deadline(seconds), "image x")
 
 
-def test_what_is_handed_over_is_taken(
+def test_local_image_is_accepted(
     tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cloud, "RESULTS_BYTES", 0)
@@ -91,7 +91,7 @@ def test_what_is_handed_over_is_taken(
         ([], (KERNEL, INITRD, FACTS)),
     ],
 )
-def test_what_is_not_whole_is_refused(
+def test_damaged_image_is_refused(
     tmp_path: Path,
     machine: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -120,9 +120,7 @@ def test_the_end_of_the_console_is_in_the_error(tmp_path: Path, machine: list[st
     assert "BIOS" in late.value.remedy
 
 
-def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
-    tmp_path: Path, machine: list[str]
-) -> None:
+def test_error_contains_the_output_of_the_script_only(tmp_path: Path, machine: list[str]) -> None:
     lines = [
         "[ OK ] Started",
         BEGIN,
@@ -163,7 +161,7 @@ def test_a_disk_that_does_not_fit(
     cloud.check(tmp_path / "disk", GUEST, Deadline(60), "image x")
 
 
-def test_an_image_says_where_its_root_is(tmp_path: Path) -> None:
+def test_root_partition_is_read_from_the_image(tmp_path: Path) -> None:
     images = Images(Store(tmp_path))
     assert images.path(DIGEST).root == "/dev/vda"
     folder = images.store.images / DIGEST
@@ -176,7 +174,7 @@ def test_an_image_says_where_its_root_is(tmp_path: Path) -> None:
         assert images.path(DIGEST).root == root
 
 
-def test_a_cloud_image_is_fetched_once_and_goes_with_the_last_image_of_it(tmp_path: Path) -> None:
+def test_cloud_image_is_fetched_once_and_deleted_with_its_last_user(tmp_path: Path) -> None:
     file = tmp_path / "image.qcow2"
     file.write_bytes(b"QFI\xfb")
     output = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True).stdout

@@ -16,7 +16,7 @@ from stockyard.providers.libvirt.debian import LEFT_OUT, add, write_sources
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----"
 
 
-def test_every_source_says_whose_signature_it_needs(tmp_path: Path) -> None:
+def test_each_source_names_its_keyring(tmp_path: Path) -> None:
     build = BuildOptions(
         repositories=(Repository("https://ours/debian", KEY), Repository("https://theirs", KEY))
     )
@@ -39,7 +39,7 @@ def test_every_source_says_whose_signature_it_needs(tmp_path: Path) -> None:
         ("/usr/bin/man", False),
     ],
 )
-def test_what_is_left_out_of_an_image(path: str, left_out: bool) -> None:
+def test_image_omits_caches_and_logs(path: str, left_out: bool) -> None:
     # dpkg matches as fnmatch(3) does without flags: a star matches slashes too.
     assert any(fnmatchcase(path, pattern) for pattern in LEFT_OUT) == left_out
 

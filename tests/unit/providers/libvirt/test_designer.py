@@ -134,7 +134,7 @@ def pretty(shape: Domain) -> str:
     "kind",
     ["template", "derived", "tombstone", "cold", "incoming", "network", "child", "twin", "branch"],
 )
-def test_a_domain_is_as_it_was_looked_at(kind: str) -> None:
+def test_domain_equals_the_reviewed_definition(kind: str) -> None:
     path, definition = GOLDEN / f"{kind}.xml", pretty({**shapes(), **branch_shapes()}[kind])
     if os.environ.get("STOCKYARD_WRITE_GOLDEN"):
         path.write_text(definition)
@@ -168,7 +168,7 @@ def test_the_record_is_in_the_metadata() -> None:
 
 
 @given(st.dictionaries(KEYS, LINES))
-def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(
+def test_record_in_a_domain_is_escaped_and_read_unchanged(
     labels: dict[str, str],
 ) -> None:
     record = host_record(labels=labels, max_size=HOST.max_size)
@@ -217,7 +217,7 @@ def test_a_twin_has_the_devices_of_its_parent_and_no_connection() -> None:
     assert disk.get("file", "").endswith("/scratch.qcow2")
 
 
-def test_a_child_starts_as_its_parent_and_gets_what_its_parent_got() -> None:
+def test_child_has_the_machine_and_the_added_devices_of_its_parent() -> None:
     child, twin, defined = shapes()["child"], branch_shapes()["twin"], branch_shapes()["branch"]
     assert [(shape.vcpus, shape.added_vcpus) for shape in (child, twin, defined)] == [
         (2, 1),
@@ -248,7 +248,7 @@ def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
     assert (ram["tombstone"], ram["cold"]) == ([], [])
 
 
-def test_a_comma_in_a_path_is_no_option_of_qemus() -> None:
+def test_comma_in_a_path_adds_no_option_of_qemu() -> None:
     shape = designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, STORE, Path("/a,share=on/ram"))
     (ram,) = [a for a in arguments(shape) if "memory-backend-file" in a]
     assert "mem-path=/a,,share=on/ram," in ram
@@ -309,7 +309,7 @@ def test_ports_are_published_where_they_are_bound_and_the_fixed_ones_stay() -> N
     assert rules == ["127.64.1.2:2222-:22", "127.64.1.2:2376-:2376", "0.0.0.0:8080-:8080"]
 
 
-def test_a_fork_in_a_network_has_its_device_where_the_template_has_it() -> None:
+def test_network_device_of_a_fork_has_the_address_of_the_template() -> None:
     all_shapes = shapes()
     (device,) = [a for a in arguments(all_shapes["template"]) if a.startswith("virtio-net-pci")]
     (address,) = parse(serialize(all_shapes["network"].xml())).findall(
@@ -320,7 +320,7 @@ def test_a_fork_in_a_network_has_its_device_where_the_template_has_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\x1b[0m", "\ufffe", "\ud800"])
-def test_what_xml_cannot_carry_is_refused(text: str) -> None:
+def test_text_that_xml_does_not_allow_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="XML"):
         element("a", text=text)
     with pytest.raises(InvalidInput, match="XML"):
@@ -338,7 +338,7 @@ def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
     assert list(parsed) == []
 
 
-def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
+def test_machine_has_memory_slots_only_if_it_can_grow() -> None:
     assert "-m" not in arguments(
         designer.boot_domain(replace(HOST, max_size=Size(4)), HARDWARE, TCG, IMAGE, STORE)
     )

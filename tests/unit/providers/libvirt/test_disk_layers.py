@@ -47,7 +47,7 @@ def branched(layers: DiskLayers, parent: Path, name: str, template: Path) -> Pat
     return disk(parent.with_name(f"disk-{name}.qcow2"), layer)
 
 
-def test_a_layer_lives_as_long_as_a_disk_lies_over_it(layers: DiskLayers, tmp_path: Path) -> None:
+def test_layer_is_kept_while_a_disk_lies_over_it(layers: DiskLayers, tmp_path: Path) -> None:
     template = disk(tmp_path / "template/disk.qcow2")
     top = branched(layers, tmp_path / "parent/disk.qcow2", "one", template)
     child = disk(tmp_path / "child/disk.qcow2", layers.path("one"))
@@ -83,7 +83,7 @@ def test_a_layer_does_not_need_the_directory_of_its_parent(
     assert list(disk_layers.chain(child)) == [layers.path("one"), template]
 
 
-def test_no_layer_is_unused_when_a_disk_cannot_be_read(layers: DiskLayers, tmp_path: Path) -> None:
+def test_layers_are_kept_while_a_disk_cannot_be_read(layers: DiskLayers, tmp_path: Path) -> None:
     branched(layers, tmp_path / "parent/disk.qcow2", "one", disk(tmp_path / "t.qcow2"))
     damaged = tmp_path / "other.qcow2"
     damaged.write_bytes(b"")

@@ -61,7 +61,9 @@ NO_DOMAIN, FAILED, SYSTEM, RPC, INTERNAL, INVALID = (
         (INVALID, "Requested operation is not valid: domain is already running", HypervisorError),
     ],
 )
-def test_an_error_is_told_in_our_words(code: int, text: str, kind: type[StockyardError]) -> None:
+def test_libvirt_error_becomes_a_stockyard_error(
+    code: int, text: str, kind: type[StockyardError]
+) -> None:
     with pytest.raises(StockyardError) as caught, translated("start the domain", "host web-1"):
         raise libvirt_error(code, text)
     assert caught.type is kind
@@ -70,6 +72,6 @@ def test_an_error_is_told_in_our_words(code: int, text: str, kind: type[Stockyar
     assert isinstance(caught.value.__cause__, libvirt.libvirtError)
 
 
-def test_other_errors_pass_as_they_are() -> None:
+def test_other_errors_are_raised_unchanged() -> None:
     with pytest.raises(ZeroDivisionError), translated("divide"):
         raise ZeroDivisionError

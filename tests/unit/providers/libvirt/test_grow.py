@@ -66,7 +66,7 @@ def resize(monkeypatch: pytest.MonkeyPatch, domain: Domain, count: int, *, kvm: 
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
-def test_an_emulated_machine_changes_what_its_guest_uses(
+def test_emulated_machine_changes_the_processors_in_use(
     monkeypatch: pytest.MonkeyPatch, before: int, after: int
 ) -> None:
     domain = Domain(plugged_in=4, used=before)

@@ -62,7 +62,7 @@ def test_more_hosts_than_the_network_has_addresses_are_refused() -> None:
         ("", HostSpec(egress="proxy", egress_proxy="127.0.0.1:3128")),
     ],
 )
-def test_what_can_be_kept(forward: str, spec: HostSpec) -> None:
+def test_network_options_within_the_capabilities_are_accepted(forward: str, spec: HostSpec) -> None:
     networks(forward).check(spec)
 
 
@@ -75,7 +75,7 @@ def test_what_can_be_kept(forward: str, spec: HostSpec) -> None:
         ("nat", HostSpec(egress="open"), "loopback"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_and_not_weakened(
+def test_network_options_outside_the_capabilities_are_refused(
     forward: str, spec: HostSpec, why: str
 ) -> None:
     with pytest.raises(Unsupported, match=why) as caught:
@@ -112,7 +112,7 @@ def test_a_network_that_is_not_active_is_refused() -> None:
         networks("nat", active=False).check(HostSpec(network="lab", egress="open"))
 
 
-def test_an_address_is_nobodys() -> None:
+def test_allocated_address_is_free() -> None:
     spec = HostSpec(network="lab")
     assert networks().address(spec, UUID, ["192.168.9.2", "192.168.9.4"]) in (
         "192.168.9.5",
@@ -121,7 +121,7 @@ def test_an_address_is_nobodys() -> None:
     assert networks().address(HostSpec(), UUID, []) == ""
 
 
-def test_a_guest_is_told_of_its_own_network() -> None:
+def test_guest_gets_the_settings_of_its_network() -> None:
     record = host_record(address="192.168.9.5", spec=HostSpec(network="lab", egress="open"))
     guest_network = GuestNetwork(
         "192.168.9.5", "255.255.255.248", "192.168.9.1", nameserver="192.168.9.1"
@@ -150,7 +150,7 @@ def test_a_port_that_another_owners_host_publishes_is_refused(
         check_free(host_record(spec=HostSpec(**own_options)), [foreign_host])
 
 
-def test_a_port_that_no_record_tells_of_is_seen() -> None:
+def test_port_of_a_foreign_process_is_detected() -> None:
     with socket.create_server(("127.9.9.9", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(Conflict, match=f"port {port}.*in use"):

@@ -62,7 +62,7 @@ def names(files: object) -> list[str]:
     return [Path(file.path).name for file in files]  # type: ignore[attr-defined]
 
 
-def test_what_no_domain_names_goes(store: Store, sweep: Callable[..., SweepResult]) -> None:
+def test_file_without_domain_is_deleted(store: Store, sweep: Callable[..., SweepResult]) -> None:
     orphans = [files(store, host_record()), files(store, template_record())]
     for path in (orphans[1] / "state", orphans[1] / "disk.qcow2"):
         path.chmod(0o400)
@@ -74,7 +74,7 @@ def test_what_no_domain_names_goes(store: Store, sweep: Callable[..., SweepResul
     assert sweep() == SweepResult((), ())
 
 
-def test_what_a_domain_names_anywhere_stays(
+def test_file_named_in_any_part_of_a_domain_is_kept(
     store: Store, sweep: Callable[..., SweepResult]
 ) -> None:
     used, free = host_record(), host_record()
@@ -86,7 +86,7 @@ def test_what_a_domain_names_anywhere_stays(
     assert folders[0].exists()
 
 
-def test_what_a_running_qemu_uses_stays(
+def test_file_of_a_running_qemu_is_kept(
     store: Store, sweep: Callable[..., SweepResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = host_record()
@@ -115,7 +115,7 @@ def test_what_a_running_qemu_uses_stays(
         ),
     ],
 )
-def test_what_is_not_proven_ours_stays(
+def test_file_without_proof_of_ownership_is_kept(
     store: Store, sweep: Callable[..., SweepResult], make: Callable[[Store], Path], why: str
 ) -> None:
     folder = make(store)
@@ -146,7 +146,7 @@ def test_links_inside_are_not_followed(
     assert (tmp_path / "precious").exists()
 
 
-def test_what_is_young_stays(store: Store, sweep: Callable[..., SweepResult]) -> None:
+def test_young_file_is_kept(store: Store, sweep: Callable[..., SweepResult]) -> None:
     folder = files(store, host_record())
     assert "s ago" in sweep(older_than=60.0).skipped[0].reason
     for path in (folder, *folder.iterdir()):
@@ -154,7 +154,7 @@ def test_what_is_young_stays(store: Store, sweep: Callable[..., SweepResult]) ->
     assert len(sweep(older_than=60.0).removed) == 1
 
 
-def test_a_directory_that_is_empty_goes(store: Store, sweep: Callable[..., SweepResult]) -> None:
+def test_empty_directory_is_deleted(store: Store, sweep: Callable[..., SweepResult]) -> None:
     folder = store.templates / template_record().uuid
     folder.mkdir()
     assert "s ago" in sweep(older_than=60.0).skipped[0].reason
@@ -196,7 +196,7 @@ def test_workshops_of_dead_builders_and_free_locks_go(
     assert image.exists()
 
 
-def test_a_storage_that_cannot_be_read_is_left_alone(
+def test_unreadable_storage_is_unchanged(
     store: Store, sweep: Callable[..., SweepResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = files(store, host_record())

@@ -68,24 +68,24 @@ def domain() -> Iterator[Any]:
     connection.close()
 
 
-def test_what_ends_by_itself_meanwhile_is_ended(domain: Any) -> None:
+def test_machine_that_ends_by_itself_counts_as_ended(domain: Any) -> None:
     power.off(Racer(domain, 1), "host racer")
     assert not domain.isActive()
 
 
 @pytest.mark.parametrize("looks", [1, 2])
-def test_and_so_where_it_is_asked_first(domain: Any, looks: int) -> None:
+def test_machine_that_ends_before_the_order_counts_as_ended(domain: Any, looks: int) -> None:
     power.stop(Racer(domain, looks), "host racer", Deadline(0.5))
     assert not domain.isActive()
 
 
-def test_what_does_not_shut_down_is_ended(domain: Any) -> None:
+def test_machine_that_ignores_the_shutdown_is_powered_off(domain: Any) -> None:
     domain.suspend()
     power.stop(domain, "host racer", Deadline(0.3))
     assert not domain.isActive()
 
 
-def test_what_runs_on_is_told(domain: Any) -> None:
+def test_machine_that_keeps_running_is_reported(domain: Any) -> None:
     class Stubborn(Racer):
         def destroy(self) -> None:
             self.real.create()

@@ -81,7 +81,7 @@ def test_session_of_the_environment_is_the_one_that_libvirt_chooses(
     assert Session.of_environment() == Session("/run/user/7", "/config")
 
 
-def test_record_is_private_and_is_used_whatever_the_environment_says(
+def test_session_record_is_private_and_overrides_the_environment(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/a")
@@ -102,7 +102,7 @@ def test_reading_a_yard_records_no_session(daemons: Daemons, store: Store) -> No
     assert session.recorded(store) is None
 
 
-def test_record_whose_daemon_is_gone_is_replaced_if_no_machine_runs(
+def test_session_record_without_daemon_is_replaced_if_no_machine_runs(
     daemons: Daemons,
     store: Store,
     domains: Domains,
@@ -119,7 +119,7 @@ def test_record_whose_daemon_is_gone_is_replaced_if_no_machine_runs(
     assert json.loads((store.root / session.RECORD).read_text())["runtime"] == "/run/new"
 
 
-def test_record_whose_daemon_is_gone_is_kept_while_a_machine_runs(
+def test_session_record_without_daemon_is_kept_while_a_machine_runs(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session.record(store, Session("/run/gone", "/config"), domains)
@@ -162,7 +162,7 @@ def test_host_that_a_process_runs_is_not_observed_as_off(
     consistency.check(store, domains, known, "another")
 
 
-def test_host_that_was_started_meanwhile_is_observed(
+def test_host_that_was_started_in_between_is_observed(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = domains.read_all()[0]

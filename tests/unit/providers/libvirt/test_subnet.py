@@ -54,14 +54,14 @@ def test_a_network_without_addresses_is_refused(text: str) -> None:
 
 
 @given(st.integers(0, 2**128 - 1))
-def test_an_address_is_outside_what_dhcp_gives(start: int) -> None:
+def test_address_is_outside_the_dhcp_range(start: int) -> None:
     subnet = read(NAT, "default")
     last = int(subnet.free(start, {"192.168.122.77"}, ()).rpartition(".")[2])
     assert 2 <= last <= 127
     assert last not in (5, 77)
 
 
-def test_inside_the_range_only_when_all_else_is_taken_and_never_what_is_leased() -> None:
+def test_dhcp_range_is_used_last_and_without_leased_addresses() -> None:
     used = {"192.168.9.2", "192.168.9.3"}
     assert SMALL.free(0, used, ["192.168.9.4"]) == "192.168.9.5"
     with pytest.raises(Conflict, match="network small"):

@@ -263,7 +263,7 @@ def test_memory_without_space_is_refused_with_the_numbers(
     suspend.check(domains, [RECORD], tmp_path)
 
 
-def test_save_contains_what_is_written_and_what_the_template_has(
+def test_save_contains_own_pages_and_those_of_the_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ram = tmp_path / "ram"

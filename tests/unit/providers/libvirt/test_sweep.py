@@ -75,7 +75,7 @@ def test_only_files_without_a_domain_go(provider: LibvirtProvider) -> None:
     assert provider.sweep("stockyard", 0.0).removed == ()
 
 
-def test_nothing_goes_where_not_everything_is_listed(
+def test_incomplete_listing_deletes_nothing(
     provider: LibvirtProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = files(provider, host_record())
@@ -94,7 +94,7 @@ def test_nothing_goes_where_not_everything_is_listed(
     assert folder.exists()
 
 
-def test_a_host_is_taken_away_whole_and_twice(provider: LibvirtProvider) -> None:
+def test_host_is_deleted_completely_and_the_second_time_too(provider: LibvirtProvider) -> None:
     record = host_record()
     folder = files(provider, record)
     defined(provider, record).create()

@@ -49,7 +49,7 @@ def test_one_forward_leads_in_and_nothing_out() -> None:
     assert (qemu.there, qemu.links) == ({}, [True, False])
 
 
-def test_a_port_that_somebody_took_is_another_one() -> None:
+def test_occupied_port_is_replaced_by_another() -> None:
     with template_ssh.forward_ssh(Qemu(refusals=3), "nic0", Deadline(5)) as (_address, port):  # type: ignore[arg-type]
         assert port
     with (
@@ -59,7 +59,7 @@ def test_a_port_that_somebody_took_is_another_one() -> None:
         pass
 
 
-def test_it_goes_when_the_visit_fails_and_that_failure_is_told() -> None:
+def test_forward_is_removed_after_a_failure_which_is_reported() -> None:
     qemu = Qemu()
     with pytest.raises(KeyError), template_ssh.forward_ssh(qemu, "nic0", Deadline(5)):  # type: ignore[arg-type]
         raise KeyError

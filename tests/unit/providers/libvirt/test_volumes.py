@@ -149,7 +149,7 @@ def kept(store: LibvirtVolumes) -> set[str]:
     return {p.name for p in store.layers.folder.glob("*")}
 
 
-def test_copies_share_one_layer_as_long_as_nobody_had_the_source(store: LibvirtVolumes) -> None:
+def test_copies_share_one_layer_until_the_source_is_written(store: LibvirtVolumes) -> None:
     golden = made(store)
     copies = [made(store, golden) for _n in range(10)]
     assert len(kept(store)) == 1
@@ -164,7 +164,7 @@ def test_copies_share_one_layer_as_long_as_nobody_had_the_source(store: LibvirtV
     assert len(kept(store)) == 2
 
 
-def test_a_layer_goes_with_the_last_that_lives_on_it(store: LibvirtVolumes) -> None:
+def test_layer_is_deleted_with_its_last_disk(store: LibvirtVolumes) -> None:
     golden = made(store)
     snapshot = made(store, golden, snapshot=True)
     copy = made(store, snapshot)
@@ -176,14 +176,14 @@ def test_a_layer_goes_with_the_last_that_lives_on_it(store: LibvirtVolumes) -> N
         assert len(kept(store)) == remaining
 
 
-def test_a_copy_is_as_large_as_it_is_declared(store: LibvirtVolumes) -> None:
+def test_copy_has_the_declared_size(store: LibvirtVolumes) -> None:
     golden = made(store, size_gib=2)
     assert virtual_size(disk(store, golden)) == 2 << 30
     assert virtual_size(disk(store, made(store, golden, size_gib=5))) == 5 << 30
     assert virtual_size(disk(store, golden)) == 2 << 30
 
 
-def test_none_goes_while_something_cannot_be_read(store: LibvirtVolumes) -> None:
+def test_no_layer_is_deleted_while_a_disk_cannot_be_read(store: LibvirtVolumes) -> None:
     golden = made(store)
     copy, second = made(store, golden), made(store)
     harms: tuple[Callable[[], object], ...] = (
@@ -229,7 +229,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("at", range(1, 16))
-def test_the_source_is_whole_at_whatever_instant_its_copier_dies(
+def test_source_is_intact_whenever_its_copier_dies(
     store: LibvirtVolumes, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     golden = made(store)
@@ -258,7 +258,7 @@ def test_the_source_is_whole_at_whatever_instant_its_copier_dies(
     assert died or at > 8
 
 
-def test_it_is_plugged_in_for_now_and_for_every_start(store: LibvirtVolumes) -> None:
+def test_volume_is_attached_to_the_live_and_the_stored_machine(store: LibvirtVolumes) -> None:
     domain = store.domains.domain  # type: ignore[attr-defined]
     data, scratch = made(store), made(store)
     for record in (data, data, scratch, scratch):
@@ -284,7 +284,9 @@ def test_one_that_was_only_half_plugged_in_is_plugged_in_whole(store: LibvirtVol
     assert domain.files(LIVE) == domain.files(CONFIG) == [str(disk(store, volume))]
 
 
-def test_no_room_is_said_so(store: LibvirtVolumes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pci_port_is_reported(
+    store: LibvirtVolumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import libvirt
 
     def full(_xml: str, _flags: int) -> None:
@@ -295,7 +297,7 @@ def test_no_room_is_said_so(store: LibvirtVolumes, monkeypatch: pytest.MonkeyPat
         store.plug(HOST, made(store), later())
 
 
-def test_it_grows_where_it_is(store: LibvirtVolumes) -> None:
+def test_attached_volume_grows(store: LibvirtVolumes) -> None:
     domain, volume = store.domains.domain, made(store)  # type: ignore[attr-defined]
     store.grow(volume, 2, later())
     assert virtual_size(disk(store, volume)) == 2 << 30
@@ -305,14 +307,14 @@ def test_it_grows_where_it_is(store: LibvirtVolumes) -> None:
     assert domain.resized == [(str(disk(store, volume)), 3 << 30)]
 
 
-def test_a_disk_that_is_gone_is_an_error_and_not_made_anew(store: LibvirtVolumes) -> None:
+def test_missing_disk_is_an_error_and_is_not_created_again(store: LibvirtVolumes) -> None:
     volume = made(store)
     disk(store, volume).unlink()
     with pytest.raises(HypervisorError, match="is missing"):
         store.plug(HOST, volume, later())
 
 
-def test_what_is_held_is_not_copied(store: LibvirtVolumes) -> None:
+def test_attached_volume_is_not_copied(store: LibvirtVolumes) -> None:
     held = store.claim(made(store), attachment=Attachment(HOST.uuid, HOST.name, "/data"))
     with pytest.raises(OperationRefused, match=HOST.name):
         store.create(draft(), held, later())

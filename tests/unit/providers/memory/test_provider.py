@@ -46,7 +46,7 @@ def test_a_uri_names_an_absolute_file(uri: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["", "xen:///", "memory", "../../etc/x", "qemu+ssh://host/system", "qemu:///embed"]
 )
-def test_a_uri_that_nobody_knows_is_refused(uri: str) -> None:
+def test_unknown_uri_is_refused(uri: str) -> None:
     with pytest.raises(InvalidInput):
         open_provider(uri)
 
@@ -73,11 +73,11 @@ def test_hosts_are_observed_after_volumes(yard: Yard, monkeypatch: pytest.Monkey
     assert provider.observe("stockyard").hosts == ()
 
 
-def test_it_says_that_its_hosts_answer_no_network(tmp_path: Path) -> None:
+def test_memory_provider_declares_no_network(tmp_path: Path) -> None:
     assert not open_provider(f"memory://{tmp_path}/file").capabilities.endpoints
 
 
-def test_a_guests_disk_is_there_to_be_looked_at(yard: Yard) -> None:
+def test_disk_of_a_guest_is_readable(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     disk = disk_of(host)
     assert (disk / "etc/hostname").read_text() == "ci-1\n"
@@ -92,7 +92,7 @@ def test_nothing_of_a_host_is_in_its_template(yard: Yard) -> None:
     assert list(disk_of(yard.templates.list()[0]).iterdir()) == []
 
 
-def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
+def test_memory_of_a_guest_is_lost_after_a_stop(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     provider, deadline = yard.context.provider, Deadline(5)
     record = provider.observe("stockyard").hosts[0].record
@@ -104,7 +104,7 @@ def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
     assert not (disk_of(host) / "run/x").exists()
 
 
-def test_a_paused_guest_goes_on_where_it_was(yard: Yard, tmp_path: Path) -> None:
+def test_paused_guest_continues_with_its_memory(yard: Yard, tmp_path: Path) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     (disk_of(host) / "run/x").write_text("")
     state = tmp_path / "hypervisor"
@@ -115,7 +115,7 @@ def test_a_paused_guest_goes_on_where_it_was(yard: Yard, tmp_path: Path) -> None
     assert (disk_of(host) / "run/x").exists()
 
 
-def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
+def test_guest_with_a_wiped_disk_has_no_identity(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
@@ -127,7 +127,7 @@ def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
     assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0].uuid != host.uuid
 
 
-def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_path: Path) -> None:
+def test_uncreatable_disk_raises_a_stockyard_error(yard: Yard, tmp_path: Path) -> None:
     disks = tmp_path / "hypervisor.d" / "disks"
     disks.rename(disks.with_name("away"))
     disks.write_text("")
@@ -137,7 +137,7 @@ def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_pat
         )
 
 
-def test_a_file_that_cannot_be_read_stops_everything_and_stays(yard: Yard, tmp_path: Path) -> None:
+def test_unreadable_state_file_stops_all_operations_and_is_kept(yard: Yard, tmp_path: Path) -> None:
     state = tmp_path / "hypervisor"
     state.write_text("garbage\n")
     for call in (
@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_read_stops_everything_and_stays(yard: Yard, tmp_p
     assert state.read_text() == "garbage\n"
 
 
-def test_a_hundred_hosts_are_made_in_seconds(yard: Yard) -> None:
+def test_hundred_hosts_are_created_in_seconds(yard: Yard) -> None:
     # A thousand take ten times as long: what one costs does not grow with how many there are.
     begin = time.process_time()
     yard.fleets.apply(FleetSpec("ci", "base", count=100))
@@ -175,7 +175,7 @@ def test_unfinished_note_of_a_killed_controller_is_deleted_by_reap(
     assert disk_of(host).exists()
 
 
-def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> None:
+def test_state_outlives_its_process(uri: str, tmp_path: Path) -> None:
     changed = []
     for _run in range(2):
         with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:

@@ -37,7 +37,7 @@ def test_a_missing_file_is_an_empty_hypervisor_and_reading_makes_none(path: Path
     assert not path.exists()
 
 
-def test_what_one_writes_the_others_read(path: Path) -> None:
+def test_state_of_one_writer_is_read_by_others(path: Path) -> None:
     first, second = StateFile(path), StateFile(path)
     put(first, "a", Machine("A"))
     assert second.read() == {"a": Machine("A")}
@@ -69,7 +69,7 @@ def change_and_fail(file: StateFile) -> None:
         raise ValueError("stop")
 
 
-def test_what_was_read_does_not_change_under_the_reader(path: Path) -> None:
+def test_snapshot_of_a_reader_does_not_change(path: Path) -> None:
     file = StateFile(path)
     put(file, "a", Machine("A"))
     before = file.read()
@@ -91,7 +91,7 @@ def test_many_writers_lose_nothing(path: Path) -> None:
     assert len(StateFile(path).read()) == 80
 
 
-def test_a_file_does_not_grow_for_ever(path: Path) -> None:
+def test_state_file_is_compacted(path: Path) -> None:
     file, second = StateFile(path), StateFile(path)
     for number in range(journal.SPARE_LINES * 3):
         put(file, "a", Machine(f"A{number}"))
@@ -101,7 +101,7 @@ def test_a_file_does_not_grow_for_ever(path: Path) -> None:
     assert second.read() == {"a": Machine(f"A{number}")}
 
 
-def test_a_line_that_a_dying_writer_left_half_written_is_not_there(path: Path) -> None:
+def test_partial_last_line_is_ignored(path: Path) -> None:
     file, reader = StateFile(path), StateFile(path)
     put(file, "a", Machine("A"))
     reader.read()
@@ -158,7 +158,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_a_file_that_cannot_be_read_is_an_error_and_left_as_it_is(path: Path, case: str) -> None:
+def test_unreadable_file_is_an_error_and_unchanged(path: Path, case: str) -> None:
     path.write_text(UNREADABLE[case])
     file = StateFile(path)
     for _number in range(2):
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_an_error_and_left_as_it_is(path: Path, ca
     assert path.read_text() == UNREADABLE[case]
 
 
-def test_it_is_read_again_when_it_is_mended(path: Path) -> None:
+def test_repaired_file_is_read_again(path: Path) -> None:
     file = StateFile(path)
     put(file, "a", Machine("A"))
     whole = path.read_text()
@@ -188,7 +188,7 @@ def test_a_directory_in_its_place_is_an_error(path: Path) -> None:
         StateFile(path).read()
 
 
-def test_whatever_a_record_is_it_is_one_line(path: Path) -> None:
+def test_each_record_is_one_line(path: Path) -> None:
     odd = 'a\nb\u2028c\r"\\ü\0'
     put(StateFile(path), odd, Machine(odd))
     assert StateFile(path).read() == {odd: Machine(odd)}

@@ -32,7 +32,7 @@ def test_more_hosts_than_the_range_has_addresses_are_refused() -> None:
 
 
 @given(st.integers(0, 2**128), st.sets(st.integers(0, 99)))
-def test_what_is_free_is_in_the_range_and_not_taken(start: int, used_numbers: set[int]) -> None:
+def test_free_address_is_in_the_range_and_unused(start: int, used_numbers: set[int]) -> None:
     used = [f"192.0.2.{10 + n}" for n in used_numbers]
     range_ = read("192.0.2.10-192.0.2.150/24")
     free_addresses = range_.free(start, used)
@@ -56,7 +56,7 @@ def test_what_is_free_is_in_the_range_and_not_taken(start: int, used_numbers: se
         ("2001:db8::1-2001:db8::9/64", ""),
     ],
 )
-def test_what_does_not_fit_is_refused(text: str, gateway: str) -> None:
+def test_address_range_that_does_not_fit_is_refused(text: str, gateway: str) -> None:
     with pytest.raises(InvalidInput, match="addresses"):
         read(text, gateway)
 

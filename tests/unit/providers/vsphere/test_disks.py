@@ -63,7 +63,7 @@ def test_a_volume_is_known_by_its_uuid_or_by_its_place() -> None:
     assert disks.in_machine([own, moved, unsigned], OTHER, disks.path("ds", OTHER)) is None
 
 
-def test_a_disk_goes_where_there_is_room() -> None:
+def test_disk_is_placed_on_a_datastore_with_space() -> None:
     full = [scsi(), *(disk(f"[ds] {unit}.vmdk", unit=unit) for unit in disks.UNITS)]
     assert disks.place_for([scsi(), disk("[ds] a.vmdk")], "web-1") == (1000, 1)
     assert disks.place_for(full[:7], "web-1") == (1000, 6)
@@ -75,7 +75,7 @@ def test_a_disk_goes_where_there_is_room() -> None:
         disks.place_for([disk("[ds] a.vmdk", controller=15000)], "web-1")
 
 
-def test_a_volume_s_disk_is_out_of_the_reach_of_snapshots_and_stays_when_it_is_taken_out() -> None:
+def test_volume_disk_is_independent_and_kept_when_detached() -> None:
     added = specs.known_disk("[ds] a.vmdk", 1000, 1)
     assert (added.operation, added.fileOperation) == ("add", None)
     assert added.device.backing.diskMode == "independent_persistent"

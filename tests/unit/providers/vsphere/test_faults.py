@@ -55,7 +55,9 @@ FAULTS: list[tuple[Any, type[StockyardError], str]] = [
 @pytest.mark.parametrize(
     ("fault", "kind", "word"), FAULTS, ids=lambda value: getattr(value, "__name__", None)
 )
-def test_every_fault_is_an_error_of_ours(fault: Any, kind: type[StockyardError], word: str) -> None:
+def test_each_fault_becomes_a_stockyard_error(
+    fault: Any, kind: type[StockyardError], word: str
+) -> None:
     with pytest.raises(StockyardError) as caught, translated("fork the template", "host one"):
         raise fault
     error = caught.value
@@ -83,7 +85,7 @@ def test_a_broken_line_is_a_failed_connection(broken: Exception) -> None:
     assert was_perhaps_made(caught.value)
 
 
-def test_a_certificate_that_is_not_believed_is_said_so() -> None:
+def test_untrusted_certificate_is_reported() -> None:
     refused = ssl.SSLCertVerificationError(1, "verify failed")
     refused.verify_message = "certificate has expired"
     with pytest.raises(ConnectionFailed, match="expired"), translated("open", "vc"):

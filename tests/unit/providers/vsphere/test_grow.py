@@ -26,7 +26,7 @@ RECORD = replace(template_record(), hardware=Hardware(vcpus=2, max_vcpus=8), max
         (None, None, None, (2, 0)),
     ],
 )
-def test_a_template_promises_what_its_machine_allows(
+def test_template_capabilities_follow_its_machine(
     monkeypatch: pytest.MonkeyPatch, cpus: Any, memory: Any, limit: Any, room: tuple[int, int]
 ) -> None:
     answers = {grow.ADDS_CPUS: cpus, grow.ADDS_MEMORY: memory, grow.LIMIT: limit}

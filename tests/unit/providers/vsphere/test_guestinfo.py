@@ -112,7 +112,7 @@ def test_an_answer_is_waited_for(vm: Vm, channel: GuestinfoChannel, deadline: De
     assert vm.get(guest.REQUEST) == guest.SPENT
 
 
-def test_an_error_of_the_guest_s_is_said(
+def test_error_of_the_guest_is_reported(
     vm: Vm, channel: GuestinfoChannel, deadline: Deadline
 ) -> None:
     vm.reply = {"ok": False, "error": "no room"}
@@ -120,7 +120,7 @@ def test_an_error_of_the_guest_s_is_said(
         channel.request({"op": "identify"}, deadline)
 
 
-def test_silence_ends_and_what_was_asked_is_overwritten(
+def test_unanswered_request_ends_and_is_overwritten(
     vm: Vm, channel: GuestinfoChannel, deadline: Deadline
 ) -> None:
     vm.lazy = 10_000
@@ -156,7 +156,7 @@ def test_a_machine_that_is_off_answers_nothing(
         channel.request({"op": "hello"}, deadline)
 
 
-def test_what_is_too_long_is_not_sent(
+def test_too_long_request_is_not_sent(
     vm: Vm, channel: GuestinfoChannel, deadline: Deadline
 ) -> None:
     with pytest.raises(GuestError, match="limit"):
@@ -176,7 +176,7 @@ def test_no_answer_counts_before_its_question_is_written(
     assert [machine.power for machine in machines] == ["poweredOn"]
 
 
-def test_a_question_that_cannot_be_written_is_an_error(
+def test_unwritable_request_is_an_error(
     vm: Vm, channel: GuestinfoChannel, deadline: Deadline
 ) -> None:
     vm.state = "error"

@@ -8,7 +8,7 @@ from stockyard.providers.vsphere.labels import Labels, text
 from tests.helpers.samples import host_record
 
 
-def test_it_says_owner_tenant_and_fleet() -> None:
+def test_label_contains_owner_tenant_and_fleet() -> None:
     assert text(host_record(name="web-1", fleet="web")) == "stockyard/default: fleet web"
     assert text(host_record(name="one", fleet="")) == "stockyard/default: host one"
 

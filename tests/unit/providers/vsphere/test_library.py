@@ -43,7 +43,7 @@ def test_each_version_of_an_item_is_a_machine_of_its_own() -> None:
     assert len(names) == 4
 
 
-def test_what_has_a_name_that_others_have_is_not_guessed() -> None:
+def test_ambiguous_library_item_is_refused() -> None:
     with pytest.raises(InvalidInput, match="2 items have this name"):
         find_item(Answers(library=["a"], item=["b", "c"]), "library:golden/debian")  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="library golden"):
@@ -53,7 +53,7 @@ def test_what_has_a_name_that_others_have_is_not_guessed() -> None:
 
 
 @given(st.integers(100, 599), st.binary(max_size=200))
-def test_whatever_is_answered_it_is_a_value_or_an_error_of_ours(status: int, text: bytes) -> None:
+def test_any_answer_gives_a_value_or_a_stockyard_error(status: int, text: bytes) -> None:
     raised = ""
     try:
         _value("vcenter", status, text)

@@ -37,7 +37,7 @@ def test_an_entry_holds_until_its_time_is_over() -> None:
     | st.text()
     | st.sampled_from(["[]", "[1]", '["t","x","w"]', "{}", "null", "[" * 5000, '["t",NaN,"w"]'])
 )
-def test_what_is_no_entry_holds_nothing(value: str | None) -> None:
+def test_value_that_is_no_lock_entry_locks_nothing(value: str | None) -> None:
     assert not alive(value, 0.0) or read(value) is not None
 
 

@@ -33,7 +33,7 @@ def test_names_are_decoded_and_slashes_in_them_escaped_as_vsphere_does() -> None
     assert (place.datacenter, place.cluster) == ("My DC", "a%2fb")
 
 
-def test_the_environment_names_what_the_uri_leaves_out() -> None:
+def test_environment_completes_the_uri() -> None:
     place = parse("vsphere:///d/c", {"VMWARE_HOST": "vc", "VMWARE_PORT": "444"})
     assert (place.host, place.port) == ("vc", 444)
 
@@ -81,7 +81,7 @@ def test_options_follow_a_question_mark() -> None:
         "vsphere://vc/d/c?folder",
     ],
 )
-def test_what_names_no_cluster_is_refused(uri: str) -> None:
+def test_uri_without_a_cluster_is_refused(uri: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse(uri, {})
     assert refused.value.remedy or refused.value.cause or "whole number" in refused.value.message
@@ -106,12 +106,12 @@ def test_login_is_completed_from_the_environment() -> None:
     assert login(Login("v", "q", True, "/x"), variables) == Login("v", "q", True, "/x")
 
 
-def test_certificates_are_looked_at_unless_it_is_said() -> None:
+def test_certificates_are_verified_unless_disabled() -> None:
     assert login(Login("u", "p"), {}).validate_certs is True
 
 
 @pytest.mark.parametrize("incomplete", [Login(), Login("u"), Login(password="p")])
-def test_nobody_comes_in_without_name_and_password(incomplete: Login) -> None:
+def test_login_without_name_or_password_is_refused(incomplete: Login) -> None:
     with pytest.raises(InvalidInput, match="is not set, and vCenter requires it"):
         login(incomplete, {})
 
@@ -139,7 +139,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("query", "spec", "complaint"), CASES)
-def test_hosts_are_what_their_network_allows(query: str, spec: HostSpec, complaint: str) -> None:
+def test_host_options_are_limited_by_their_network(
+    query: str, spec: HostSpec, complaint: str
+) -> None:
     place = parse(f"vsphere://vc/d/c{'?' * bool(query)}{query}", {})
     if not complaint:
         check_host(spec, place)

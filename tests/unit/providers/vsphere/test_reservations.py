@@ -61,7 +61,7 @@ def like(record: HostRecord, **changes: object) -> HostRecord:
     return replace(host_record(name="other"), **changes)  # type: ignore[arg-type]
 
 
-def test_a_record_comes_back() -> None:
+def test_record_is_read_from_a_machine() -> None:
     record = host_record(labels={"a": "ü\"<&>'"})
     assert from_value(to_value(record)) == record
     assert record_of(machine(record)) == record
@@ -70,7 +70,7 @@ def test_a_record_comes_back() -> None:
 @pytest.mark.parametrize(
     "value", ["", FORMAT, "2 {}", FORMAT + "[" * 5000, FORMAT + '{"kind":"host"}', encode(TEMPLATE)]
 )
-def test_what_cannot_be_read_is_a_stranger(value: str) -> None:
+def test_unreadable_record_counts_as_foreign(value: str) -> None:
     damaged = record_of(Machine(None, "x", "u", "1", {RECORD: value}))
     assert isinstance(damaged, UnreadableObject)
 
@@ -81,11 +81,11 @@ def test_a_copy_proves_nothing() -> None:
         assert isinstance(record_of(copy), UnreadableObject)
 
 
-def test_a_machine_without_our_mark_is_nobody_of_ours() -> None:
+def test_machine_without_a_record_is_foreign() -> None:
     assert record_of(Machine(None, "theirs")) is None
 
 
-def test_of_an_extra_config_only_ours_is_kept() -> None:
+def test_only_stockyard_keys_of_extra_config_are_kept() -> None:
     class Option:
         def __init__(self, key: str) -> None:
             self.key, self.value = key, "v"
@@ -112,7 +112,7 @@ def test_states(power: str, connection: str, state: str) -> None:
     assert Machine(None, "x", power=power, connection=connection).state == state
 
 
-def test_a_reservation_is_seen_until_its_machine_is_there() -> None:
+def test_reservation_is_listed_until_its_machine_exists() -> None:
     values: dict[str, str] = {}
     host = host_record(phase="creating")
     reserve(values, known(), host, TEMPLATE)
@@ -181,7 +181,7 @@ def test_a_template_that_is_lived_on_does_not_go(where: str) -> None:
         leave(values, TEMPLATE, lambda: machines)
 
 
-def test_a_template_does_not_go_from_under_what_cannot_be_read() -> None:
+def test_template_under_an_unreadable_machine_is_kept() -> None:
     broken = Machine(None, "x", "u", "1", {RECORD: "?"})
     with pytest.raises(OperationRefused, match="cannot be read"):
         leave({}, TEMPLATE, lambda: [broken])
@@ -189,7 +189,7 @@ def test_a_template_does_not_go_from_under_what_cannot_be_read() -> None:
         leave({HOST + "a.b.c": "?"}, TEMPLATE, list)
 
 
-def test_a_reservation_that_cannot_be_read_is_left_alone() -> None:
+def test_unreadable_reservation_is_unchanged() -> None:
     host = host_record()
     values = {HOST + host.domain: "?"}
     with pytest.raises(OperationRefused):

@@ -79,7 +79,7 @@ def test_a_write_names_the_version_that_was_read() -> None:
     assert specs.reconfigure({"a": "b"}).changeVersion is None
 
 
-def test_port_groups_are_connected_each_in_its_way() -> None:
+def test_each_kind_of_port_group_is_connected() -> None:
     plain = vim.Network("network-7", None)
     assert specs.network_backing(plain, {"name": "VM Network"}).deviceName == "VM Network"
     distributed = vim.dvs.DistributedVirtualPortgroup("dvportgroup-7", None)

@@ -40,7 +40,7 @@ def written(*entries: Entry) -> Values:
     return values
 
 
-def test_what_is_written_is_read() -> None:
+def test_written_volume_record_is_read() -> None:
     volume = entry(of=str(uuid.uuid4()), attachment=HOLDER)
     assert volume_records.read(written(volume)) == ([volume], [])
     assert volume_records.find(written(volume), volume.record) == volume
@@ -49,7 +49,7 @@ def test_what_is_written_is_read() -> None:
 
 
 @given(value=st.one_of(st.text(), st.text().map(lambda text: f"1 {text}")))
-def test_whatever_cannot_be_read_is_a_stranger(value: str) -> None:
+def test_unreadable_volume_record_counts_as_foreign(value: str) -> None:
     volume = entry()
     values = {VOLUME + volume.record.uuid: value}
     volumes, unreadable = volume_records.read(values)
@@ -84,13 +84,13 @@ def test_a_name_is_given_once_for_each_owner() -> None:
     assert len(volume_records.read(values)[0]) == 2
 
 
-def test_another_owner_s_volume_is_not_there() -> None:
+def test_volume_of_another_owner_is_invisible() -> None:
     volume = entry()
     with pytest.raises(NotFound):
         volume_records.find(written(volume), replace(volume.record, owner="another"))
 
 
-def test_what_somebody_has_is_neither_copied_nor_deleted() -> None:
+def test_attached_volume_is_neither_copied_nor_deleted() -> None:
     held = entry(attachment=HOLDER)
     values = written(held)
     for act in (
@@ -102,7 +102,7 @@ def test_what_somebody_has_is_neither_copied_nor_deleted() -> None:
     assert values == written(held)
 
 
-def test_what_is_being_copied_is_nobody_s_to_write_to() -> None:
+def test_volume_in_a_copy_cannot_be_attached() -> None:
     volume = entry()
     copy = replace(entry("copy", volume.record.uuid))
     copy = replace(copy, record=replace(copy.record, phase="creating"))
@@ -120,7 +120,7 @@ def test_what_is_being_copied_is_nobody_s_to_write_to() -> None:
     volume_records.claim(values, volume.record, {"attachment": HOLDER})
 
 
-def test_a_volume_that_goes_is_not_claimed_as_it_was() -> None:
+def test_volume_in_deletion_cannot_be_claimed() -> None:
     volume = entry()
     values = written(volume)
     remaining_values = volume_records.leave(values, volume.record)

@@ -195,7 +195,7 @@ def test_host_without_a_recorded_ca_is_not_renewed(yard: Yard) -> None:
     assert not yard.hosts.apply(ALONE).changed
 
 
-def test_guest_that_cannot_be_renewed_causes_an_error_with_remedy(
+def test_failed_renewal_is_an_error_with_a_remedy(
     yard: Yard, controllers: Controllers, hypervisor: FaultyProvider
 ) -> None:
     yard.hosts.apply(ALONE)

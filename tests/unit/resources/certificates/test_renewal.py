@@ -72,7 +72,7 @@ def test_certificate_that_ends_with_its_ca_is_not_renewed_repeatedly(
     assert plan_lines(yard.fleets.apply(FLEET)) == ["renew ci-1", "renew ci-2"]
 
 
-def test_stopped_host_is_renewed_before_its_link_comes_up(
+def test_stopped_host_is_renewed_before_its_link_is_up(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     created_host = yard.hosts.apply(ALONE).objects[0]

@@ -83,7 +83,7 @@ def test_check_mode_revokes_and_issues_nothing(yard: Yard, controllers: Controll
     assert file_contents(controllers.root) == before
 
 
-def test_stopped_host_gets_revocations_before_its_link_comes_up(
+def test_stopped_host_gets_revocations_before_its_link_is_up(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     yard.hosts.apply(ALONE)

@@ -201,7 +201,7 @@ def test_counted_children_are_called_after_their_parent(yard: Yard, trunk: HostI
     assert names == ["trunk-branch-1", "trunk-branch-2"]
 
 
-def test_children_in_a_fleet_can_be_leased_and_deleted_with_it(yard: Yard, trunk: HostInfo) -> None:
+def test_children_of_a_fleet_are_leased_and_deleted_with_it(yard: Yard, trunk: HostInfo) -> None:
     yard.hosts.branch(BranchSpec("trunk", count=2, fleet="tries"))
     assert yard.leases.acquire("tries", holder="job").host in ("tries-1", "tries-2")
     yard.fleets.delete("tries")
@@ -209,7 +209,7 @@ def test_children_in_a_fleet_can_be_leased_and_deleted_with_it(yard: Yard, trunk
     assert branches(yard) == []
 
 
-def test_a_host_that_is_no_child_is_never_replaced(yard: Yard, trunk: HostInfo) -> None:
+def test_host_that_is_no_child_is_never_replaced(yard: Yard, trunk: HostInfo) -> None:
     yard.hosts.apply(SingleSpec("twig-1", "base"))
     with pytest.raises(OperationRefused, match="it is not a child of host trunk"):
         yard.hosts.branch(TWIGS)

@@ -51,7 +51,7 @@ def verbs(result: Any) -> list[str]:
     return [f"{a.verb} {a.name}" for a in result.plan.actions]
 
 
-def test_a_fleet_is_made_and_then_left_alone(yard: Yard) -> None:
+def test_fleet_is_created_and_then_unchanged(yard: Yard) -> None:
     result = yard.fleets.apply(fleet())
     assert verbs(result) == ["create ci-1", "create ci-2", "create ci-3"]
     assert [h.name for h in result.objects] == ["ci-1", "ci-2", "ci-3"]
@@ -140,7 +140,7 @@ def test_a_host_that_is_off_is_started_as_itself(yard: Yard) -> None:
     assert result.objects == before
 
 
-def test_a_fleet_is_taken_away(yard: Yard) -> None:
+def test_fleet_is_deleted(yard: Yard) -> None:
     yard.fleets.apply(fleet())
     assert len(yard.fleets.delete("ci", check=True).plan.actions) == 3
     assert len(hosts(yard)) == 3
@@ -149,7 +149,7 @@ def test_a_fleet_is_taken_away(yard: Yard) -> None:
     assert not yard.fleets.delete("ci").changed
 
 
-def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(
+def test_incomplete_host_of_a_dead_controller_is_created_again(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     hypervisor.fail("fork", SystemExit())
@@ -176,7 +176,7 @@ def test_one_failure_spoils_one_host(yard: Yard, hypervisor: FaultyProvider, ste
     assert not yard.fleets.apply(fleet()).changed
 
 
-def test_all_failures_are_told(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_all_failures_are_reported(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("fork", HypervisorError("first cause."))
     hypervisor.fail("fork", HypervisorError("second cause."), call=2)
     with pytest.raises(StockyardError, match="2 of 3 hosts failed") as caught:
@@ -207,9 +207,7 @@ def test_another_address_is_tried_when_one_is_taken(yard: Yard, hypervisor: Faul
         yard.fleets.apply(fleet(2))
 
 
-def test_the_next_best_mode_is_taken_and_the_reason_told(
-    yard: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_next_fork_mode_is_used_with_the_reason(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("fork", Unsupported("the RAM file is on another disk."))
     (host,) = yard.fleets.apply(fleet(1)).objects
     assert host.mode == "linked"
@@ -218,9 +216,7 @@ def test_the_next_best_mode_is_taken_and_the_reason_told(
     assert not yard.fleets.apply(fleet(1)).changed
 
 
-def test_a_fleet_that_cannot_be_forked_at_all_says_why(
-    yard: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_impossible_fork_is_refused_with_the_reason(yard: Yard, hypervisor: FaultyProvider) -> None:
     for call in (1, 2, 3):
         hypervisor.fail("fork", Unsupported(f"reason {call}."), call=call)
     with pytest.raises(Unsupported, match="reason 1"):
@@ -228,7 +224,7 @@ def test_a_fleet_that_cannot_be_forked_at_all_says_why(
     assert hosts(yard) == {}
 
 
-def test_what_is_not_ours_stays_as_it_is(yard: Yard, uri: str, tmp_path: Path) -> None:
+def test_foreign_hosts_are_unchanged(yard: Yard, uri: str, tmp_path: Path) -> None:
     with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as neighbour:
         neighbour.templates.apply(TemplateSpec("base"))
         neighbour.fleets.apply(fleet(2))
@@ -249,7 +245,7 @@ def test_what_is_not_ours_stays_as_it_is(yard: Yard, uri: str, tmp_path: Path) -
             yard.templates.delete("base")
 
 
-def test_a_fleet_that_somebody_works_on_is_busy(yard: Yard) -> None:
+def test_locked_fleet_is_busy(yard: Yard) -> None:
     with (
         yard.context.provider.exclusive("stockyard.default.fleet.ci", Deadline(1)),
         pytest.raises(Busy, match="another controller"),
@@ -262,7 +258,7 @@ def known_hosts(yard: Yard) -> list[str]:
     return yard.context.pki("default").known_hosts.read_text().splitlines()
 
 
-def test_ssh_keys_are_pinned_as_they_are_on_record(yard: Yard) -> None:
+def test_recorded_ssh_keys_are_pinned(yard: Yard) -> None:
     created_hosts = yard.fleets.apply(fleet(2)).objects
     known_hosts_lines = [
         f"[{h.address}]:2222 {present(h.identity).ssh_host_key}" for h in created_hosts
@@ -292,9 +288,7 @@ def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_no_host_goes_for_a_port_that_another_owner_has(
-    uri: str, tmp_path: Path, check: bool
-) -> None:
+def test_port_of_another_owner_deletes_no_host(uri: str, tmp_path: Path, check: bool) -> None:
     """Its host is replaced in its own place: the old one would be gone before the new one is
     refused.
     """
@@ -316,7 +310,7 @@ def test_no_host_goes_for_a_port_that_another_owner_has(
         ).changed
 
 
-def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path) -> None:
+def test_check_mode_reports_a_missing_template(uri: str, tmp_path: Path) -> None:
     """Another task may make it before: it is no error in check mode, and not passed over either."""
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
@@ -331,7 +325,7 @@ def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path)
     assert lines == []
 
 
-def test_progress_is_told_host_by_host(uri: str, tmp_path: Path) -> None:
+def test_progress_names_each_host(uri: str, tmp_path: Path) -> None:
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
         yard.templates.apply(TemplateSpec("base"))
@@ -375,7 +369,7 @@ def test_twenty_controllers_at_once_make_one_set_of_hosts(
     assert not yard.fleets.apply(fleet(4)).changed
 
 
-def test_fleets_beside_each_other_do_not_wait(yard: Yard) -> None:
+def test_fleets_converge_independently(yard: Yard) -> None:
     errors: list[Exception] = []
 
     def make(name: str) -> None:

@@ -66,7 +66,7 @@ def release(yard: Yard, check: bool) -> None:
 @pytest.mark.parametrize(
     "act", [replace_single, replace_member, recreate, roll, rename, site, release]
 )
-def test_host_that_cannot_be_replaced_is_not_deleted(
+def test_irreplaceable_host_is_not_deleted(
     yard: Yard, hypervisor: FaultyProvider, act: Callable[[Yard, bool], None], check: bool
 ) -> None:
     """Whatever replaces it, and in check mode too."""

@@ -107,7 +107,7 @@ class Counting:
         (UpdateSpec("recreate"), 3, 0),
     ],
 )
-def test_there_are_never_too_many_and_never_too_few(
+def test_number_of_hosts_stays_within_surge_and_unavailable(
     moved: Yard,
     uri: str,
     clock: FakeClock,
@@ -177,7 +177,7 @@ def test_names_take_the_place_of_numbers(yard: Yard) -> None:
     assert verbs(yard.fleets.apply(fleet(1))) == ["delete other"]
 
 
-def test_pure_cattle_is_made_anew(yard: Yard) -> None:
+def test_always_policy_replaces_all_hosts(yard: Yard) -> None:
     always = fleet(2, recreate="always")
     before = {h.uuid for h in yard.fleets.apply(always).objects}
     second_result = yard.fleets.apply(always)
@@ -214,9 +214,7 @@ def test_host_whose_start_fails_is_kept_and_the_run_fails(
     assert yard.hosts.list() == before
 
 
-def test_host_that_cannot_be_started_is_reported_in_check_mode(
-    yard: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_unstartable_host_is_reported_in_check_mode(yard: Yard, hypervisor: FaultyProvider) -> None:
     alone = SingleSpec("alone", "base")
     yard.fleets.apply(fleet(2))
     yard.hosts.apply(alone)
@@ -280,7 +278,7 @@ def hook(tmp_path: Path, code: int = 0) -> tuple[str, ...]:
     return (sys.executable, "-c", f"{text}; print('no way'); sys.exit({code})")
 
 
-def test_the_hook_is_told_of_the_host_before_it_goes(moved: Yard, tmp_path: Path) -> None:
+def test_hook_gets_the_host_before_its_deletion(moved: Yard, tmp_path: Path) -> None:
     before = hosts(moved)
     moved.fleets.apply(fleet(update=UpdateSpec(hook=hook(tmp_path))))
     events = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
@@ -315,7 +313,7 @@ def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
     ]
 
 
-def test_a_hook_is_no_shell(yard: Yard, tmp_path: Path) -> None:
+def test_hook_runs_without_a_shell(yard: Yard, tmp_path: Path) -> None:
     yard.fleets.apply(fleet(1))
     with pytest.raises(OperationRefused, match="cannot be run"):
         yard.fleets.apply(fleet(0, update=UpdateSpec(hook=(f"touch {tmp_path}/owned; true",))))
@@ -325,7 +323,7 @@ def test_a_hook_is_no_shell(yard: Yard, tmp_path: Path) -> None:
 # A host that was cordoned
 
 
-def test_a_host_that_was_on_its_way_out_goes(yard: Yard) -> None:
+def test_host_in_deletion_is_deleted(yard: Yard) -> None:
     yard.fleets.apply(fleet(2))
     yard.context.provider.claim(hosts(yard)["ci-2"].record, phase="draining")
     assert [h.ready for h in yard.hosts.list()] == [True, False]

@@ -40,7 +40,7 @@ def observed(yard: Yard, name: str = "web") -> Host:
     )
 
 
-def test_a_host_is_made_and_then_left_alone(yard: Yard) -> None:
+def test_host_is_created_and_then_unchanged(yard: Yard) -> None:
     result = yard.hosts.apply(WEB)
     assert verbs(result) == ["create web"]
     assert result.objects[0].ready
@@ -65,7 +65,7 @@ def test_check_mode_deletes_nothing(yard: Yard, hypervisor: FaultyProvider) -> N
     assert set(hypervisor.calls) <= {"observe", "facts", "check_host", "channel"}
 
 
-def test_a_host_is_taken_away(yard: Yard) -> None:
+def test_host_is_deleted(yard: Yard) -> None:
     yard.hosts.apply(WEB)
     result = yard.hosts.delete("web")
     assert verbs(result) == ["delete web"]
@@ -115,12 +115,12 @@ def test_a_host_that_is_off_is_started(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("verb", ["apply", "restart", "replace"])
-def test_what_is_not_there_is_made_where_a_template_is_named(yard: Yard, verb: str) -> None:
+def test_missing_host_is_created_from_a_named_template(yard: Yard, verb: str) -> None:
     assert verbs(getattr(yard.hosts, verb)(WEB)) == ["create web"]
 
 
 @pytest.mark.parametrize("verb", ["apply", "restart", "replace"])
-def test_what_is_not_there_cannot_be_made_of_nothing(yard: Yard, verb: str) -> None:
+def test_missing_host_without_a_template_is_refused(yard: Yard, verb: str) -> None:
     for check in (True, False):
         with pytest.raises(NotFound, match="declare a template to create the host"):
             getattr(yard.hosts, verb)(SingleSpec("web"), check=check)
@@ -157,7 +157,7 @@ def test_a_host_and_its_fleet_are_held_together(yard: Yard) -> None:
         yard.hosts.apply(WEB)
 
 
-def test_host_that_joined_a_fleet_meanwhile_is_not_changed(
+def test_host_that_joined_a_fleet_in_between_is_not_changed(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exclusive = hypervisor.inner.exclusive
@@ -172,7 +172,7 @@ def test_host_that_joined_a_fleet_meanwhile_is_not_changed(
         yard.hosts.replace(SingleSpec("ci-1", "base"))
 
 
-def test_a_half_made_host_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_incomplete_host_is_created_again(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("fork", GuestError("no."))
     hypervisor.fail("destroy", GuestError("no."))
     with pytest.raises(Exception, match="its remains could not be deleted"):
@@ -182,9 +182,7 @@ def test_a_half_made_host_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -
     assert result.objects[0].ready
 
 
-def test_a_host_whose_disk_holds_another_identity_is_not_let_on_the_network(
-    yard: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_host_with_a_foreign_identity_gets_no_link(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.hosts.apply(WEB)
     yard.context.provider.stop(observed(yard).record, Deadline(5))
     hypervisor.tamper("hello", lambda answer: {**answer, "uuid": "somebody-else"})

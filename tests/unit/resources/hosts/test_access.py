@@ -22,7 +22,7 @@ from tests.helpers.faulty_provider import FaultyProvider
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8WluiUp+fbmL me@home"
 
 
-def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
+def test_host_information_contains_ssh_and_docker_access(yard: Yard, tmp_path: Path) -> None:
     (host,) = yard.fleets.apply(
         FleetSpec("ci", "base", count=1, host=HostSpec(ports=(8080,)), labels={"a": "b"})
     ).objects
@@ -47,7 +47,7 @@ def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
     assert len(host.generation) == 12
 
 
-def test_every_file_that_is_named_is_there(yard: Yard) -> None:
+def test_each_named_access_file_exists(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     client = Path(host.docker.environment["DOCKER_CERT_PATH"])
     named = [
@@ -66,7 +66,7 @@ def test_where_keys_are_declared_the_operators_is_not_offered(yard: Yard) -> Non
     assert " -i " not in host.ssh.command
 
 
-def test_lines_can_be_pasted_whatever_the_directory_is_called(
+def test_printed_lines_are_quoted_for_any_directory(
     hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path
 ) -> None:
     odd = tmp_path / "a b,'$(touch x);\"c"
@@ -106,7 +106,7 @@ def test_a_context_names_all_three_files() -> None:
     )
 
 
-def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
+def test_results_contain_no_secret(yard: Yard, tmp_path: Path) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
     printed = str([yard.hosts.list(), yard.templates.list(), yard.fleets.list()])
     assert "PRIVATE" not in printed
@@ -116,13 +116,13 @@ def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
         assert body not in printed
 
 
-def test_what_is_told_is_plain_json(yard: Yard) -> None:
+def test_results_are_plain_json(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
     for info in (*yard.hosts.list(), *yard.templates.list(), *yard.fleets.list()):
         assert json.loads(json.dumps(info.to_dict())) == info.to_dict()
 
 
-def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
+def test_fleet_information_summarizes_its_hosts(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base", count=2))
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
@@ -139,7 +139,7 @@ def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("filters", [{"tenant": "x"}, {"fleet": "x"}, {"name": "x"}])
-def test_hosts_are_told_by_what_is_asked(yard: Yard, filters: dict[str, Any]) -> None:
+def test_hosts_are_filtered_by_the_request(yard: Yard, filters: dict[str, Any]) -> None:
     yard.fleets.apply(FleetSpec("ci", "base", count=2))
     assert yard.hosts.list(**filters) == ()
     assert len(yard.hosts.list(tenant="default", fleet="ci")) == 2

@@ -117,19 +117,19 @@ def test_docker_that_never_gets_ready_is_an_error_with_the_reason(serve: Serve, 
         wait_for_docker(serve(statuses=(503,)), pki.client(NOW), Deadline(1.5))
 
 
-def test_nobody_there_is_an_error_with_the_reason(pki: Pki) -> None:
+def test_unreachable_docker_is_an_error_with_the_reason(pki: Pki) -> None:
     record = host_record(address=address_of(uuid.uuid4()))
     with pytest.raises(DeadlineExceeded, match="refused") as caught:
         wait_for_docker(record, pki.client(NOW), Deadline(0.2))
     assert caught.value.name == record.title
 
 
-def test_who_has_a_certificate_of_another_authority_is_not_docker(serve: Serve, pki: Pki) -> None:
+def test_certificate_of_another_authority_is_refused(serve: Serve, pki: Pki) -> None:
     with pytest.raises(DeadlineExceeded, match="certificate verify failed"):
         wait_for_docker(serve(Authority.create("impostor", NOW)), pki.client(NOW), Deadline(0.3))
 
 
-def test_who_has_a_certificate_for_another_address_is_not_this_host(serve: Serve, pki: Pki) -> None:
+def test_certificate_for_another_address_is_refused(serve: Serve, pki: Pki) -> None:
     with pytest.raises(DeadlineExceeded, match="IP address mismatch"):
         wait_for_docker(serve(named="127.0.0.99"), pki.client(NOW), Deadline(0.3))
 

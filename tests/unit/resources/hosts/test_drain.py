@@ -182,7 +182,9 @@ def test_they_are_not_waited_for_longer_than_the_grace_period(
     assert any("still running at the end of the wait: f00" in line for line in lines)
 
 
-def test_who_says_nothing_of_containers_has_its_grace_and_goes(yard: Yard, serve: Any) -> None:
+def test_host_without_container_list_is_deleted_after_its_grace_period(
+    yard: Yard, serve: Any
+) -> None:
     serve(members(yard)[0], lambda _path: (200, b"<html>"))
     assert 0.2 <= drained(yard, members(yard)[0], 0.2) < 10
 
@@ -201,7 +203,7 @@ def test_who_says_nothing_of_containers_has_its_grace_and_goes(yard: Yard, serve
     ],
     ids=range(8),
 )
-def test_host_whose_containers_are_nonsense_has_its_grace_and_goes(
+def test_host_with_an_invalid_container_list_is_deleted_after_its_grace_period(
     yard: Yard, serve: Any, lines: list[str], body: bytes
 ) -> None:
     serve(members(yard)[0], lambda _path: (200, body))
@@ -227,7 +229,7 @@ def test_site_with_a_host_that_answers_slowly_ends_in_time(
         assert yard.context.clock.monotonic() - begin < 10
 
 
-def test_without_a_grace_period_nobody_is_asked(yard: Yard) -> None:
+def test_hosts_without_grace_period_are_not_queried(yard: Yard) -> None:
     assert drained(yard, members(yard)[0], 0) < 1
 
 
@@ -238,7 +240,7 @@ def silent(yard: Yard) -> dict[str, str]:
     return health.unhealthy(yard.context, "default", members(yard))
 
 
-def test_who_answers_is_healthy_and_who_does_not_is_named(yard: Yard, serve: Any) -> None:
+def test_answering_host_is_healthy_and_silent_host_is_named(yard: Yard, serve: Any) -> None:
     serve(members(yard)[0], well)
     silent_host = silent(yard)
     assert list(silent_host) == ["ci-2"]
@@ -246,15 +248,13 @@ def test_who_answers_is_healthy_and_who_does_not_is_named(yard: Yard, serve: Any
 
 
 @pytest.mark.parametrize("answer", [lambda _path: (500, b""), lambda _path: (0, b"")])
-def test_a_front_without_docker_behind_it_is_unhealthy(
-    yard: Yard, serve: Any, answer: Answer
-) -> None:
+def test_front_without_docker_is_unhealthy(yard: Yard, serve: Any, answer: Answer) -> None:
     serve(members(yard)[0], answer)
     serve(members(yard)[1], well)
     assert list(silent(yard)) == ["ci-1"]
 
 
-def test_hosts_whose_turn_comes_too_late_are_not_judged(
+def test_hosts_after_the_deadline_are_not_judged(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "ALL", 0.2)
@@ -307,14 +307,14 @@ def test_host_whose_agent_makes_no_sense_is_unhealthy(
     assert "ci-1" in silent(yard)
 
 
-def test_who_does_not_know_us_is_not_judged(yard: Yard, serve: Any) -> None:
+def test_host_with_another_authority_is_not_judged(yard: Yard, serve: Any) -> None:
     """A controller with other keys than the hosts' sees strangers, not corpses."""
     for host in members(yard):
         serve(host, well, Authority.create("another", datetime.now(UTC)))
     assert silent(yard) == {}
 
 
-def test_without_keys_nobody_is_judged(yard: Yard, tmp_path: Path) -> None:
+def test_without_keys_no_host_is_judged(yard: Yard, tmp_path: Path) -> None:
     with Yard(provider=yard.context.provider, pki_dir=str(tmp_path / "empty")) as stranger:
         assert silent(stranger) == {}
         assert not (tmp_path / "empty").exists()

@@ -102,7 +102,7 @@ def test_one_that_is_lost_is_opened_again(
 @pytest.mark.parametrize(
     "message", ["Permission denied (publickey).", "Host key verification failed.", "refused"]
 )
-def test_one_that_cannot_be_opened_is_an_error(
+def test_failed_tunnel_is_an_error(
     context: Context, record: HostRecord, ssh: Path, clock: FakeClock, message: str
 ) -> None:
     (ssh / "works").unlink()
@@ -122,7 +122,7 @@ def test_another_controllers_tunnel_is_as_good(
 
 
 @pytest.mark.parametrize("message", ["", "SSH-2.0-OpenSSH_9.2"])
-def test_a_program_that_holds_the_port_is_no_way_to_the_proxy(
+def test_foreign_listener_is_not_taken_for_the_proxy(
     context: Context, record: HostRecord, ssh: Path, clock: FakeClock, message: str
 ) -> None:
     (ssh / "works").unlink()
@@ -138,7 +138,7 @@ def test_other_hosts_have_no_tunnel(context: Context, spec: HostSpec, clock: Fak
     assert not egress.ensure(context, host_record(spec=spec, identity=IDENTITY), Deadline(3, clock))
 
 
-def test_the_operators_key_opens_the_tunnel_alone_where_it_may_not_log_in() -> None:
+def test_restricted_operator_key_opens_only_the_tunnel() -> None:
     key = "ssh-ed25519 AAAA me@home"
     declared = host_record(spec=replace(PROXY, authorized_keys=(key,)))
     first, second = egress.authorized_keys(declared, USER_NETWORK, "ssh-ed25519 BBBB operator")

@@ -99,7 +99,7 @@ def test_a_good_answer_is_an_identity(context: Context, record: HostRecord) -> N
     assert identity.machine_id == guest.heard[0]["machine_id"]
 
 
-def test_a_guest_is_sent_all_that_makes_it_itself(context: Context, record: HostRecord) -> None:
+def test_guest_gets_its_complete_identity(context: Context, record: HostRecord) -> None:
     guest, other_channel = FakeChannel(record), FakeChannel(record)
     identify(context, record, guest_of(guest))
     identify(context, record, guest_of(other_channel))
@@ -162,7 +162,9 @@ def test_a_hostile_answer_is_not_taken(context: Context, record: HostRecord, cas
     assert str(caught.value).isprintable()
 
 
-def test_a_request_for_other_names_gets_ours(context: Context, record: HostRecord) -> None:
+def test_signing_request_with_other_names_gets_the_recorded_names(
+    context: Context, record: HostRecord
+) -> None:
     guest = FakeChannel(record, csr=csr(subject="hypervisor.example"))
     identify(context, record, guest_of(guest))
     certificate = x509.load_pem_x509_certificate(guest.heard[1]["certificate"].encode())

@@ -182,7 +182,7 @@ def declared(suspended: bool) -> Declaration:
     return Declaration(template, (FleetTerm(FLEET),), prune="yes")
 
 
-def test_declared_yard_suspends_a_fleet_and_resumes_it(yard: Yard) -> None:
+def test_declared_state_suspends_and_resumes_a_fleet(yard: Yard) -> None:
     yard.apply(declared(suspended=False))
     before = identities(yard)
     for check in (True, False):
@@ -210,9 +210,7 @@ def test_whole_yard_is_suspended_and_resumed(yard: Yard) -> None:
     assert not yard.resume().changed
 
 
-def test_host_that_cannot_be_suspended_does_not_stop_the_others(
-    yard: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_failed_suspend_does_not_stop_other_hosts(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleets.apply(FLEET)
     yard.hosts.apply(SINGLE)
     hypervisor.fail("suspend", HypervisorError("no"))
@@ -221,7 +219,7 @@ def test_host_that_cannot_be_suspended_does_not_stop_the_others(
     assert sorted(states(yard).values()) == ["running", "suspended", "suspended"]
 
 
-def test_hosts_without_space_for_their_memory_stay_as_they_are(
+def test_hosts_without_space_for_their_memory_are_unchanged(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     yard.fleets.apply(FLEET)
@@ -401,7 +399,7 @@ def test_suspended_host_is_deleted_and_replaced_like_another(yard: Yard) -> None
     assert not states(yard)
 
 
-def test_host_with_a_changed_declaration_is_replaced_by_it(yard: Yard) -> None:
+def test_suspended_host_with_a_changed_declaration_is_replaced(yard: Yard) -> None:
     yard.hosts.apply(SINGLE)
     yard.hosts.suspend("web")
     changed = replace(SINGLE, host=HostSpec(ports=(8080,)))

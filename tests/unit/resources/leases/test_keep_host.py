@@ -45,7 +45,7 @@ def test_host_of_an_expired_lease_is_not_kept(yard: Yard, clock: FakeClock) -> N
         held.keep("2h")
 
 
-def test_host_that_cannot_be_suspended_is_released(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_host_that_fails_to_suspend_is_released(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleets.apply(FLEET)
     hypervisor.fail("check_suspend", OutOfSpace("full"))
     with (

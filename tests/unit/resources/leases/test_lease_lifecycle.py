@@ -97,7 +97,7 @@ def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
         fleet.leases.acquire("web", holder="me")
 
 
-def test_a_host_that_comes_free_is_waited_for(
+def test_request_waits_for_a_free_host(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _number in range(2):
@@ -129,7 +129,7 @@ def test_released_means_destroyed_and_replaced(fleet: Yard) -> None:
     assert leased_uuid not in {r.uuid for r in records(fleet)}
 
 
-def test_another_is_made_at_once_when_that_is_asked_for(fleet: Yard) -> None:
+def test_lease_creates_a_host_on_request(fleet: Yard) -> None:
     with fleet.leases.acquire("ci", holder="me", replace=True) as lease:
         old = next(r for r in records(fleet) if r.name == lease.host)
     new = next(r for r in records(fleet) if r.name == old.name)
@@ -181,9 +181,7 @@ def test_number_that_was_given_is_released_twice_on_any_controller(
         assert not yard.leases.release(lease.id).changed
 
 
-def test_nothing_is_made_twice_where_another_is_at_work(
-    fleet: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_parallel_requests_create_no_host_twice(fleet: Yard, hypervisor: FaultyProvider) -> None:
     lines: list[str] = []
     yard = Yard(
         provider=hypervisor.as_provider(),
@@ -198,7 +196,7 @@ def test_nothing_is_made_twice_where_another_is_at_work(
     assert any("locked by another controller" in line for line in lines)
 
 
-def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
+def test_renewal_extends_the_lease(fleet: Yard, clock: FakeClock) -> None:
     lease = fleet.leases.acquire("ci", holder="me", duration=600)
     first = certificate(lease.info)
     clock.time += 500
@@ -215,7 +213,7 @@ def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
     assert lease.until == clock.now() + 3600
 
 
-def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeClock) -> None:
+def test_expired_holder_changes_nothing(fleet: Yard, clock: FakeClock) -> None:
     lease = fleet.leases.acquire("ci", holder="slow", duration=60)
     clock.time += 60
     before = records(fleet)
@@ -233,7 +231,7 @@ def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeCl
     assert records(fleet) == before
 
 
-def test_who_is_stopped_while_he_renews_comes_too_late(
+def test_renewal_that_is_paused_beyond_the_end_fails(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = fleet.leases.acquire("ci", holder="slow", duration=60)
@@ -254,9 +252,7 @@ def test_who_is_stopped_while_he_renews_comes_too_late(
     assert facts.ended
 
 
-def test_a_lease_that_is_being_given_back_is_not_renewed(
-    fleet: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_lease_in_release_is_not_renewed(fleet: Yard, hypervisor: FaultyProvider) -> None:
     lease = fleet.leases.acquire("ci", holder="me")
     hypervisor.fail("destroy", HypervisorError("no"))
     with pytest.raises(HypervisorError):
@@ -270,7 +266,7 @@ def test_a_lease_that_is_being_given_back_is_not_renewed(
     assert len(records(fleet)) == 1
 
 
-def test_who_dies_while_he_gives_back_leaves_no_key_without_a_record(
+def test_interrupted_release_leaves_no_key_without_a_record(
     fleet: Yard, hypervisor: FaultyProvider
 ) -> None:
     lease = fleet.leases.acquire("ci", holder="me", duration=600)
@@ -311,7 +307,7 @@ def test_without_the_ca_nothing_is_leased(
         stranger.leases.acquire("ci", holder="me")
 
 
-def test_hosts_of_a_ca_that_was_rotated_are_leased_when_they_know_it(
+def test_hosts_are_leased_after_they_know_the_rotated_ca(
     fleet: Yard, tmp_path: Path, clock: FakeClock
 ) -> None:
     lease = fleet.leases.acquire("ci", holder="me")
@@ -419,7 +415,7 @@ def test_hosts_whose_time_is_over_are_replaced(yard: Yard, clock: FakeClock) -> 
     assert fresh.expires == fresh.created + 3600
 
 
-def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path: Path) -> None:
+def test_parallel_requests_get_different_hosts(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.templates.apply(TemplateSpec("base"))
         yard.fleets.apply(FleetSpec("ci", "base", count=4))
@@ -436,7 +432,7 @@ def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path:
     assert Counter(got) == {"": 8, "ci-1": 1, "ci-2": 1, "ci-3": 1, "ci-4": 1}
 
 
-def test_one_holder_who_asks_twice_at_once_gets_one_host(uri: str, tmp_path: Path) -> None:
+def test_parallel_requests_of_one_holder_get_one_host(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.templates.apply(TemplateSpec("base"))
         yard.fleets.apply(FleetSpec("ci", "base", count=4))
@@ -473,7 +469,7 @@ def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path
         assert not any(admits(disk, lease_folder) for disk in disks.values())
 
 
-def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
+def test_keys_of_one_host_open_no_other(uri: str, tmp_path: Path) -> None:
     """Whoever took one host over has its files, and the holder's key. The CA of its leases is
     public there.
     """
@@ -501,7 +497,7 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
             assert secret.strip().splitlines()[1].encode() not in loot
 
 
-def test_leases_of_a_host_come_of_one_ca_wherever_it_is_derived(yard: Yard) -> None:
+def test_lease_ca_of_a_host_is_the_same_on_each_controller(yard: Yard) -> None:
     now = yard.context.today()
     ca = yard.context.pki("default").authority(now)
     first, repeated, other_authority = (ca.of_leases(host, now) for host in ("a", "a", "b"))

@@ -49,7 +49,7 @@ def used(yard: Yard, name: str = "ci") -> dict[str, int]:
     return asdict(yard.pools.get(name).used)
 
 
-def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
+def test_pool_is_created_changed_and_deleted(yard: Yard) -> None:
     spec = PoolSpec("ci", hosts=2)
     assert [str(a) for a in yard.pools.apply(spec, check=True).plan.actions] == [
         "create pool ci: it does not exist"
@@ -76,7 +76,7 @@ def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
     assert yard.pools.list() == ()
 
 
-def test_too_many_are_refused_before_anything_is_made(
+def test_hosts_beyond_the_quota_are_refused_before_any_change(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=10))
@@ -89,7 +89,7 @@ def test_too_many_are_refused_before_anything_is_made(
     assert hypervisor.calls["create_host"] == 0
 
 
-def test_as_many_as_fit_are_made_when_asked(yard: Yard) -> None:
+def test_partial_fleet_is_created_on_request(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=10))
     for _run in range(2):
         with pytest.raises(PoolQuotaExceeded, match="insufficient quota for 10 hosts"):
@@ -144,7 +144,7 @@ def test_a_pool_grows_and_shrinks_around_its_hosts(yard: Yard) -> None:
     yard.fleets.apply(fleet(2))
 
 
-def test_what_is_in_a_pool_keeps_it(yard: Yard) -> None:
+def test_pool_with_members_is_not_deleted(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("all"))
     yard.pools.apply(PoolSpec("ci", parent="all"))
     yard.fleets.apply(fleet(1))
@@ -200,7 +200,7 @@ def test_two_controllers_never_fill_a_pool_over(uri: str, tmp_path: Path) -> Non
     assert all("insufficient quota" in str(error) for error in errors)
 
 
-def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
+def test_conflicting_change_is_refused(yard: Yard) -> None:
     pools = yard.context.provider.pools
     yard.pools.apply(PoolSpec("ci", hosts=4))
     (record,) = yard.context.provider.observe("stockyard").pools
@@ -209,9 +209,7 @@ def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
         pools.put(record)
 
 
-def test_a_record_that_cannot_be_read_lets_nobody_in_and_is_left_alone(
-    yard: Yard, tmp_path: Path
-) -> None:
+def test_unreadable_pool_admits_no_host_and_is_unchanged(yard: Yard, tmp_path: Path) -> None:
     yard.pools.apply(PoolSpec("ci"))
     (path,) = (tmp_path / "hypervisor.d" / "pools").iterdir()
     whole = path.read_text()
@@ -266,7 +264,7 @@ def test_pools_that_are_not_declared_go_when_they_are_empty(yard: Yard) -> None:
     assert [p.name for p in yard.pools.list()] == ["other"]
 
 
-def test_a_yard_that_is_taken_away_takes_its_pools(yard: Yard) -> None:
+def test_teardown_deletes_the_pools_of_the_yard(yard: Yard) -> None:
     yard.apply(declared(1, 1))
     yard.teardown()
     assert len(yard.pools.list()) == 2

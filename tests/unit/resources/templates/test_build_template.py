@@ -71,7 +71,7 @@ def test_check_mode_writes_nothing(bare: Yard, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> None:
+def test_guest_settles_before_the_freeze(bare: Yard, clock: FakeClock) -> None:
     bare.templates.apply(BASE)
     assert SETTLE in clock.slept
 
@@ -79,9 +79,7 @@ def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> 
 @pytest.mark.parametrize(
     "build", [{"mirror": "http://mirror/debian"}, {"proxy": "http://proxy:3128"}]
 )
-def test_where_packages_come_from_is_no_part_of_the_declaration(
-    yard: Yard, build: dict[str, Any]
-) -> None:
+def test_package_mirror_is_not_part_of_the_digest(yard: Yard, build: dict[str, Any]) -> None:
     assert not yard.templates.apply(TemplateSpec("base", build=BuildOptions(**build))).changed
 
 
@@ -94,7 +92,7 @@ def test_where_packages_come_from_is_no_part_of_the_declaration(
         TemplateSpec("base", docker="stopped"),
     ],
 )
-def test_a_changed_declaration_is_a_generation_beside_the_old(
+def test_changed_declaration_builds_a_second_generation(
     yard: Yard, clock: FakeClock, changed: TemplateSpec
 ) -> None:
     (old,) = templates(yard)
@@ -107,14 +105,14 @@ def test_a_changed_declaration_is_a_generation_beside_the_old(
     assert not yard.templates.apply(changed).changed
 
 
-def test_new_hosts_are_made_of_the_newest_generation(yard: Yard, clock: FakeClock) -> None:
+def test_new_hosts_are_forked_from_the_newest_generation(yard: Yard, clock: FakeClock) -> None:
     clock.sleep(1)
     yard.templates.apply(CHANGED)
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     assert host.generation == templates(yard)[-1].record.generation[:12]
 
 
-def test_a_declaration_that_is_taken_back_rules_again(yard: Yard, clock: FakeClock) -> None:
+def test_reverted_declaration_uses_its_earlier_generation(yard: Yard, clock: FakeClock) -> None:
     first = yard.fleets.apply(FleetSpec("ci", "base")).objects[0].generation
     clock.sleep(1)
     yard.templates.apply(CHANGED)
@@ -155,7 +153,7 @@ def test_an_interrupt_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvid
     assert templates(bare) == []
 
 
-def test_what_could_not_be_taken_away_is_named_and_taken_away_by_the_next_run(
+def test_failed_deletion_is_reported_and_repeated_by_the_next_run(
     bare: Yard, hypervisor: FaultyProvider
 ) -> None:
     hypervisor.fail("freeze", HypervisorError("first cause."))
@@ -172,7 +170,7 @@ def damage(yard: Yard) -> None:
     shutil.rmtree(disk_of(yard.templates.list()[-1]))
 
 
-def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
+def test_damaged_template_is_built_again(yard: Yard) -> None:
     damage(yard)
     assert yard.templates.list()[0].problem == "its disk is missing"
     with pytest.raises(NotFound, match="its disk is missing"):
@@ -182,7 +180,7 @@ def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
     assert [t.usable for t in templates(yard)] == [True]
 
 
-def test_a_damaged_template_under_living_hosts_is_not_taken_away(yard: Yard) -> None:
+def test_damaged_template_in_use_is_kept(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
     damage(yard)
     with pytest.raises(OperationRefused, match="hosts of the template exist"):
@@ -209,7 +207,7 @@ def test_all_generations_are_removed(yard: Yard, clock: FakeClock) -> None:
     assert templates(yard) == []
 
 
-def test_old_generations_that_nobody_uses_are_pruned(yard: Yard, clock: FakeClock) -> None:
+def test_unused_old_generations_are_pruned(yard: Yard, clock: FakeClock) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
     clock.sleep(1)
     yard.templates.apply(CHANGED)

@@ -73,7 +73,7 @@ def file(tmp_path: Path) -> Path:
         ("/i", SUM + "\n"),
     ],
 )
-def test_what_is_no_cloud_image_is_refused(wrong: tuple[str, ...]) -> None:
+def test_file_that_is_no_cloud_image_is_refused(wrong: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput) as refused:
         CloudImage(*wrong)
     assert refused.value.remedy
@@ -83,7 +83,7 @@ def test_a_name_in_messages_has_no_password() -> None:
     assert CloudImage("https://me:secret@h/i", SUM).title == "cloud image https://h/i"
 
 
-def test_it_begins_with_one_thing() -> None:
+def test_cloud_image_excludes_other_sources() -> None:
     with pytest.raises(InvalidInput, match="exclude each other"):
         ImageSpec(source="vm", cloud_image=CloudImage("/i"))
 
@@ -107,7 +107,7 @@ def test_its_content_counts_and_not_its_place(file: Path) -> None:
         resolved(spec(CloudImage(str(file) + "x")))
 
 
-def test_templates_and_records_without_one_are_what_they_were() -> None:
+def test_templates_without_a_cloud_image_keep_their_digest() -> None:
     # Generations are named by it: a change here builds every template in the field anew.
     for built in (recipe(ImageSpec()), TemplateSpec("x").build):
         assert "cloud_image" not in codec.to_dict(built)
@@ -116,7 +116,7 @@ def test_templates_and_records_without_one_are_what_they_were() -> None:
     )
 
 
-def test_a_recipe_has_no_kernel_but_what_cloud_init_reads() -> None:
+def test_recipe_of_a_cloud_image_has_cloud_init_files_and_no_kernel() -> None:
     image_recipe = recipe(
         resolved(spec(CloudImage("/i", SUM), suite="trixie", packages=("git",))).image
     )
@@ -135,7 +135,7 @@ def test_a_recipe_has_no_kernel_but_what_cloud_init_reads() -> None:
     assert len(cloud.RESULTS) <= 20, "QEMU cuts a serial there"
 
 
-def test_a_memory_hypervisor_takes_it(tmp_path: Path, file: Path) -> None:
+def test_memory_provider_accepts_a_cloud_image(tmp_path: Path, file: Path) -> None:
     with Yard(f"memory://{tmp_path}/yard.json", pki_dir=str(tmp_path / "pki")) as yard:
         assert yard.templates.apply(spec(CloudImage(str(file))), check=True).changed
         assert yard.templates.apply(spec(CloudImage(str(file)))).changed
@@ -144,7 +144,7 @@ def test_a_memory_hypervisor_takes_it(tmp_path: Path, file: Path) -> None:
         assert yard.templates.apply(spec(CloudImage(str(file))), check=True).changed
 
 
-def test_vsphere_refuses_it() -> None:
+def test_vsphere_refuses_a_cloud_image() -> None:
     declared = resolved(spec(CloudImage("/i", SUM)))
     provider = object.__new__(VsphereProvider)
     provider.uri = "vsphere://vc/dc/cluster"

@@ -155,7 +155,7 @@ def test_levels_can_be_deleted_in_any_order(yard: Yard, order: tuple[str, ...]) 
     assert yard.templates.list() == ()
 
 
-def test_yard_builds_parents_first_and_plans_what_it_does(bare: Yard, clock: FakeClock) -> None:
+def test_yard_builds_parents_first_as_planned(bare: Yard, clock: FakeClock) -> None:
     planned = verbs(bare, LEVELS, check=True)
     assert planned[:3] == ["build template base", "build template jdk", "build template ant"]
     assert bare.templates.list() == ()
@@ -302,7 +302,7 @@ def test_parent_of_an_earlier_version_is_refused(yard: Yard, hypervisor: FaultyP
         yard.templates.apply(JDK, check=True)
 
 
-def test_difference_contains_what_another_level_may_have_changed() -> None:
+def test_difference_contains_changes_of_earlier_levels() -> None:
     spec = replace(JDK, image=ImageSpec(packages=("sudo",), files={"/etc/default/locale": ""}))
     changed = difference(BASE, spec)
     assert changed.packages == ("sudo",)

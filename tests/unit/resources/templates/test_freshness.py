@@ -80,12 +80,12 @@ def test_later_packages_build_a_new_generation_and_the_fleet_moves(
     assert yard.fleets.list()[0].outdated == ()
 
 
-def test_a_mirror_that_went_back_builds_nothing(yard: Yard, mirror: Path) -> None:
+def test_older_mirror_builds_nothing(yard: Yard, mirror: Path) -> None:
     move(mirror, sudo="1~rc1")
     assert not yard.templates.apply(FRESH).changed
 
 
-def test_a_generation_that_is_there_already_is_not_built_again(
+def test_existing_generation_is_not_built_again(
     yard: Yard, mirror: Path, hypervisor: FaultyProvider, clock: FakeClock
 ) -> None:
     first = ruling(yard)
@@ -103,9 +103,7 @@ def test_a_generation_that_is_there_already_is_not_built_again(
     assert hypervisor.calls["freeze"] == 0
 
 
-def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(
-    yard: Yard, mirror: Path
-) -> None:
+def test_unreadable_mirror_is_an_error_and_changes_nothing(yard: Yard, mirror: Path) -> None:
     mirror.write_text("[")
     with pytest.raises(ImageError, match="mirror"):
         yard.templates.apply(FRESH)
@@ -113,7 +111,7 @@ def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(
     assert not yard.templates.apply(BASE).changed
 
 
-def test_an_image_whose_packages_nobody_knows_is_built_anew(
+def test_image_with_unknown_packages_is_built_again(
     yard: Yard, mirror: Path, clock: FakeClock
 ) -> None:
     for image in (mirror.parent / "images").iterdir():
@@ -137,7 +135,7 @@ def test_age_alone_builds_a_new_generation(yard: Yard, clock: FakeClock) -> None
     assert yard.templates.apply(aging).changed
 
 
-def test_a_declaration_that_comes_back_is_promoted(
+def test_earlier_declaration_is_promoted_again(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     first = ruling(yard)
@@ -190,7 +188,7 @@ def test_old_generations_go_when_no_host_lives_on_them(yard: Yard, clock: FakeCl
     assert len(templates(yard)) == 1
 
 
-def test_a_plan_with_a_build_says_what_goes_with_it(yard: Yard, clock: FakeClock) -> None:
+def test_plan_with_a_build_names_the_pruned_generations(yard: Yard, clock: FakeClock) -> None:
     first = ruling(yard)
     clock.sleep(1)
     yard.templates.apply(generation(1))
@@ -200,7 +198,7 @@ def test_a_plan_with_a_build_says_what_goes_with_it(yard: Yard, clock: FakeClock
     assert verbs(yard.templates.apply(generation(2))) == verbs(dry)
 
 
-def test_none_goes_while_something_cannot_be_read(
+def test_no_generation_is_deleted_while_a_record_cannot_be_read(
     yard: Yard, clock: FakeClock, tmp_path: Path
 ) -> None:
     state = tmp_path / "hypervisor"
@@ -214,7 +212,7 @@ def test_none_goes_while_something_cannot_be_read(
     assert not yard.templates.apply(generation(2)).changed
 
 
-def test_a_controller_that_dies_between_the_new_and_the_old_is_followed_by_one_that_ends_it(
+def test_interrupted_replacement_is_completed_by_the_next_run(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     clock.sleep(1)
@@ -228,7 +226,7 @@ def test_a_controller_that_dies_between_the_new_and_the_old_is_followed_by_one_t
     assert not yard.templates.apply(generation(2)).changed
 
 
-def test_a_broken_generation_costs_one_host_that_nobody_had(
+def test_broken_generation_loses_only_its_first_new_host(
     yard: Yard, mirror: Path, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     before = yard.fleets.apply(FLEET).objects
@@ -284,7 +282,7 @@ def test_each_mirror_is_asked_once(
     assert hypervisor.calls["resolve"] == 1
 
 
-def test_what_was_made_before_it_was_recorded_is_not_known(yard: Yard) -> None:
+def test_image_without_package_records_has_unknown_freshness(yard: Yard) -> None:
     yard.fleets.apply(FLEET)
     yard.context.provider.claim(templates(yard)[0].record, source=None)
     assert [h.missing_updates for h in yard.hosts.list(check_updates=True)] == [None, None]
@@ -335,6 +333,6 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "d", "-1d", "1 d", "1y", "1e3", "nan", "inf", "９d", True, None, [], "1" * 40]
 )
-def test_what_is_no_length_of_time(text: Any) -> None:
+def test_invalid_maximum_age_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput):
         duration("max_age", text)

@@ -68,7 +68,7 @@ def test_images_are_named_by_their_digest_alone(text: str) -> None:
         Preload("image", text, "app")
 
 
-def test_a_reference_says_where_it_is() -> None:
+def test_image_reference_contains_its_registry() -> None:
     parsed = reference(f"registry.example:5000/team/app@sha256:{DIGEST}")
     assert (parsed.registry, parsed.name, parsed.digest) == (
         "https://registry.example:5000",
@@ -78,7 +78,7 @@ def test_a_reference_says_where_it_is() -> None:
     assert reference(f"http://localhost/app@sha256:{DIGEST}").registry == "http://localhost"
 
 
-def test_what_does_not_go_together() -> None:
+def test_contradictory_preloads_are_refused() -> None:
     for bad in (
         ("archive", "/x", "app"),
         ("rootfs", "/x", ""),
@@ -128,7 +128,7 @@ def test_a_directory_counts_by_its_files(tmp_path: Path) -> None:
     assert digest() != first
 
 
-def test_what_is_not_there_is_said(tmp_path: Path, bare: Yard) -> None:
+def test_missing_preload_file_is_reported(tmp_path: Path, bare: Yard) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         bare.templates.apply(declared(Preload("archive", str(tmp_path / "gone"))), check=True)
     with pytest.raises(InvalidInput, match="no Dockerfile"):
@@ -147,12 +147,12 @@ def test_a_changed_archive_asks_for_a_new_generation(tmp_path: Path, bare: Yard)
     assert bare.templates.apply(spec).changed
 
 
-def test_commands_lie_where_the_agent_looks() -> None:
+def test_commands_are_written_to_the_directory_of_the_agent() -> None:
     files = recipe(ImageSpec(commands=("echo a", "echo 'b\nc'"))).files
     assert files[f"/{provision.COMMANDS}"].text == "echo a\necho 'b\nc'\n"
 
 
-def test_commands_are_run_once_and_their_failure_is_told(tmp_path: Path) -> None:
+def test_commands_run_once_and_their_failure_is_reported(tmp_path: Path) -> None:
     file = tmp_path / provision.COMMANDS
     file.parent.mkdir(parents=True)
     file.write_text(f"echo done > {tmp_path}/mark\n")
@@ -188,7 +188,7 @@ def test_each_kind_is_given_to_docker(tmp_path: Path, monkeypatch: pytest.Monkey
     assert provision.load(str(tmp_path / "root"), 1e6 + time.monotonic()) == []
 
 
-def test_what_changes_while_it_is_copied_is_refused(tmp_path: Path) -> None:
+def test_file_that_changes_during_its_copy_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.tar"
     file.write_bytes(b"1")
     items = resolved(declared(Preload("archive", str(file)))).image.preload
@@ -306,7 +306,7 @@ def test_of_a_list_the_fitting_one_is_taken(registry: Registry, tmp_path: Path) 
         pull(registry, alone, tmp_path / "b.tar")
 
 
-def test_what_has_another_digest_is_refused(registry: Registry, tmp_path: Path) -> None:
+def test_content_with_another_digest_is_refused(registry: Registry, tmp_path: Path) -> None:
     digest = registry.image()
     for part in list(registry.parts):
         registry.lies = {part}
@@ -335,7 +335,7 @@ def test_a_manifest_that_makes_no_sense(registry: Registry, tmp_path: Path, text
         pull(registry, "0" * 64, tmp_path / "a.tar")
 
 
-def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
+def test_unreachable_registry_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="did not return the image"):
         fetch(
             reference(f"http://127.0.0.1:1/a@sha256:{DIGEST}"),
@@ -345,7 +345,7 @@ def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
         )
 
 
-def test_where_it_comes_from_is_not_on_record(tmp_path: Path, bare: Yard) -> None:
+def test_origin_of_a_preload_is_not_recorded(tmp_path: Path, bare: Yard) -> None:
     file = tmp_path / "a.tar"
     file.write_bytes(b"1")
     (built,) = bare.templates.apply(replace(declared(Preload("archive", str(file))))).objects

@@ -121,7 +121,7 @@ def digest(playbook: Provision) -> str:
         {"playbook": "a", "variables": {1: 2}},
     ],
 )
-def test_what_cannot_be_is_refused(bad: dict[str, Any]) -> None:
+def test_invalid_provision_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="provision"):
         Provision(**bad)
 
@@ -155,7 +155,7 @@ def test_the_digest_is_of_the_content_and_not_of_its_place(book: Path, tmp_path:
 
 
 @pytest.mark.parametrize("change", ["text", "added", "gone", "renamed", "mode", "link"])
-def test_everything_beside_the_playbook_counts(book: Path, change: str) -> None:
+def test_all_files_of_the_playbook_directory_count_in_the_digest(book: Path, change: str) -> None:
     tasks = book.parent / "roles/web/tasks/main.yml"
     first = digest(Provision(str(book)))
     outside = book.parent.parent / "outside.yml"
@@ -176,7 +176,7 @@ def test_everything_beside_the_playbook_counts(book: Path, change: str) -> None:
         assert digest(Provision(str(book))) != second
 
 
-def test_what_is_hidden_or_made_by_a_run_does_not(book: Path) -> None:
+def test_hidden_and_generated_files_do_not_count_in_the_digest(book: Path) -> None:
     first = digest(Provision(str(book)))
     for name in (
         ".git/HEAD",
@@ -193,7 +193,7 @@ def test_what_is_hidden_or_made_by_a_run_does_not(book: Path) -> None:
     assert digest(Provision(str(book))) == first
 
 
-def test_only_what_is_listed_counts_where_there_is_a_list(book: Path) -> None:
+def test_only_listed_files_count_in_the_digest(book: Path) -> None:
     playbook = Provision(str(book), files=("roles/web",))
     first = digest(playbook)
     (book.parent / "notes").write_text("x")
@@ -216,7 +216,7 @@ def test_roles_count_whole(book: Path) -> None:
     assert digest(Provision(roles=(role,))) != first
 
 
-def test_what_is_not_there_is_said_before_anything_is_built(book: Path, bare: Yard) -> None:
+def test_missing_playbook_is_reported_before_the_build(book: Path, bare: Yard) -> None:
     for bad, message in (
         (Provision(str(book) + "x"), "provision: the playbook does not exist"),
         (Provision(str(book.parent)), "provision: the playbook does not exist"),
@@ -230,13 +230,15 @@ def test_what_is_not_there_is_said_before_anything_is_built(book: Path, bare: Ya
     assert bare.templates.list() == ()
 
 
-def test_a_whole_home_is_no_playbook(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_directory_as_playbook_directory_is_refused(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(provision, "MOST_FILES", 1)
     with pytest.raises(InvalidInput, match="more than 1 files"):
         digest(Provision(str(book)))
 
 
-def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable[..., Any]) -> None:
+def test_plan_announces_the_playbook(book: Path, bare: Yard, ansible: Callable[..., Any]) -> None:
     called = ansible()
     spec = declared(Provision(str(book)))
     dry = bare.templates.apply(spec, check=True)
@@ -258,7 +260,7 @@ def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable
     assert third_result.plan.diff()["after"]["template base"]["provision"] == ""
 
 
-def test_without_machines_a_playbook_is_looked_at_alone(
+def test_memory_provider_only_checks_the_playbook(
     book: Path, bare: Yard, ansible: Callable[..., Any]
 ) -> None:
     called = ansible()
@@ -267,7 +269,7 @@ def test_without_machines_a_playbook_is_looked_at_alone(
     assert called()["variables"] == {"a": [1]}
 
 
-def test_nothing_is_frozen_when_it_fails(
+def test_failed_playbook_freezes_nothing(
     book: Path, bare: Yard, ansible: Callable[..., Any]
 ) -> None:
     ansible(code=2)
@@ -327,7 +329,7 @@ def test_roles_get_a_playbook(book: Path, ansible: Callable[..., Any]) -> None:
     ]
 
 
-def test_it_is_ended_when_the_time_is_up(book: Path, ansible: Callable[..., Any]) -> None:
+def test_playbook_is_ended_at_the_deadline(book: Path, ansible: Callable[..., Any]) -> None:
     ansible(sleep=60)
     begin = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="did not end"):
@@ -335,15 +337,13 @@ def test_it_is_ended_when_the_time_is_up(book: Path, ansible: Callable[..., Any]
     assert time.monotonic() - begin < 20
 
 
-def test_without_ansible_it_is_said_what_is_missing(
-    book: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_ansible_is_reported(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playing, "PROGRAM", "ansible-playbook-that-is-not-there")
     with pytest.raises(MissingDependency, match="ansible-core"):
         run(Provision(str(book)), WAY)
 
 
-def test_that_is_said_before_anything_is_built(
+def test_missing_ansible_is_reported_before_the_build(
     book: Path, bare: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(playing, "PROGRAM", "ansible-playbook-that-is-not-there")
@@ -391,7 +391,7 @@ class Reachable:
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_the_way_in_is_opened_and_closed(
+def test_ssh_is_enabled_and_disabled_around_the_playbook(
     bare: Yard, book: Path, ansible: Callable[..., Any], code: int
 ) -> None:
     called, guest = ansible(code), FakeChannel()
@@ -408,7 +408,7 @@ def test_the_way_in_is_opened_and_closed(
     assert called()["known_hosts"].startswith("[127.0.0.1]:40000 ssh-ed25519 ")
 
 
-def test_what_changed_meanwhile_is_not_run(
+def test_playbook_changed_in_between_is_not_run(
     bare: Yard, book: Path, ansible: Callable[..., Any]
 ) -> None:
     called, guest = ansible(), FakeChannel()

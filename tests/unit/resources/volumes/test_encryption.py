@@ -95,7 +95,7 @@ def test_a_host_that_booted_by_itself_waits_until_the_next_run(sealed: Yard) -> 
     assert not sealed.fleets.apply(FLEET).changed
 
 
-def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -> None:
+def test_started_host_gets_the_key_of_its_volume(sealed: Yard) -> None:
     provider, before = sealed.context.provider, sealed.hosts.list()[0].uuid
     provider.stop(provider.observe("stockyard").hosts[0].record, Deadline(10))
     assert not sealed.hosts.list()[0].ready
@@ -177,7 +177,7 @@ def test_volumes_are_attached_and_detached_by_hand(sealed: Yard) -> None:
     assert sealed.volumes.list(name="copy")[0].mounted
 
 
-def test_each_volume_has_a_key_of_its_own_and_its_copies_have_it(sealed: Yard) -> None:
+def test_each_volume_has_its_own_key_which_its_copies_share(sealed: Yard) -> None:
     sealed.fleets.apply(replace(FLEET, count=2))
     sealed.fleets.delete("web")
     sealed.volumes.apply(VolumeSpec("copy", source="web-1-docker"))

@@ -76,7 +76,7 @@ def attach(yard: Yard, host: str, name: str = "data", **how: Any) -> Any:
     return yard.volumes.attach(replace(DATA, name=name), host=host, path="/data", **how)
 
 
-def test_each_host_has_its_own_and_the_next_of_its_name_has_it_after(stopped: Yard) -> None:
+def test_volume_stays_with_the_name_of_its_host(stopped: Yard) -> None:
     stopped.fleets.apply(fleet())
     assert [(v.name, v.host, v.mounted) for v in stopped.volumes.list()] == [
         ("web-1-docker", "web-1", True),
@@ -114,7 +114,7 @@ def test_never_are_two_hosts_at_one_volume(
     assert len({h.generation for h in stopped.hosts.list()}) == 1
 
 
-def test_a_host_that_boots_has_its_volumes_before_it_opens(stopped: Yard) -> None:
+def test_booting_host_has_its_volumes_before_docker_starts(stopped: Yard) -> None:
     stopped.hosts.apply(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
     stopped.hosts.restart("one")
     assert the(stopped, "mine").mounted
@@ -138,7 +138,7 @@ def test_one_host_at_a_time(two: Yard) -> None:
     assert attach(two, "ci-2").changed
 
 
-def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made(
+def test_volume_of_another_host_is_refused_before_any_change(
     stopped: Yard,
 ) -> None:
     use = HostSpec(volumes=(VolumeUse("mine"),))
@@ -152,7 +152,7 @@ def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made
     assert the(stopped, "mine").host == "one"
 
 
-def test_the_end_of_a_host_lets_go_of_what_was_attached_to_it(two: Yard) -> None:
+def test_deleted_host_releases_its_volumes(two: Yard) -> None:
     attach(two, "ci-1")
     two.hosts.replace("ci-1")
     assert (the(two, "data").host, the(two, "data").mounted) == ("", False)
@@ -189,7 +189,7 @@ def test_check_mode_writes_nothing(two: Yard) -> None:
     assert everything() == before
 
 
-def test_what_is_asked_for_and_is_nonsense(two: Yard) -> None:
+def test_invalid_volume_requests_are_refused(two: Yard) -> None:
     with pytest.raises(NotFound):
         attach(two, "nobody")
     with pytest.raises(NotFound):
@@ -227,14 +227,14 @@ def test_docker_root_needs_a_template_whose_docker_waits(yard: Yard) -> None:
     )
 
 
-def test_there_is_room_for_as_many_as_there_are_ports(stopped: Yard) -> None:
+def test_number_of_volumes_is_limited_by_the_ports(stopped: Yard) -> None:
     uses = tuple(VolumeUse(f"v-{n}", f"/data-{n}") for n in range(5))
     with pytest.raises(Unsupported, match="spare_ports"):
         stopped.hosts.apply(SingleSpec("one", "stopped", host=HostSpec(volumes=uses)))
     assert stopped.hosts.list() == ()
 
 
-def test_where_there_are_none_they_are_refused(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_volumes_without_ports_are_refused(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.inner.capabilities = Capabilities(modes=("instant",), parallel=1)
     with pytest.raises(Unsupported):
         yard.volumes.apply(DATA)
@@ -320,7 +320,7 @@ def dying(
         ("destroy", 1),
     ],
 )
-def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
+def test_controller_death_at_any_step_is_repaired_by_the_next_run(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, method: str, nth: int
 ) -> None:
     yard.fleets.apply(FleetSpec("ci", "base", count=1))
@@ -346,9 +346,7 @@ def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
     assert not (disk_of(yard.hosts.list()[0]) / "data.beneath").exists()
 
 
-def test_who_died_while_the_file_system_was_made_has_it_made_again(
-    two: Yard, hypervisor: FaultyProvider
-) -> None:
+def test_interrupted_file_system_is_created_again(two: Yard, hypervisor: FaultyProvider) -> None:
     def die(_answer: dict[str, Any]) -> dict[str, Any]:
         raise KeyboardInterrupt
 
@@ -371,7 +369,7 @@ def test_data_that_no_record_knows_of_is_never_written_over(two: Yard) -> None:
     assert not (disk(two, "data") / ".filesystem").exists()
 
 
-def test_a_lost_file_system_is_not_made_anew(two: Yard) -> None:
+def test_lost_file_system_is_not_created_again(two: Yard) -> None:
     attach(two, "ci-1")
     two.volumes.detach(DATA.name)
     (disk(two, "data") / ".filesystem").unlink()
@@ -380,7 +378,7 @@ def test_a_lost_file_system_is_not_made_anew(two: Yard) -> None:
     assert list(disk(two, "data").iterdir()) == []
 
 
-def test_a_host_that_is_gone_holds_nothing(two: Yard, hypervisor: FaultyProvider) -> None:
+def test_deleted_host_holds_no_volume(two: Yard, hypervisor: FaultyProvider) -> None:
     attach(two, "ci-1")
     record = next(
         h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1"
@@ -396,7 +394,7 @@ def test_a_host_that_is_gone_holds_nothing(two: Yard, hypervisor: FaultyProvider
     assert the(two, "data").host == ""
 
 
-def test_half_made_ones_are_reaped_when_they_are_old(
+def test_old_incomplete_volumes_are_reaped(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying(hypervisor, yard, monkeypatch, "create", 1)
@@ -410,7 +408,7 @@ def test_half_made_ones_are_reaped_when_they_are_old(
     assert yard.volumes.list() == ()
 
 
-def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
+def test_host_without_its_volume_is_deleted_and_the_volume_is_kept(
     stopped: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: Any) -> None:
@@ -425,7 +423,7 @@ def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
     stopped.fleets.apply(fleet(1))
 
 
-def test_a_guest_that_does_not_let_go_does_not_keep_its_host(
+def test_guest_that_keeps_a_volume_does_not_prevent_deletion(
     stopped: Yard, hypervisor: FaultyProvider
 ) -> None:
     stopped.fleets.apply(fleet(1))

@@ -57,7 +57,7 @@ def names(yard: Yard) -> list[str]:
     return [h.name for h in yard.hosts.list()]
 
 
-def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
+def test_yard_is_created_and_then_unchanged(bare: Yard, tmp_path: Path) -> None:
     dry = bare.apply(BOTH, check=True)
     assert told(dry) == ["build base", "create ci-1", "create ci-2", "create web-1"]
     assert list(tmp_path.iterdir()) == []
@@ -68,7 +68,7 @@ def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
     assert not bare.apply(BOTH, check=True).changed
 
 
-def test_check_mode_says_which_hosts_a_new_template_replaces(
+def test_check_mode_names_the_hosts_that_a_new_template_replaces(
     bare: Yard, clock: FakeClock, tmp_path: Path
 ) -> None:
     bare.apply(BOTH)
@@ -84,9 +84,7 @@ def test_check_mode_says_which_hosts_a_new_template_replaces(
     assert [h.missing_updates for h in bare.hosts.list(check_updates=True)] == [(), (), ()]
 
 
-def test_a_plan_knows_which_generations_nobody_needs_afterwards(
-    bare: Yard, clock: FakeClock
-) -> None:
+def test_plan_deletes_generations_that_become_unused(bare: Yard, clock: FakeClock) -> None:
     def at(number: int) -> Declaration:
         image = ImageSpec(files={"/etc/number": str(number)})
         return declared(WEB, templates=(TemplateSpec("base", image=image, keep_generations=1),))
@@ -101,9 +99,7 @@ def test_a_plan_knows_which_generations_nobody_needs_afterwards(
     assert told(bare.apply(at(3), check=True)) == []
 
 
-def test_what_is_not_declared_any_more_goes_when_asked(
-    bare: Yard, uri: str, tmp_path: Path
-) -> None:
+def test_undeclared_objects_are_pruned_on_request(bare: Yard, uri: str, tmp_path: Path) -> None:
     old = TemplateSpec("old")
     bare.apply(declared(CI, WEB, FleetSpec("gone", "old"), templates=(TemplateSpec("base"), old)))
     bare.hosts.apply(SingleSpec("alone", "base"))
@@ -119,9 +115,7 @@ def test_what_is_not_declared_any_more_goes_when_asked(
     assert not bare.apply(declared(CI, prune="yes")).changed
 
 
-def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
-    bare: Yard, clock: FakeClock
-) -> None:
+def test_leased_host_of_an_undeclared_fleet_is_kept(bare: Yard, clock: FakeClock) -> None:
     old = TemplateSpec("old")
     both = (TemplateSpec("base"), old)
     bare.apply(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
@@ -141,7 +135,7 @@ def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
     )
 
 
-def test_a_fleet_that_is_declared_absent_goes_with_its_leases(bare: Yard) -> None:
+def test_fleet_declared_absent_is_deleted_with_its_leases(bare: Yard) -> None:
     bare.apply(BOTH)
     bare.leases.acquire("web", holder="job", duration=600)
     assert told(bare.apply(declared(CI, absent_fleets=(("default", "web"),)))) == ["delete web-1"]
@@ -191,7 +185,7 @@ def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_p
     assert told(bare.apply(remaining, apply_plan=path)) == ["delete web-1"]
 
 
-def test_fleet_that_another_run_makes_meanwhile_stays(bare: Yard, uri: str, tmp_path: Path) -> None:
+def test_fleet_created_by_a_parallel_run_is_kept(bare: Yard, uri: str, tmp_path: Path) -> None:
     bare.apply(BOTH)
 
     def make_another(_line: str) -> None:
@@ -226,7 +220,7 @@ def test_a_template_under_a_host_of_its_own_stays(bare: Yard) -> None:
         bare.apply(absent)
 
 
-def test_no_template_goes_while_something_cannot_be_read(bare: Yard, tmp_path: Path) -> None:
+def test_no_template_is_deleted_while_a_record_cannot_be_read(bare: Yard, tmp_path: Path) -> None:
     bare.apply(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
     state = tmp_path / "hypervisor"
     state.write_text(
@@ -236,7 +230,7 @@ def test_no_template_goes_while_something_cannot_be_read(bare: Yard, tmp_path: P
     assert len(bare.templates.list()) == 2
 
 
-def test_what_fails_does_not_keep_the_rest_from_being_made_and_nothing_is_pruned(
+def test_failure_does_not_stop_other_objects_and_prevents_pruning(
     bare: Yard, hypervisor: FaultyProvider
 ) -> None:
     bare.apply(declared(FleetSpec("old", "base")))
@@ -249,7 +243,7 @@ def test_what_fails_does_not_keep_the_rest_from_being_made_and_nothing_is_pruned
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 
-def test_all_that_fails_is_told(bare: Yard, hypervisor: FaultyProvider) -> None:
+def test_all_failures_of_a_yard_are_reported(bare: Yard, hypervisor: FaultyProvider) -> None:
     for call in (1, 2):
         hypervisor.fail("fork", HypervisorError("the disk is on fire."), call=call)
     with pytest.raises(StockyardError, match=r"2 parts of the yard failed.*on fire.*on fire"):
@@ -296,7 +290,7 @@ OLD = (("default", "old"),)
         ),
     ],
 )
-def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made(
+def test_missing_dependency_is_refused_before_any_change(
     bare: Yard, wrong: Declaration, message: str, check: bool
 ) -> None:
     bare.templates.apply(TemplateSpec("old"))
@@ -306,7 +300,7 @@ def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made
     assert [t.name for t in bare.templates.list()] == ["old"]
 
 
-def test_a_copy_that_is_there_needs_its_source_no_more(bare: Yard) -> None:
+def test_existing_copy_needs_no_source(bare: Yard) -> None:
     copies = (VolumeTerm(VolumeSpec("golden")), VolumeTerm(VolumeSpec("copy", source="golden")))
     bare.apply(declared(CI, volumes=copies))
     bare.volumes.delete("golden")
@@ -339,7 +333,7 @@ def test_two_fleets_do_not_publish_the_same_port(bind: str) -> None:
     )
 
 
-def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
+def test_existing_object_need_not_be_declared(bare: Yard) -> None:
     bare.templates.apply(TemplateSpec("old"))
     bare.pools.apply(PoolSpec("outer"))
     inner = PoolTerm(PoolSpec("inner", parent="outer"))
@@ -350,7 +344,7 @@ def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_what_stays_because_nothing_is_declared_is_told(
+def test_objects_kept_by_an_empty_declaration_are_reported(
     bare: Yard, uri: str, clock: FakeClock, tmp_path: Path, check: bool
 ) -> None:
     bare.apply(BOTH)
@@ -388,7 +382,7 @@ def test_a_saved_plan_is_shown_and_applied(bare: Yard, saved: Path) -> None:
         bare.apply(MORE, apply_plan=saved)
 
 
-def test_a_plan_is_refused_when_what_it_touches_changed(bare: Yard, saved: Path) -> None:
+def test_plan_is_refused_after_a_change_of_its_objects(bare: Yard, saved: Path) -> None:
     bare.hosts.replace("web-1")
     before = bare.hosts.list()
     with pytest.raises(OperationRefused, match="host default/web-1 was replaced"):
@@ -412,21 +406,21 @@ def test_a_plan_is_refused_when_its_template_is_another_one(
         bare.apply(MORE, apply_plan=saved)
 
 
-def test_what_it_does_not_touch_may_change(bare: Yard, saved: Path) -> None:
+def test_plan_is_valid_after_a_change_of_other_objects(bare: Yard, saved: Path) -> None:
     bare.hosts.restart("ci-1")
     bare.hosts.apply(SingleSpec("alone", "base"))
     assert bare.apply(MORE, apply_plan=saved).changed
 
 
 @pytest.mark.parametrize("text", ["", "[", "{}", "5", '{"format": 1}'])
-def test_what_is_no_plan_changes_nothing(bare: Yard, saved: Path, text: str) -> None:
+def test_invalid_plan_file_changes_nothing(bare: Yard, saved: Path, text: str) -> None:
     saved.write_text(text)
     with pytest.raises(InvalidInput):
         bare.apply(MORE, apply_plan=saved)
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 
-def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) -> None:
+def test_missing_plan_file_changes_nothing(bare: Yard, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         bare.apply(BOTH, apply_plan=tmp_path / "none.json")
     with pytest.raises(InvalidInput, match="cannot be saved"):
@@ -436,7 +430,7 @@ def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) ->
     assert bare.hosts.list() == ()
 
 
-def test_a_plan_costs_no_more_observations_the_more_there_is(
+def test_number_of_observations_does_not_grow_with_the_yard(
     bare: Yard, hypervisor: FaultyProvider
 ) -> None:
     observations = []

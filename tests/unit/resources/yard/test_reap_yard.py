@@ -70,7 +70,7 @@ def test_an_empty_hypervisor_stays_empty(bare: Yard, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_over_goes(fleet: Yard, clock: FakeClock) -> None:
+def test_expired_host_is_reaped(fleet: Yard, clock: FakeClock) -> None:
     lease = fleet.leases.acquire("ci", holder="job", duration=60)
     keys = Path(lease.environment["DOCKER_CERT_PATH"])
     clock.time += 59
@@ -106,7 +106,7 @@ def half(fleet: Yard, hypervisor: FaultyProvider, phase: str, name: str = "ci-1"
     return claimed
 
 
-def test_what_is_half_made_goes_after_a_while(
+def test_incomplete_host_is_reaped_after_the_grace_period(
     fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock
 ) -> None:
     half(fleet, hypervisor, "creating")
@@ -120,7 +120,7 @@ def test_what_is_half_made_goes_after_a_while(
     assert names(fleet) == []
 
 
-def test_half_made_templates_go_and_those_under_hosts_stay(
+def test_incomplete_templates_are_reaped_unless_hosts_use_them(
     fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock
 ) -> None:
     record = template_record(name="half", phase="booting", created=clock.now())
@@ -132,7 +132,7 @@ def test_half_made_templates_go_and_those_under_hosts_stay(
     assert [t.name for t in fleet.templates.list()] == ["base"]
 
 
-def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvider) -> None:
+def test_locked_object_is_skipped(fleet: Yard, hypervisor: FaultyProvider) -> None:
     half(fleet, hypervisor, "deleting")
     with hypervisor.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
         result = fleet.reap()
@@ -141,7 +141,7 @@ def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvi
     assert "ci-1" in names(fleet)
 
 
-def test_what_is_not_over_any_more_when_it_is_held_stays(
+def test_host_renewed_before_its_lock_is_kept(
     fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half(fleet, hypervisor, "creating")
@@ -200,7 +200,7 @@ def zoo(fleet: Yard, inner: MemoryProvider) -> Callable[[], dict[str, Machine]]:
     return now
 
 
-def test_what_is_not_proven_ours_survives_everything(
+def test_object_without_proof_of_ownership_is_kept(
     fleet: Yard, zoo: Callable[[], dict[str, Machine]], inner: MemoryProvider, clock: FakeClock
 ) -> None:
     before, damaged = zoo(), inner.state.read()["stockyard.default.ci-2"]
@@ -221,7 +221,7 @@ def test_what_is_not_proven_ours_survives_everything(
     assert (inner.disks.folder / uuid).is_dir()
 
 
-def test_a_file_of_nobodys_is_not_taken_while_a_machine_cannot_be_read(
+def test_orphaned_file_is_kept_while_a_machine_cannot_be_read(
     fleet: Yard, zoo: Callable[[], dict[str, Machine]], inner: MemoryProvider
 ) -> None:
     with inner.state.change() as machines:
@@ -251,7 +251,7 @@ def test_files_that_nothing_refers_to_go(
     assert len(names(fleet)) == 2
 
 
-def test_what_is_left_on_the_controller_goes(
+def test_leftovers_on_the_controller_are_reaped(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = fleet.context.pki("default").directory

@@ -28,7 +28,7 @@ def fill(yard: Yard) -> None:
     yard.hosts.apply(SingleSpec("solo", "base"))
 
 
-def test_everything_of_the_yard_goes(yard: Yard) -> None:
+def test_teardown_deletes_the_whole_yard(yard: Yard) -> None:
     fill(yard)
     checked = yard.teardown(templates=True, check=True)
     assert (len(yard.hosts.list()), len(yard.templates.list())) == (4, 2)
@@ -39,7 +39,7 @@ def test_everything_of_the_yard_goes(yard: Yard) -> None:
     assert not yard.teardown(templates=True).changed
 
 
-def test_templates_stay_unless_asked_for(yard: Yard) -> None:
+def test_teardown_keeps_templates_by_default(yard: Yard) -> None:
     fill(yard)
     assert [a.kind for a in yard.teardown().plan.actions] == ["host"] * 4
     assert (yard.hosts.list(), len(yard.templates.list())) == ((), 2)
@@ -53,7 +53,7 @@ def test_nothing_is_left_on_the_hypervisors_disk(yard: Yard, tmp_path: Path) -> 
     assert list((tmp_path / "hypervisor.d" / "disks").iterdir()) == []
 
 
-def test_half_made_hosts_go_too(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_teardown_deletes_incomplete_hosts(yard: Yard, hypervisor: FaultyProvider) -> None:
     for step in ("fork", "destroy"):
         hypervisor.fail(step, HypervisorError("no."))
     with pytest.raises(StockyardError):
@@ -73,7 +73,7 @@ def test_a_neighbours_yard_stays(yard: Yard, uri: str, tmp_path: Path) -> None:
         assert len(neighbour.templates.list()) == 1
 
 
-def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
+def test_teardown_of_a_locked_yard_is_busy(yard: Yard) -> None:
     fill(yard)
     with (
         yard.context.provider.exclusive("stockyard.default.fleet.ci", Deadline(1)),
