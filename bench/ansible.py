@@ -98,8 +98,8 @@ def _lease(book: Book, user: Player, options: Options) -> None:
     empty_play = user.empty([])
     for number in range(options.samples):
         book.note(LEASE, "s", user.seconds(_taking(user, number)))
-        book.note("an empty play beside it", "s", user.seconds(empty_play))
-    above = book.figures[LEASE].median - book.figures["an empty play beside it"].median
+        book.note("an empty play in the same run", "s", user.seconds(empty_play))
+    above = book.figures[LEASE].median - book.figures["an empty play in the same run"].median
     book.note("the lease above the empty play", "s", above, most=1.5)
 
 

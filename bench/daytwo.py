@@ -24,7 +24,7 @@ from .options import Options
 from .real import OWNER, opened
 
 PERIOD = 0.25
-LEASE, AGAIN = "a lease of a warm spare", "given back, and another host made in its place"
+LEASE, AGAIN = "a lease of a warm spare", "release, and a new host in its place"
 
 
 def measure(book: Book, options: Options) -> None:
@@ -35,8 +35,8 @@ def measure(book: Book, options: Options) -> None:
         yard.fleets.apply(spec)
         batch = max(1, count // 4)
         strategies = {
-            "one beside them": UpdateSpec(max_surge=1, max_unavailable=0, grace=0),
-            f"{batch} at a time, none beside them": UpdateSpec(
+            "one additional host": UpdateSpec(max_surge=1, max_unavailable=0, grace=0),
+            f"{batch} at a time, no additional host": UpdateSpec(
                 max_surge=0, max_unavailable=batch, grace=0
             ),
         }
@@ -61,7 +61,7 @@ def _rebuild(book: Book, yard: Yard, work: Path, spec: FleetSpec, title: str) ->
         book.note(title, "s", seconds(begin))
     book.note(f"{title}: host-seconds out of service", "s", sum(out))
     if before & {host.uuid for host in yard.hosts.list(fleet=spec.name)}:
-        raise RuntimeError("not every host was made anew")
+        raise RuntimeError("not every host was replaced")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def measure(book: Book, options: Options) -> None:
         for size in sizes:
             _fleet(book, yard, size)
             if size == BUSY and options.full:
-                with book.attempt("one more beside busy ones"):
+                with book.attempt("one more host while others are busy"):
                     _one_more(book, yard)
             yard.fleets.delete(FLEET)
     book.ratio(_each(32), _each(4), most=GROWTH)

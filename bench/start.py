@@ -75,7 +75,7 @@ def _fork(book: Book, yard: Yard) -> Spans:
         book.note(SECOND, "s", engine.run(IMAGE, "true"))
     begin = time.monotonic()
     yard.hosts.delete("sample")
-    book.note("a host taken away", "s", seconds(begin))
+    book.note("deletion of a host", "s", seconds(begin))
     return spans
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests share."""
+"""Fixtures, order and distribution of all tests."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need no guest first: meanwhile templates are built for the others. Who needs most
-    of those is last.
+    """Run tests without guests first, while templates are built for the others. Tests that need
+    most of those run last.
     """
     items.sort(key=_needs)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build them where they will be needed, and something can be done meanwhile."""
+    """Build templates in the background if other tests can run first."""
     if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
         _prepare(
             [item.path for item in session.items if _real(item)],
@@ -64,14 +64,14 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no typ
 
 
 class Distribution:
-    """What is of pytest-xdist, which need not be there."""
+    """The hooks of pytest-xdist, which may be missing."""
 
     def __init__(self) -> None:
         self.begun = False
 
     @pytest.hookimpl
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Together:
-        """Who hands tests out."""
+        """Return the scheduler that distributes the tests."""
         return Together(config, log)
 
     @pytest.hookimpl

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the contract suite needs of a hypervisor beside the port: how to open it again, and how to
-do it harm.
+"""Access of the contract suite to a hypervisor besides the port: to open it again, and to damage
+it.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class Bench(Protocol):
         """Stop a running machine where it is, as a full disk does."""
 
     def forget(self, record: Record) -> None:
-        """Take a machine off the record behind our back, and leave its files."""
+        """Remove the record of a machine without stockyard, and leave its files."""
 
     def has_disk(self, disk: str) -> bool:
         """Whether a volume's disk is there, by what is said of it."""
 
     def note(self, disk: str) -> str:
-        """What is written down of the volume that a disk is, as text."""
+        """Return the record of the volume of a disk, as text."""
 
     def scrawl(self, disk: str, text: str) -> None:
         """Put a text in the place of that."""
 
 
 class VolumeNotes:
-    """Where a volume's record is a file beside its disk."""
+    """A bench whose volume records are files next to their disks."""
 
     def has_disk(self, disk: str) -> bool:
         return Path(disk).exists()
@@ -72,7 +72,7 @@ class VolumeNotes:
 
 @dataclass
 class MemoryBench(VolumeNotes):
-    """A memory hypervisor of our own."""
+    """A memory hypervisor of one test session."""
 
     path: Path
     storage: str | None = None
@@ -102,7 +102,7 @@ class MemoryBench(VolumeNotes):
         self._edit(record.domain, None)
 
     def _edit(self, name: str, changes: dict[str, Any] | None) -> None:
-        """As an editor would: the file is read, changed and written anew."""
+        """Change the file as an editor does: read it, change it and write it again."""
         header, *lines = self.path.read_text().splitlines()
         machines = dict(json.loads(line) for line in lines)
         machines[name] = None if changes is None else {**machines[name], **changes}
@@ -157,7 +157,7 @@ class LibvirtBench(VolumeNotes):
 
 @dataclass
 class VsphereBench:
-    """A simulated vCenter of our own."""
+    """A simulated vCenter of one test session."""
 
     vcenter: Simulator
     pki: Path
@@ -179,7 +179,7 @@ class VsphereBench:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What another process needs to log in."""
+        """Return the variables with which another process logs in."""
         return self.vcenter.environment
 
     def open(self) -> Provider:

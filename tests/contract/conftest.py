@@ -37,8 +37,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def vsphere_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VsphereBench]:
-    """A simulated vCenter. What logs in to it is not in the environment: the tests that come after
-    see that.
+    """A simulated vCenter. Its credentials are not left in the environment, which later tests
+    check.
     """
     with Simulator() as vcenter:
         yield VsphereBench(vcenter, tmp_path_factory.mktemp("vsphere"))
@@ -92,7 +92,7 @@ def deadline() -> Deadline:
 
 
 class Drafts:
-    """Makes records of hosts that do not exist yet, and takes away whatever became of them."""
+    """Create records of hosts that do not exist yet, and delete their hosts at the end."""
 
     def __init__(self, provider: Provider, template: TemplateRecord) -> None:
         self.provider = provider
@@ -150,13 +150,13 @@ def drafts(provider: Provider, frozen_template: TemplateRecord) -> Iterator[Draf
 
 @pytest.fixture
 def context(provider: Provider, frozen_template: TemplateRecord, tmp_path: Path) -> Context:
-    """What services need to work on this hypervisor."""
+    """The context of the resources on this hypervisor."""
     owner = frozen_template.owner
     return Context(provider, owner, lambda tenant: Pki(tmp_path / tenant, f"{owner}/{tenant}"))
 
 
 def state_of(provider: Provider, record: HostRecord) -> str:
-    """What a host's machine does now; empty for a host that is not on record."""
+    """Return the power state of a host's machine; empty for a host without a record."""
     hosts = provider.observe(record.owner).hosts
     return next((h.state for h in hosts if h.record.uuid == record.uuid), "")
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What needs a cold boot: the other fork modes, and an identity that outlives the machine."""
+"""Cold boots: the other fork modes, and an identity that outlives the machine."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from stockyard.errors import Busy
 from stockyard.hypervisor.provider import Provider
 from tests.contract.bench import Bench
 
-# A controller of its own: takes a name, says so, and then only its death lets go of it.
+# A separate controller: it locks a name, reports that, and releases it only by its death.
 HOLDER = """
 import sys, time
 from stockyard.clock import Deadline
@@ -32,7 +32,7 @@ with open_provider(sys.argv[1], sys.argv[2] or None).exclusive(sys.argv[3], Dead
 
 @pytest.fixture
 def name() -> str:
-    """A name that nobody holds."""
+    """A name without a holder."""
     return f"contract.default.fleet.{uuid.uuid4().hex}"
 
 

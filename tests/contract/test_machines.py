@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines: forked, spoken to, given an identity, taken away."""
+"""Machines: fork, conversation with the agent, identity, deletion."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_host_that_passes_the_check_is_created(
     provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     """Nothing is changed by the check, though it has all that making the host needs."""
-    # Other tests may build templates of the same owner meanwhile.
+    # Other tests may build templates of the same owner at the same time.
     before = replace(provider.observe(drafts.template.owner), templates=(), names=frozenset())
     provider.check_host(HostSpec(), drafts.template, [], 2)
     after = replace(provider.observe(drafts.template.owner), templates=(), names=frozenset())

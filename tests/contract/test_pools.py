@@ -26,7 +26,7 @@ SIZE = Size(1, 512, 4)
 
 
 class Pools:
-    """Pools of one test, taken away after it: before that their hosts are."""
+    """Pools of one test, deleted after it and after their hosts."""
 
     def __init__(self, provider: Provider, owner: str, drafts: Drafts) -> None:
         self.provider = provider
@@ -42,7 +42,7 @@ class Pools:
         return record
 
     def inside(self, pool: PoolRecord) -> HostRecord:
-        """A host that is to be in a pool."""
+        """A host that is declared in a pool."""
         return self.drafts(spec=HostSpec(pool=pool.name), size=SIZE)
 
     def reserve(self, provider: Provider, host: HostRecord) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is on record: reserved, observed, changed by compare and set, taken away."""
+"""Records: reservation, observation, compare and set, deletion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.helpers.samples import HOST_KEY
 
 OTHER = "contract-other"
 # It would take the suite's template away, which takes minutes to make again: run it when the
-# provider is mended.
+# provider is corrected.
 
 
 def test_a_reserved_host_is_on_record_and_off(
@@ -310,7 +310,7 @@ def usable(provider: Provider, template: TemplateRecord) -> list[str]:
 
 
 def race(*attempts: Callable[[], object]) -> list[bool]:
-    """Do all at once; say who succeeded. The losers have to lose by an error of ours."""
+    """Run all calls at once; return those that succeeded. Others must raise a StockyardError."""
     start, won = threading.Barrier(len(attempts)), [False] * len(attempts)
     strange: list[Exception] = []
 

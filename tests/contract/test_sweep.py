@@ -35,14 +35,14 @@ def left(swept: SweepResult, record: HostRecord | TemplateRecord) -> list[str]:
 
 @pytest.fixture
 def keeper(provider: Provider) -> None:
-    """A hypervisor whose machines' files are kept by us."""
+    """A hypervisor on which stockyard stores the files of machines."""
     if not provider.capabilities.own_files:
         pytest.skip("this hypervisor removes a machine's files with it (capability own_files)")
 
 
 @pytest.fixture
 def orphan(keeper: None, bench: Bench, drafts: Drafts, deadline: Deadline) -> HostRecord:
-    """A host whose machine somebody removed behind our back."""
+    """A host whose machine was removed without stockyard."""
     record = drafts.forked(deadline)
     bench.forget(record)
     return record

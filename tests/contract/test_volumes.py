@@ -28,7 +28,7 @@ def later() -> Deadline:
 
 
 class Volumes:
-    """Makes volumes, and takes away whatever became of them."""
+    """Create volumes, and delete them at the end."""
 
     def __init__(self, provider: Provider, owner: str) -> None:
         self.store = provider.volumes

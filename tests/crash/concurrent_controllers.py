@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What many controllers do at the same time, each in a process of its own."""
+"""Jobs of many controllers at the same time, each in its own process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def converge(
 def ask(
     settings: YardSettings, number: int, marks: str, requests: int, connection: Connection
 ) -> None:
-    """Ask for leases; tell how each ended. Every host is marked once, by whoever gets it."""
+    """Request leases; report how each request ended. Each holder marks its host once."""
     with settings.open() as yard:
         connection.send("ready")
         connection.recv()
@@ -44,7 +44,7 @@ def ask(
 def churn(
     settings: YardSettings, number: int, marks: str, requests: int, connection: Connection
 ) -> None:
-    """Take hosts and give them back, one after the other; tell how each ended."""
+    """Acquire and release hosts, one after the other; report how each attempt ended."""
 
     def turn(index: int) -> None:
         mark(yard, f"job-{number}-{index}", marks, 120.0).release()
@@ -56,7 +56,7 @@ def churn(
 
 
 def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
-    """Take a host and mark it; fails when somebody had it before."""
+    """Acquire a host and mark it; fail if it is marked already."""
     lease = yard.leases.acquire("crash", holder=holder, duration=3600, wait=wait)
     (uuid,) = (
         h.uuid for h in yard.hosts.list(name=lease.host) if h.lease and h.lease.id == lease.id
@@ -67,7 +67,7 @@ def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
 
 
 def outcome(act: Any) -> str:
-    """``done``, or the kind of error; what is no error of ours is told whole."""
+    """Return ``done`` or the kind of error; other exceptions are returned as text."""
     try:
         act()
     except Busy:
@@ -82,7 +82,7 @@ def outcome(act: Any) -> str:
 
 
 def hold(settings: YardSettings, seconds: float, connection: Connection) -> None:
-    """Take a host, wait to be told, then act as if it were still ours."""
+    """Acquire a host, wait for a message, then act as if it were still leased."""
     with settings.open() as yard:
         lease = yard.leases.acquire("crash", holder="first", duration=seconds)
         connection.send(lease.info.to_dict())

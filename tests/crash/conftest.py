@@ -46,15 +46,16 @@ class CrashBench:
     lengths: dict[str, float] = field(default_factory=dict)
 
     def inventory(self) -> dict[str, set[str]]:
-        """Everything that is there and is ours, or nobody's, by kind."""
+        """Return all existing objects of the owner, or without an owner, by kind."""
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Begin anew, without help of what is under test."""
+        """Reset the yard without the code under test."""
         raise NotImplementedError
 
     def length(self, name: str) -> float:
-        """How long a job is when nobody kills it: in calls, or in seconds. Found out once.
+        """Return the length of a job that is not killed: in calls, or in seconds. It is measured
+        once.
 
         On real guests that takes a while, so all follow from the length of one: it says how fast
         the machine is.
@@ -183,7 +184,7 @@ class LibvirtBench(CrashBench):
         }
 
     def _ours(self, folder: Path) -> bool:
-        """Ours, or nobody's."""
+        """Return whether an object has this owner, or none."""
         try:
             ownership.read(
                 folder / "owner.json", self.settings.uri, self.settings.owner, folder.name
@@ -193,7 +194,7 @@ class LibvirtBench(CrashBench):
         return True
 
     def _volume_of_ours(self, folder: Path) -> bool:
-        """Ours, or nobody's."""
+        """Return whether an object has this owner, or none."""
         record = folder / "volume.json"
         return (
             not record.exists()
@@ -210,7 +211,7 @@ class LibvirtBench(CrashBench):
 
 
 def seeds(count: int) -> list[int]:
-    """The seeds of this run: those that are to be replayed, or others each time."""
+    """Return the seeds of this run: those to replay, or new ones."""
     replay = os.environ.get(REPLAY)
     if replay:
         return [int(word) for word in replay.replace(",", " ").split()]
@@ -282,7 +283,7 @@ def libvirt_session() -> LibvirtBench:
     bench = LibvirtBench(settings, by_time=True)
     bench.clear()
     with settings.open() as yard:
-        # What an earlier version of this checkout left.
+        # Objects of an earlier version of this checkout.
         yard.templates.apply(TEMPLATE)
         yard.templates.prune()
     return bench

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What controllers do here: each job with what comes before it, the run that is killed, and the one
-that follows.
+"""Jobs of controllers: each with its preparation, the run that is killed, and the run that follows.
 
 Jobs run in processes of their own, so everything in here can be pickled by name.
 """
@@ -43,9 +42,9 @@ HELD = LeaseSpec("job", "crash", duration=HOUR)
 
 @dataclass(frozen=True)
 class YardSettings:
-    """Where a job is done.
+    """The yard of a job.
 
-    :param keep: whether its template is too dear to be made anew each time.
+    :param keep: whether its template takes too long to be built each time.
     :param size: how many hosts there are.
     :param guests: whether there are some: they need time to settle, and the true time for their
         certificates.
@@ -109,7 +108,7 @@ class Job:
 
 
 def nothing(settings: YardSettings, yard: Yard) -> None:
-    """There is nothing but what is too dear to be made anew."""
+    """Begin with an empty yard, except a template that takes too long to build."""
     if settings.keep:
         yard.templates.apply(settings.template)
 
@@ -213,17 +212,17 @@ def lease(settings: YardSettings, yard: Yard) -> None:
 
 
 def release(settings: YardSettings, yard: Yard) -> None:
-    """Give it back."""
+    """Release the lease."""
     yard.leases.release_held(HELD, replace=True)
 
 
 def reap(settings: YardSettings, yard: Yard) -> None:
-    """Take away what is over."""
+    """Reap expired objects."""
     yard.reap(grace=0)
 
 
 def tear_down(settings: YardSettings, yard: Yard) -> None:
-    """Take everything away."""
+    """Delete the whole yard."""
     yard.teardown(templates=not settings.keep)
 
 
@@ -236,12 +235,12 @@ def then_converge(
 
 
 def release_and_converge(settings: YardSettings, yard: Yard) -> None:
-    """Give it back, and have the fleet as declared."""
+    """Release the lease, and converge the fleet."""
     then_converge(release, settings, yard)
 
 
 def reap_and_converge(settings: YardSettings, yard: Yard) -> None:
-    """Take away what is over, and have the fleet as declared."""
+    """Reap expired objects, and converge the fleet."""
     then_converge(reap, settings, yard)
 
 
@@ -276,7 +275,7 @@ class Counter:
         self.count = 0
 
     def watch(self) -> None:
-        """Begin. What runs before is not counted."""
+        """Start counting. Earlier calls do not count."""
         threading.setprofile(self._event)
         sys.setprofile(self._event)
 

@@ -146,7 +146,7 @@ def test_paused_holder_changes_nothing_after_the_end(bench: CrashBench) -> None:
         assert strip[0] == strip[1]
         assert second.host == first["host"]
         if not bench.settings.keep:
-            # The first one's key is of no use with the host that has his host's name now.
+            # The key of the first holder opens no later host of the same name.
             keys.mkdir()
             for name, data in content_before.items():
                 (keys / name).write_bytes(data)

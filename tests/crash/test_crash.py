@@ -53,7 +53,7 @@ def test_one_run_and_one_reap_after_a_kill_leave_the_declared_objects(
 
 
 def check(bench: CrashBench, yard: Yard, name: str) -> None:
-    """What is declared is there, all of it ready, and there is nothing more to do."""
+    """Check that the declared objects exist and are ready, and that another run changes nothing."""
     spec, hosts = declared(bench.settings, name), yard.hosts.list()
     # Which numbers they have depends on which were there when others took their places.
     assert len({h.name for h in hosts}) == len(hosts) == (spec.count if spec else 0)

@@ -54,7 +54,7 @@ class Controllers:
 
 
 class GuestFiles:
-    """What lies on a host's disk, as its TLS front reads it."""
+    """Write the TLS files of a host as its TLS front reads them."""
 
     def __init__(self, host: HostInfo) -> None:
         self.disk = disk_of(host)

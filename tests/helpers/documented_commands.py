@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation tells its readers to type and to write, taken out of its pages."""
+"""Commands and files from the pages of the documentation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ _FILE = re.compile(r"Write\s+this\s+to\s+`(?P<name>[^`/]+)`:\s*$")
 
 
 def steps(page: Path) -> list[tuple[str, str]]:
-    """A page from top to bottom: a command as ("", line), a file that is to be written as (name,
-    text).
-    """
+    """A page from top to bottom: a command as ("", line), a file to write as (name, text)."""
     text, documented = page.read_text(), []
     for block in _BLOCK.finditer(text):
         named = _FILE.search(text[: block.start("kind") - 3].rstrip()[-200:])

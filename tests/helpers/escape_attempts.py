@@ -97,9 +97,9 @@ def _spellings(options: dict[str, Any]) -> dict[str, bytes]:
     key = next(iter(options))
     return {
         "inside HostConfig": inside,
-        "beside no HostConfig": at_top_level,
-        "beside a HostConfig that is null": _json({**IMAGE, **options, "HostConfig": None}),
-        "beside it, in other case": _folded(at_top_level, key),
+        "top level without HostConfig": at_top_level,
+        "top level with HostConfig null": _json({**IMAGE, **options, "HostConfig": None}),
+        "top level in other case": _folded(at_top_level, key),
     }
 
 

@@ -20,10 +20,9 @@ PATIENCE = 600
 
 
 class Checkout:
-    """A copy of the sample role under a name of its own, its home directory, and where its hosts
-    are to be.
+    """A copy of the sample role with its own name, home directory and hypervisor.
 
-    :param variables: of the scenario's inventory, beside those that the sample has.
+    :param variables: of the scenario's inventory, added to those of the sample.
     :param sample: the role, where it is another one; what its inventory says stays.
     """
 
@@ -97,7 +96,7 @@ class Checkout:
         )
 
     def molecule(self, *arguments: str) -> tuple[int, str]:
-        """Run molecule to its end; what it returned and said. What it passes over in silence is a
+        """Run molecule; return its exit code and output. An option that it ignores silently is a
         failure.
         """
         process = self.start(*arguments)

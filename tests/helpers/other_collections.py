@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other people's collections, for tests of how ours goes with them: taken out of the PyPI package
-ansible, once.
+"""Collections of other projects for tests of this one with them, extracted once from the PyPI
+package ansible.
 
 Only those that are named here: the whole package has ten thousand files.
 """

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is built while tests run that need none of it: the templates of the real tests, and the
-simulated vCenter.
+"""Objects that are built while other tests run: the templates of the real tests, and the simulated
+vCenter.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def start(files: Iterable[Path]) -> None:
 
 
 def simulator() -> None:
-    """Begin, in a process of its own, to build the simulated vCenter. Who needs it waits for it."""
+    """Build the simulated vCenter in a separate process, for which its users wait."""
     WORK.mkdir(parents=True, exist_ok=True)
     with (WORK / "simulator.log").open("wb") as log:
         line = [sys.executable, "-m", "tests.vcsim.build"]
@@ -63,7 +63,7 @@ def simulator() -> None:
 
 
 def wait() -> None:
-    """Wait until it is done, whoever began it."""
+    """Wait until the build is complete, in whichever process it runs."""
     WORK.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + PATIENCE
     with LOCK.open("ab") as lock:
@@ -88,7 +88,7 @@ def stop() -> None:
 def main(names: list[str]) -> None:
     """Build what all share, and then what single modules do, in the order in which they come.
 
-    What is a function there is called when its turn comes: it may need what was built before.
+    A function is called when its turn comes, because it may need templates that were built before.
     """
     from stockyard import Yard
     from tests.e2e.conftest import OWNER, TEMPLATE
@@ -97,7 +97,7 @@ def main(names: list[str]) -> None:
     specs: list[tuple[str, Any]] = [(OWNER, TEMPLATE)]
     specs += [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
     if any(name.startswith("tests.crash.") for name in names):
-        # Controllers are killed in a yard of their own, beside the one that the other tests share.
+        # Controllers are killed in a yard that other tests do not use.
         specs.append((OWNER.replace("e2e", "crash"), TEMPLATE))
     for owner, spec_or_function in specs:
         with Yard(

@@ -12,7 +12,7 @@ from stockyard.model.host import Host, HostRecord, HostSpec
 from stockyard.model.template import Hardware, TemplateRecord
 from stockyard.resources.hosts.reservation import address_of, mac_of
 
-# What no name may be.
+# Invalid names.
 HOSTILE = [
     "",
     " ",

@@ -24,7 +24,7 @@ PATIENCE = 300
 
 @dataclass
 class Played:
-    """What a run of ansible-playbook said and did."""
+    """The output and the results of a run of ansible-playbook."""
 
     returncode: int
     stdout: str

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is given in a secret option is seen by nobody: not in output at -vvvv, a log, a file, or a
-list of processes.
+"""Values of secret options stay secret: they are not in output at -vvvv, a log, a file, or a list
+of processes.
 """
 
 from __future__ import annotations

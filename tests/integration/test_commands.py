@@ -17,7 +17,7 @@ from tests.helpers.documented_commands import PAGES, commands, steps
 
 from .conftest import CHECKOUT, PATIENCE, Controller
 
-# What each page's commands are run on, in the page's order, before and between them.
+# The preparation of each page's commands, in the order of the page, before and between them.
 YARD = """
 yard_templates: [{name: docker}]
 yard_fleets:
@@ -42,7 +42,7 @@ ELSEWHERE = {
     r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
     r"docker info": "tests/e2e/test_docker_client.py",
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
-    r"molecule (test|create|converge|destroy|login --host debian)": "tests/e2e/test_molecule.py",
+    r"molecule (test|create|converge|destroy|login --host debian)": "tests/e2e/test_molecule.py",  # words: molecule's commands
     r"python3 -m pip install ": "tests/integration/test_packaging.py",
     r"(python3 -m venv|~/\.local/lib/stockyard/bin/pip|mkdir -p ~/\.local/bin|ln -sf) ": (
         "tests/integration/test_packaging.py"
@@ -119,7 +119,7 @@ def test_documented_make_targets_exist() -> None:
 
 
 class Reader:
-    """Somebody who types what a page says, line by line, into one shell."""
+    """A reader who types the commands of a page, line by line, into one shell."""
 
     def __init__(self, controller: Controller, folder: Path) -> None:
         self.folder = folder
@@ -127,7 +127,7 @@ class Reader:
         (folder / "web.stockyard.yml").write_text("plugin: stockyard.container_hosts.hosts\n")
         tools = folder / "bin"
         tools.mkdir()
-        # What the wheel installs.
+        # The programs that the wheel installs.
         (tools / "stockyard").write_text(
             f'#!/bin/sh\nexec {sys.executable} -m stockyard.cli.main "$@"\n'
         )

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users see when something is wrong: one clear message, the same in parts, no traceback and no
-secret.
-"""
+"""Errors as users see them: one clear message, structured fields, no traceback and no secret."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ def played(
             task("bad name", "fleet", name="Web_1", template="docker"),
             task("bad port", "fleet", name="web", template="docker", ports=[2376]),
             task("no template", "fleet", name="web", template="nothing"),
-            task("no host", "host", name="nobody", state="restarted"),
+            task("no host", "host", name="missing", state="restarted"),
             task("bad uri", "host_info", hypervisor="hyperv:///here"),
             task("bad owner", "host_info", owner="No Body"),
             task("no file", "template", name="docker", progress_file="/nowhere/at/all"),
@@ -88,7 +86,11 @@ def played(
             "NotFound",
             "template nothing: the template does not exist, or is unusable.",
         ),
-        ("no host", "NotFound", "host nobody: the host does not exist, so it cannot be restarted."),
+        (
+            "no host",
+            "NotFound",
+            "host missing: the host does not exist, so it cannot be restarted.",
+        ),
         ("bad uri", "InvalidInput", "'hyperv:///here' is not the URI of a supported hypervisor."),
         ("bad owner", "InvalidInput", "'No Body' is not a valid owner name."),
         ("no file", "InvalidInput", "/nowhere/at/all: the progress file cannot be written."),

@@ -76,7 +76,7 @@ def test_check_mode_reports_a_range_without_allocating_it(played: Played) -> Non
 
 @pytest.mark.parametrize("name", ["audit", "nested"])
 def test_modules_that_need_root_report_it(played: Played, name: str) -> None:
-    """Whoever sees too little is not told that all is well."""
+    """A run without the necessary rights does not report success."""
     assert "needs root" in played[name]["msg"]
     assert played[name]["error"]["kind"] == "OperationRefused"
 

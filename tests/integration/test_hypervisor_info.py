@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module hypervisor_info over the memory hypervisor, and what a vSphere URI says where nobody
-is.
-"""
+"""The module hypervisor_info with the memory hypervisor, and with an unused vSphere URI."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def told(inventory: Inventory) -> dict[str, Any]:
 def test_host_has_its_connection_variables(listing: dict[str, Any], inventory: Inventory) -> None:
     host_variables = listing["_meta"]["hostvars"]["web-1"]
     keys = inventory.pki / "stockyard" / "default"
-    # A play that says `connection: local`, as for community.docker, is to get it.
+    # A play with `connection: local`, as for community.docker, must get it.
     assert "ansible_connection" not in host_variables
     assert (host_variables["ansible_port"], host_variables["ansible_user"]) == (2222, "stockyard")
     assert host_variables["ansible_ssh_private_key_file"] == str(keys / "ssh" / "id_ed25519")

@@ -68,7 +68,7 @@ class Agents:
         return result
 
     def hosts(self) -> list[str]:
-        """The names that the fleet's nodes are to have."""
+        """Return the expected names of the fleet's nodes."""
         with Yard(self.controller.hypervisor) as yard:
             return sorted(f"{h.name}-{h.uuid[:8]}" for h in yard.hosts.list(fleet=self.fleet))
 

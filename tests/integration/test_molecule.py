@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Molecule over a memory hypervisor: whose hosts it makes and takes away. No guest answers here."""
+"""Molecule with a memory hypervisor: it creates and deletes hosts. No guest answers here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checkout(root: Path, place: str, **more: Any) -> Checkout:
 
 
 def test_the_life_of_a_scenario(root: Path) -> None:
-    """Created, created again, told to the other playbooks, destroyed, destroyed again."""
+    """Each command of molecule runs twice, and other playbooks use its hosts in between."""
     own_checkout = checkout(root, "mine")
     own_checkout.declare(mine_variables(root), ("debian", "Db_1.example"))
     output = own_checkout.ok("create")

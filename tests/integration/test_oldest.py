@@ -26,7 +26,7 @@ DEMO = ("-e", f"yard={CHECKOUT}/examples/yard.yml")
 
 
 class OldController(Controller):
-    """A user's machine with that ansible-core, and the libraries of ours."""
+    """A user's machine with the oldest ansible-core, and the libraries of this environment."""
 
     def __init__(self, root: Path, core: Path) -> None:
         super().__init__(root)

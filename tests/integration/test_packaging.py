@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is shipped works where it was not made: the collection and the wheel, both installed without
-a network.
-"""
+"""The collection and the wheel work on another machine: both are installed without a network."""
 
 from __future__ import annotations
 
@@ -105,7 +103,7 @@ def wheel(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
-    """What the wheel says of itself."""
+    """The metadata of the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         name = f"stockyard-{GALAXY['version']}.dist-info/METADATA"
         return Parser().parsestr(archive.read(name).decode())
@@ -168,7 +166,7 @@ def installed(
 
 
 def test_the_demo_runs_from_the_tarball(installed: dict[str, str], home: Path) -> None:
-    """Made, listed, shown and taken away, by what is in it."""
+    """Create, list, show and delete objects with the programs of the wheel."""
 
     def playbook(name: str, *more: str) -> str:
         return run(

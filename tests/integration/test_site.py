@@ -59,7 +59,7 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
     assert changed(second_run, 0), second_run.output
     assert "web-3: Docker tcp://127." in second_run.stdout
 
-    # What nothing declares: a fleet that was forgotten, and a host of its own.
+    # Undeclared objects: a forgotten fleet, and a single host.
     with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
         yard.fleets.apply(FleetSpec("forgotten", template="docker"))
         yard.hosts.apply(SingleSpec("alone", template="docker"))

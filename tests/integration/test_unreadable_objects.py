@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is not proven ours survives every playbook."""
+"""Objects without proof of ownership survive each playbook."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECLARATION = {
     "yard_templates": [{"name": "docker", "memory_mib": 512}],
     "yard_fleets": [{"name": "web", "template": "docker", "count": 2}],
 }
-# What each playbook is given; one that is not named here gets the declaration alone.
+# The options of each playbook; others get the declaration alone.
 OPTIONS = {
     "lease": ["-e", "lease_fleet=web", "-e", "lease_holder=me"],
     "reap": ["-e", "reap_grace=0s"],
@@ -51,7 +51,7 @@ def machines(controller: Controller) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any]]:
-    """A foreign machine with our prefix, one of ours with a corrupt record, a copy of one, and one
+    """A foreign machine with stockyard's prefix, one with a corrupt record, a copy of one, and one
     of another owner.
     """
     with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "pki")) as yard:

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Jenkins controller as far as its nodes go: written from Jenkins' documented API and what its
-source answers.
+"""A Jenkins controller for its nodes, written from Jenkins' documented API and the answers of its
+source.
 
 No controller can be had from the registries that the tests reach, so this stands in for one. The
-README beside it says what is like the real one and what is not. Builds are started by tests; they
+README in this directory says in what it equals a real one. Builds are started by tests; they
 get an executor as Jenkins gives them out.
 """
 
@@ -87,8 +87,7 @@ class Jenkins(http.server.ThreadingHTTPServer):
         self.lock = threading.RLock()
         self.requests: list[str] = []
         self.broken: dict[str, tuple[int, str]] = {}
-        # Starts an agent over SSH, and says whether it came up. It takes its time, so nobody waits
-        # for it.
+        # Starts an agent over SSH, and reports whether it is online. No request waits for it.
         self.launch: Callable[[ElementTree.Element], bool] | None = None
         self._key = secrets.token_bytes(32)
         self.sessions: set[str] = set()
@@ -101,7 +100,7 @@ class Jenkins(http.server.ThreadingHTTPServer):
         """As Jenkins makes it: of the name and nothing else."""
         return hmac.new(self._key, name.encode(), hashlib.sha256).hexdigest()
 
-    # What tests do.
+    # Actions of tests.
 
     def build(self, label: str) -> Build:
         """Ask for a build."""
@@ -221,7 +220,7 @@ def node_xml(bean: dict[str, Any]) -> ElementTree.Element:
 
 
 def pruned(value: Any, tree: str) -> Any:
-    """What ``?tree=`` leaves of an answer: ``a,b[c,d[e]]``."""
+    """Reduce an answer as ``?tree=`` does: ``a,b[c,d[e]]``."""
     if isinstance(value, list):
         return [pruned(one, tree) for one in value]
     found = {}

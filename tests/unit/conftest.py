@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit tests share. `import stockyard` works because `make setup` puts the SDK's folder on
-.venv's path.
+"""Fixtures of the unit tests. `import stockyard` works because `make setup` puts the SDK's folder
+on .venv's path.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What measures is right about what it says: medians, bounds, and the phases that it watches by
-name.
-"""
+"""The benches report correctly: medians, bounds, and named phases."""
 
 from __future__ import annotations
 
@@ -152,7 +150,7 @@ class FakeEngine:
                 "TLS front: load of 60 MB",
             },
         ),
-        ("daytwo", {"rebuild of 4, one beside them", "a lease of a warm spare"}),
+        ("daytwo", {"rebuild of 4, one additional host", "a lease of a warm spare"}),
     ],
 )
 def test_subjects_of_real_guests_run_to_their_end(

@@ -44,8 +44,8 @@ def test_the_tree_in_the_docstring_is_the_hierarchy() -> None:
 
 
 def test_a_message_names_the_object_the_cause_and_the_remedy() -> None:
-    error = Busy("somebody works on it.", name="fleet ci", cause="a lock", remedy="wait.")
-    assert str(error) == "fleet ci: somebody works on it. Cause: a lock. Remedy: wait."
+    error = Busy("another controller works on it.", name="fleet ci", cause="a lock", remedy="wait.")
+    assert str(error) == "fleet ci: another controller works on it. Cause: a lock. Remedy: wait."
     assert isinstance(error, Conflict)
 
 

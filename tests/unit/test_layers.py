@@ -23,7 +23,7 @@ SDK = PLUGINS / "module_utils" / "stockyard"
 LONGEST_FILE = 600
 
 BASE = {"clock", "errors", "escaping", "files", "model"}
-# What every resource may use besides other resources.
+# Modules that each resource may use besides other resources.
 RESOURCE = {*BASE, "guest", "hypervisor", "pki", "planning", "resources", "web"}
 PROVIDER = {*BASE, "guest", "hypervisor", "planning", "providers", "providers.common", "web"}
 ALLOWED = {
@@ -117,7 +117,7 @@ ALLOWED = {
         "result",
         "views",
     },
-    # Users of the public parts, as everybody is.
+    # Users of the public parts only.
     "cli": {
         *BASE,
         "clients",
@@ -181,7 +181,7 @@ def complaints(sdk: Path) -> list[str]:
 
 
 def complaint(path: Path, imported: Import) -> str | None:
-    """What is wrong with one import of one file, if anything is."""
+    """Return the fault of one import of one file, if it has one."""
     if not imported.level:
         top = imported.name.partition(".")[0]
         return (

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a declaration says of the hypervisor reaches every module of every playbook."""
+"""The hypervisor of a declaration reaches each module of each playbook."""
 
 from __future__ import annotations
 

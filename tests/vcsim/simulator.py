@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A vCenter of our own for a test: starts the simulator, says where it is, looks at it and does it
-harm.
+"""A vCenter for a test: it starts the simulator, returns its address, inspects it and causes
+faults.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ READING = {
     "WaitForUpdates",
     "WaitForUpdatesEx",
 }
-# What a privilege is asked for by, here: a small part of what a vCenter asks.
+# The privileges that methods need here: a small part of a vCenter's.
 GUARDED = {
     "VirtualMachine.Provisioning.Clone": ("InstantClone_Task", "CloneVM_Task"),
     "VirtualMachine.Inventory.Create": ("CreateVM_Task",),
@@ -205,7 +205,7 @@ class Simulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a user of it has in the environment."""
+        """Return the environment variables of a user of this vCenter."""
         return {
             "VMWARE_HOST": self.address,
             "VMWARE_PORT": str(self.port),
@@ -242,7 +242,7 @@ class Simulator:
         return {machine.name: machine for machine in view.view}
 
     def clone(self, source: Any, name: str, folder: Any) -> Any:
-        """An instant clone, behind everybody's back."""
+        """Create an instant clone without stockyard."""
         from pyVmomi import vim
 
         where = vim.vm.RelocateSpec(folder=folder)
@@ -258,7 +258,7 @@ class Simulator:
         self._ask("POST", "/clones", {"source": source._moId, "clones": clones})
 
     def clear(self, folder: Any) -> None:
-        """Take a folder away, and all machines in it."""
+        """Delete a folder with all its machines."""
         for machine in folder.childEntity:
             if machine.runtime.powerState == "poweredOn":
                 finished(machine.PowerOffVM_Task())
@@ -319,7 +319,7 @@ class Simulator:
         self._ask("POST", "/rule", {"method": method, "at": at, "delay": seconds, "times": times})
 
     def deny(self, *privileges: str) -> None:
-        """Take privileges away: whoever asks is told, and the calls that need them fail."""
+        """Remove privileges: queries report it, and calls that need them fail."""
         self._ask("POST", "/deny", list(privileges))
         for privilege in privileges:
             for method in GUARDED.get(privilege, ()):
@@ -340,7 +340,7 @@ class Simulator:
         self._ask("POST", "/sessions/drop")
 
     def power(self, machine: str, state: str) -> None:
-        """Set a machine's power state behind everybody's back: ``poweredOff``, ``poweredOn`` or
+        """Set a machine's power state without stockyard: ``poweredOff``, ``poweredOn`` or
         ``suspended``.
 
         :param machine: its managed object ID.
@@ -374,7 +374,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def finished(task: Any) -> Any:
-    """What a task of pyvmomi's resulted in."""
+    """Return the result of a task of pyvmomi."""
     end = time.monotonic() + PATIENCE
     while task.info.state not in ("success", "error"):
         assert time.monotonic() < end
@@ -384,7 +384,7 @@ def finished(task: Any) -> Any:
 
 
 def _end(process: subprocess.Popen[str] | None) -> None:
-    """End a process of ours: it goes when its standard input does."""
+    """End a child process by closing its standard input."""
     if process is None:
         return
     with process:

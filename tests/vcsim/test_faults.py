@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes wrong at a vCenter: one clear error each, nothing made, no password in it."""
+"""Faults of a vCenter: one clear error each, no change, no password in it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CASES = {
     "no such datacenter": Case({}, elsewhere("/DC0/", "/DC9/"), ("DC9",)),
     "no such pool": Case({}, elsewhere("DC0_C0", "DC0_C0/none"), ("none",)),
     "an ESXi host": Case({"product": "esx"}, only, ("ESXi", "vCenter")),
-    "nobody there": Case({}, nobody, ("127.0.0.1",)),
+    "no server": Case({}, nobody, ("127.0.0.1",)),
 }
 
 
@@ -231,7 +231,7 @@ def test_failed_session_renewal_is_reported(own_vcenter: Simulator, yard: Yard) 
 
 
 def test_a_name_that_is_another_machines_is_refused(own_vcenter: Simulator, yard: Yard) -> None:
-    """Its own folder is the yard's, but whoever puts a machine there keeps it."""
+    """The folder belongs to the yard, but a foreign machine in it is kept."""
     folder = own_vcenter.find("stockyard")
     own_vcenter.clone(own_vcenter.find(SOURCE), "stockyard.default.one", folder)
     with pytest.raises(StockyardError) as caught:

@@ -54,7 +54,7 @@ OVF = """<?xml version="1.0"?>
 
 @pytest.fixture
 def session(own_vcenter: Simulator) -> Rest:
-    """vCenter's other interface, for whoever keeps the library."""
+    """vCenter's REST interface, for the administrator of the library."""
     login = Login(own_vcenter.username, own_vcenter.password, True, own_vcenter.ca_path)
     where = place.parse(own_vcenter.uri)
     return Rest(where, login, ssl.create_default_context(cafile=own_vcenter.ca_path))
@@ -113,7 +113,7 @@ def test_library_item_is_deployed_once_and_deleted_with_its_templates(
 def test_a_machine_that_has_an_item_s_name_is_left_alone(
     own_vcenter: Simulator, session: Rest, item: str, tmp_path: Path
 ) -> None:
-    """A controller that was killed at the wrong moment leaves one, and so may anybody else."""
+    """A controller that was killed in a deployment leaves one, and so may another user."""
     with session as client:
         name = find_item(client, item).machine
     source = own_vcenter.find(SOURCE)

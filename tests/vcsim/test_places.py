@@ -113,7 +113,7 @@ def free() -> Any:
 
 @pytest.fixture
 def running(own_vcenter: Simulator, keys: str) -> Iterator[Yard]:
-    """A yard whose template runs on, as somebody asked for it."""
+    """A yard whose template keeps running, as declared."""
     with Yard(f"{own_vcenter.uri}?endpoints=false&frozen=false", pki_dir=keys) as yard:
         yard.templates.apply(BASE)
         yield yard

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the other tests here rest on: the simulator is as strict as they think, and its guests are
-guests.
-"""
+"""The base of the other tests: the simulator is as strict as vCenter, and its guests are guests."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ def clone(source: Any, name: str, *config: Any, **location: Any) -> Any:
 
 
 def ask(machine: Any, number: str, **message: Any) -> dict[str, Any]:
-    """What a guest answers."""
+    """Return the answer of a guest."""
     request = option("guestinfo.stockyard.request", pack({**message, "id": number}))
     assert (
         done(machine.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[request]))).state == "success"

@@ -146,7 +146,7 @@ def test_the_password_is_nowhere(user: VsphereController, monkeypatch: pytest.Mo
 
 @contextmanager
 def command_lines() -> Iterator[set[str]]:
-    """Every command line of this user's processes that is seen meanwhile."""
+    """Collect each command line of this user's processes during a block."""
     names: set[str] = set()
     ended = threading.Event()
 
@@ -177,7 +177,7 @@ def test_preflight_creates_and_deletes_a_test_machine(user: VsphereController) -
 
 
 def test_preflight_names_missing_privileges(user: VsphereController) -> None:
-    """Who wants neither pools nor volumes says so, and needs nothing for them."""
+    """A yard that is declared without pools and volumes needs no privilege for them."""
     missing = ("VirtualMachine.Provisioning.Clone", "VirtualMachine.Config.AdvancedConfig")
     optional = (
         "Resource.CreatePool",

@@ -45,8 +45,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard) -> None:
-    """The best of a few rounds: each is measured beside the loop, and what else the machine does
-    hits both.
+    """The best of a few rounds: each is measured alternately with the loop, so that other load
+    affects both.
     """
     template = (
         f"DC0/vm/stockyard/{yard.context.provider.observe('stockyard').templates[0].record.domain}"
@@ -102,8 +102,8 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
 
 
 def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulator) -> None:
-    """Counted: what changes something exactly. Who waits longer looks more often: of looks the
-    least of a few tries.
+    """The exact number of changing calls. A longer wait polls more often, so the fewest reads of a
+    few tries count.
     """
     looked: dict[int, float] = {}
     with Yard(
@@ -125,9 +125,9 @@ def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulato
 
 
 def grown(yard: Yard, vcenter: Simulator, count: int, looked: dict[int, float]) -> Counter[str]:
-    """Make a fleet of nothing, and take it away.
+    """Create a fleet in an empty yard, and delete it.
 
-    :param looked: the least calls for each host so far, by the number of hosts.
+    :param looked: the fewest calls for each host so far, by the number of hosts.
     :return: the calls that changed something, without those to the register.
     """
     vcenter.reset()
@@ -159,7 +159,7 @@ def make_hosts(vcenter: Simulator, source: Any, generation: str) -> None:
 
 
 def bulk_read(instance: Any, folder: Any) -> None:
-    """What a provider has to read, and nothing done with it."""
+    """Read the properties that a provider needs, without further work."""
     content, query = instance.content, vmodl.query.PropertyCollector
     view = content.viewManager.CreateContainerView(folder, [vim.VirtualMachine], True)
     walk = query.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)

@@ -15,7 +15,7 @@ from ansible.plugins.callback import CallbackBase
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core ships no types
-    """Read by the tests beside this directory."""
+    """Write results for the tests next to this directory."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"

@@ -57,7 +57,7 @@ class Console:
         return code, *self.capsys.readouterr()
 
     def json(self, *words: str) -> Any:
-        """What a command that succeeds prints as JSON."""
+        """Return the JSON output of a command that succeeds."""
         code, output, error = self(*words, "--json")
         assert code == 0, error
         return json.loads(output)

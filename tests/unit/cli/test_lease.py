@@ -32,7 +32,7 @@ SHOW = f"import os; print(*(os.environ[name] for name in {NAMES}))"
 
 
 def shell(text: str, script: str) -> str:
-    """What a POSIX shell says that took an environment from the command's output."""
+    """Return the output of a POSIX shell that evaluates the command's output."""
     result = subprocess.run(
         ["sh", "-euc", f"{text}\n{script}"], capture_output=True, text=True, check=True
     )
@@ -141,7 +141,7 @@ def test_the_lease_is_known_by_the_environment(
     assert len(real.hosts.list()) == 2
     assert console("lease", "env")[0] == 3
     assert console("lease", "renew")[0] == 3
-    # Given back twice is given back.
+    # A second release succeeds.
     assert console("lease", "release")[0] == 0
 
 

@@ -98,7 +98,7 @@ class Guest:
 
     @property
     def order(self) -> list[str]:
-        """What was done, by its first word."""
+        """Return the first word of each step."""
         return [entry[0] for entry in self.done]
 
 
@@ -110,7 +110,7 @@ class WithoutReseed(Guest):
 
 
 def request(**changes: Any) -> dict[str, Any]:
-    """What a controller sends; entropy of its own for every host."""
+    """Return the request of a controller, with different entropy for each host."""
     return {
         "op": "identify",
         "entropy": base64.b64encode(os.urandom(64)).decode(),
@@ -142,7 +142,7 @@ def keys(root: Path, guest: Guest) -> tuple[str, ...]:
 
 
 def raw(pem: str) -> bytes:
-    """The secret itself: what is around it in an OpenSSH file is drawn anew with every writing."""
+    """Return the secret itself: the rest of an OpenSSH file is random in each file."""
     load = (
         serialization.load_ssh_private_key
         if "OPENSSH" in pem
@@ -431,7 +431,7 @@ def test_without_a_proxy_the_environment_is_the_images(
 def test_name_server_of_the_network_is_used(
     guest: Guest, tmp_path: Path, files: dict[str, str], says: str
 ) -> None:
-    """What the image says stays where the network has no server of names."""
+    """The settings of the image are kept if the network has no name server."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "resolv.conf").write_text("nameserver 192.0.2.53\n")
     Identity(str(tmp_path), guest).identify(request(network={**NETWORK, **files}))

@@ -13,7 +13,7 @@ from stockyard.guest.bundle import main
 
 
 def members(*arguments: str) -> dict[str, tarfile.TarInfo]:
-    """What is in the archive."""
+    """Return the members of the archive."""
     written = io.BytesIO()
     main(list(arguments), written)
     written.seek(0)

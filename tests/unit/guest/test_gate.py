@@ -20,7 +20,7 @@ TEXT = b"[docker]\naccept = :::2376\n"
 
 
 class Own(LinuxEffects):
-    """Whose the pipe is needs a user of the guest's."""
+    """The owner of the pipe must be a user of the guest."""
 
     def own(self, path: str, user: str) -> None:
         assert (os.path.basename(path), user) == ("stunnel.conf.new", "stockyard-tls")

@@ -41,7 +41,7 @@ class Values:
 
 
 class Echo:
-    """An agent that says what it was asked, and what the values were meanwhile."""
+    """An agent that reports its requests, and the values at that time."""
 
     restart_due = False
 

@@ -29,7 +29,7 @@ POLICIES = [Policy(images=("registry.example/*",)), Policy(by_digest=True), Poli
 
 @pytest.fixture
 def restarts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often the plugin was started anew."""
+    """How often the plugin was restarted."""
     references: list[str] = []
     monkeypatch.setattr(image_policy, "_restart", lambda: references.append("restart"))
     return references

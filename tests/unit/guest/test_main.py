@@ -91,7 +91,7 @@ class Port:
         self.lines = wire.Lines()
 
     def write(self, data: bytes) -> list[dict[str, Any]]:
-        """Write all of it; answers that come meanwhile are read, or nothing would move."""
+        """Write all data; answers are read at the same time, because the channel would block."""
         received = []
         while data:
             readable, writable, _broken = select.select([self.handle], [self.handle], [], 20)
@@ -106,7 +106,7 @@ class Port:
         return [json.loads(line) for line in self.lines.feed(os.read(self.handle, 65536))]
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Ask, and wait for the answer with our number."""
+        """Send a request, and wait for the answer with its number."""
         received, end = self.write(b"\n" + wire.encode(message)), time.monotonic() + 20
         while time.monotonic() < end:
             for line in received:

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving memory back: how much is taken, that nobody is hurt, and that the kernel's settings are as
-they were.
-"""
+"""The trim of free memory: its amount, no harm to processes, restored kernel settings."""
 
 from __future__ import annotations
 

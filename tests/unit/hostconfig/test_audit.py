@@ -36,7 +36,7 @@ INFO = {
     "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"]},
 }
 CONTAINER = "c" * 64
-# What ss says: the TLS front, and ports that containers publish.
+# Output of ss: the TLS front, and ports that containers publish.
 LISTENING = """\
 LISTEN 0 4096 *:2376 *:* users:(("stunnel4",pid=9,fd=7))
 LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("dockerd",pid=7,fd=8))
@@ -44,7 +44,7 @@ LISTEN 0 4096 [::]:8081 [::]:* users:(("dockerd",pid=7,fd=9))
 """
 
 
-# What the kernel says: the way out, the host's own network, Docker's bridge.
+# Output of the kernel: the default route, the host's own network, Docker's bridge.
 ROUTES = """\
 Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
 eth0 00000000 0202000A 0003 0 0 0 00000000 0 0 0

@@ -74,7 +74,7 @@ class Docker(Programs):
         return known if result is None else Ran(0, result, "")
 
     def _act(self, line: list[str]) -> str | None:
-        """What it says; nothing where it is none of those that do something here."""
+        """Return the output of a command; nothing for other commands."""
         acts = {
             "docker ps": self._ps,
             "docker run": self._run,
@@ -118,7 +118,7 @@ class Docker(Programs):
     def _mount(self, line: list[str]) -> str:
         path = line[-1].removeprefix(str(self.machine.root))
         if line[0] == "umount":
-            # What was in it is not what is below it.
+            # The former content is not that of the directory under it.
             shutil.rmtree(self.machine.path(path))
             self.machine.path(path).mkdir()
         self.mounted = [m for m in self.mounted if m != path] + (

@@ -66,7 +66,7 @@ def test_host_record_with_a_field_of_another_type_is_refused(field: str) -> None
             records.decode(json.dumps({**plain(HOST), field: wrong}))
 
 
-# What records did not have at first: those that are without it are read.
+# Fields that the first records lacked: records without them are read.
 LATE = ("promoted", "source", "disk_gib", "max_memory_mib", "encrypted", "provision", "options")
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What may be declared of a host's network."""
+"""Valid and invalid declarations of a host's network."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Repositories beside Debian's: always signed, and never more than one line."""
+"""Additional repositories: always signed, and never more than one line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an authority signs, for how long, and what it refuses."""
+"""Certificates of an authority: validity, and refused requests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def key_pem(key: Any) -> str:
 def ca(
     key: Any, constraints: x509.BasicConstraints | None = None, end: timedelta = timedelta(days=30)
 ) -> str:
-    """A certificate that somebody else made."""
+    """A certificate of another program."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(CN)
@@ -151,7 +151,7 @@ def swapped() -> str:
 
 
 def unknown_key() -> str:
-    """A request with a key of a kind that nobody knows."""
+    """A request with a key of an unknown kind."""
     der = x509.load_pem_x509_csr(request(p256(), hashes.SHA256()).encode()).public_bytes(
         serialization.Encoding.DER
     )

@@ -83,7 +83,7 @@ def mine(hosts: Iterable[Host]) -> list[Host]:
 def planned(
     spec: FleetSpec, hosts: Iterable[Host], unhealthy: dict[str, str] | None = None
 ) -> Plan:
-    """The plan; not for a fleet whose names are somebody else's."""
+    """Return the plan; skip a fleet whose names belong to another object."""
     other_names = {
         h.record.name for h in hosts if h.record.tenant == "default" and h.record.fleet != "ci"
     }
@@ -92,7 +92,7 @@ def planned(
 
 
 class Model:
-    """What is there. Fails on an action that cannot be done."""
+    """The existing hosts. An impossible action fails."""
 
     def __init__(self, spec: FleetSpec, hosts: Iterable[Host]) -> None:
         self.spec = spec
@@ -146,7 +146,7 @@ class Model:
 
 
 def applied(plan: Plan, spec: FleetSpec, hosts: Iterable[Host]) -> list[Host]:
-    """What is there when a plan was done."""
+    """Return the hosts after a plan was applied."""
     model = Model(spec, hosts)
     for action in plan.actions:
         model.take(action)
@@ -196,7 +196,7 @@ def test_number_of_hosts_stays_within_surge_and_unavailable(
         surge, lacking = spec.update.bounds(spec.starts_before_delete)
     model = Model(spec, hosts)
     total, serving = model.counted()
-    # What is too many or too few before the run began is mended, and never made worse.
+    # A number outside the limits before the run is corrected, and never made worse.
     most, least = max(total, spec.size + surge), min(serving, spec.size - lacking)
     for wave in planned(spec, hosts).waves():
         for hosts_then, up in model.worst(wave):

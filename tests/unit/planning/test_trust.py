@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is due, by a host's record alone, and how it is planned."""
+"""Due renewals, by a host's record alone, and their plan."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from stockyard.planning.trust import Trust
 from tests.helpers.samples import HOST_KEY, host, host_record
 
 END = 1_900_000_000.0
-IDENTITY = Identity("m", HOST_KEY, "c1", END, authority="ours", revoked={"aa": END})
-TRUST = Trust("ours", END - 1, {"aa": END})
+IDENTITY = Identity("m", HOST_KEY, "c1", END, authority="own", revoked={"aa": END})
+TRUST = Trust("own", END - 1, {"aa": END})
 GENERATION = "g1" * 32
 
 
@@ -33,7 +33,7 @@ def one(state: str = "running", **changes: Any) -> Host:
         (TRUST, []),
         (replace(TRUST, renew_before=END), []),
         (replace(TRUST, renew_before=END + 1), ["its certificate ends on 2030-03-17"]),
-        (replace(TRUST, authority="t" * 64), ["it trusts a different CA (ours)"]),
+        (replace(TRUST, authority="t" * 64), ["it trusts a different CA (own)"]),
         (
             replace(TRUST, authority=""),
             ["its tenant has no CA on this controller: a new CA will be created"],
@@ -91,6 +91,6 @@ def test_certificates_are_not_renewed_without_a_request() -> None:
 def test_a_record_of_before_still_reads() -> None:
     text = encode(host_record(identity=IDENTITY))
     assert decode(text).identity == IDENTITY  # type: ignore[union-attr]
-    old = text.replace('"authority":"ours",', "").replace(',"revoked":{"aa":1900000000.0}', "")
+    old = text.replace('"authority":"own",', "").replace(',"revoked":{"aa":1900000000.0}', "")
     assert old != text
     assert decode(old).identity == replace(IDENTITY, authority="", revoked={})  # type: ignore[union-attr]

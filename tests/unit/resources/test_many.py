@@ -69,7 +69,7 @@ def test_a_run_on_one_touches_no_other(yards: dict[str, Yard]) -> None:
     assert hosts(yards) == {"a": [], "b": ["ci-b-1", "ci-b-2"], "c": []}
     converge(yards)
     before = hosts(yards)
-    # What c does not answer, or is not asked, moves nothing.
+    # A missing answer of c moves nothing.
     assert converge(yards, "a", "b") == []
     assert hosts(yards) == before
 

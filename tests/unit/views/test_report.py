@@ -51,7 +51,7 @@ LEASE = LeaseInfo(
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its elements, and the text of each cell."""
+    """A page as a browser parses it: its elements, and the text of each cell."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

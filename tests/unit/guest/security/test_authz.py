@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the authorization plugin lets through and what it refuses, by every spelling that dockerd
-would take.
-"""
+"""Requests that the authorization plugin allows or refuses, in each spelling of dockerd."""
 
 from __future__ import annotations
 

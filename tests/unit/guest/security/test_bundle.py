@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a profile puts into a host."""
+"""The files of a security profile in a host."""
 
 from __future__ import annotations
 

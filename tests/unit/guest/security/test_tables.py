@@ -190,7 +190,7 @@ def test_body_that_is_nested_deeply_is_refused() -> None:
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_recorded_requests_of_a_client_are_allowed(path: Path) -> None:
-    """What clients send, as it was recorded: README.md there says how."""
+    """Requests of clients, recorded as README.md in their directory says."""
     refusals = {}
     for line in json.loads(path.read_text()):
         if refusal := verdict(line["method"], line["uri"], line.get("body")):

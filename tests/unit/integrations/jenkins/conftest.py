@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A controller, and a fleet of three hosts whose nodes are to be on it."""
+"""A controller, and a fleet of three hosts for its nodes."""
 
 from __future__ import annotations
 

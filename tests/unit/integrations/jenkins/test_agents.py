@@ -41,7 +41,7 @@ def does(result: Result[NodeInfo]) -> list[str]:
 
 
 def nodes(yard: Yard, fleet: str = "ci") -> list[str]:
-    """The names that a fleet's nodes are to have."""
+    """Return the expected names of a fleet's nodes."""
     return sorted(f"{h.name}-{h.uuid[:8]}" for h in yard.hosts.list(fleet=fleet))
 
 
@@ -376,7 +376,7 @@ def test_failure_of_one_node_does_not_stop_the_others(
         agents().converge(60)
     assert len(jenkins.names()) == 3
     jenkins.broken.clear()
-    # It was left half-made: inbound, and ours.
+    # It is incomplete: inbound, and with stockyard's mark.
     assert does(agents().converge(60)) == [f"update node {first}"]
     jenkins.broken["POST .*/doDelete"] = (500, "no")
     with pytest.raises(StockyardError, match="3 steps failed"):

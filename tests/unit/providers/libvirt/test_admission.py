@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine refuses a new host: ports, programs, memory and disk space."""
+"""Refusals of a new host by this machine: ports, programs, memory and disk space."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An agent that is somebody else's by now may say anything: it is heard in bounds of time and
-memory, then refused.
+"""An agent that a tenant controls may send anything: it is read within bounds of time and memory,
+then refused.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def trickle(sock: socket.socket, _question: dict[str, Any]) -> None:
 
 
 def chatter(sock: socket.socket, question: dict[str, Any]) -> None:
-    """Answers to somebody else, for ever."""
+    """Send endless answers for another controller."""
     for _number in range(200):
         say(sock, {"id": question["id"] + 1, "ok": True})
         time.sleep(0.02)

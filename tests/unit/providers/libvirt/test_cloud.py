@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cloud image's first boot hands over, what is said when it does not, and what is kept of
-it.
-"""
+"""The first boot of a cloud image: its result, its errors, and the files that are kept."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ GUEST = recipe(ImageSpec(cloud_image=CloudImage("/i", "sha256:" + "0" * 64)))
 
 
 def results(work: Path, facts: object, *parts: str) -> None:
-    """What a guest writes to its disk, with zeroes behind it."""
+    """Return the data that a guest writes to its disk, with zeroes behind it."""
     with (work / "results.raw").open("wb") as disk:
         with tarfile.open(fileobj=disk, mode="w") as archive:
             for part in parts:

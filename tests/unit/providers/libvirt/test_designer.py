@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The domains that are defined, to the letter.
 
-What is in golden/ was looked at by somebody. To write it anew after a change that is meant, and to
-look at it::
+The files in golden/ were reviewed. To write them after an intended change, and to review them::
 
     STOCKYARD_WRITE_GOLDEN=1 make test ARGS="tests/unit/providers/libvirt/test_designer.py"
     git diff tests/unit/providers/libvirt/golden

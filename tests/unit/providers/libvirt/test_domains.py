@@ -18,7 +18,7 @@ pytest.importorskip("libvirt")
 
 
 class Connection:
-    """So many hosts of ours; counts what is asked of it."""
+    """A connection with a number of stockyard's hosts that counts its calls."""
 
     def __init__(self, count: int) -> None:
         self.calls: Counter[str] = Counter()

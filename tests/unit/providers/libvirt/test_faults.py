@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's errors as ours."""
+"""Errors of libvirt as errors of stockyard."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be had in which network, over a stand-in for libvirt's connection."""
+"""The options that each network supports, with a stand-in for libvirt's connection."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def test_guest_gets_the_settings_of_its_network() -> None:
 def test_a_port_that_another_owners_host_publishes_is_refused(
     own_options: Any, foreign_options: Any
 ) -> None:
-    foreign_host = host_record(name="other", owner="somebody", spec=HostSpec(**foreign_options))
-    with pytest.raises(Conflict, match=r"8080.*host other of owner somebody"):
+    foreign_host = host_record(name="other", owner="neighbour", spec=HostSpec(**foreign_options))
+    with pytest.raises(Conflict, match=r"8080.*host other of owner neighbour"):
         check_free(host_record(spec=HostSpec(**own_options)), [foreign_host])
 
 

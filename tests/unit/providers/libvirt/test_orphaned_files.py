@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sweep of a store, over a directory and made-up domains."""
+"""Orphaned files of a store, with a directory and invented domains."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_file_named_in_any_part_of_a_domain_is_kept(
 ) -> None:
     used, free = host_record(), host_record()
     folders = [files(store, used), files(store, free)]
-    # Somebody's own machine, that uses a disk of ours.
+    # A user's own machine that uses a disk of the store.
     foreign = f"<domain><name>mine</name><source file='{folders[0]}/disk.qcow2'/></domain>"
     swept = sweep(Domains((), (), (foreign,)))
     assert names(swept.removed) == [free.uuid]

@@ -36,7 +36,7 @@ XML = serialize(
 
 
 class Racer:
-    """A domain that ends after somebody has seen that it runs.
+    """A domain that ends after it was seen running.
 
     :param looks: how often it is seen running before.
     """

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The provider's sweep, over libvirt's own test driver: real domains and metadata, no machine."""
+"""Orphaned files of the provider, with libvirt's test driver: real domains and metadata, no
+machine.
+"""
 
 from __future__ import annotations
 

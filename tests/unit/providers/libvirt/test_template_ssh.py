@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way into a template: it is taken away whole, and lets nothing out."""
+"""SSH to a template: it is removed completely, and gives no way out."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def qcow2(path: Path, base: str, size: int) -> None:
 
 
 def qemu_img(argv: Sequence[str], _deadline: Deadline, *, name: str) -> str:
-    """What stands in for the program."""
+    """A stand-in for the program."""
     words = list(argv)
     if words[1] == "resize":
         data = bytearray(Path(words[-2]).read_bytes())
@@ -240,7 +240,7 @@ def test_source_is_intact_whenever_its_copier_dies(
             store.create(draft(), golden, later())
         except KeyboardInterrupt:
             died = True
-    # What it held is in its disk, or in the layer under it.
+    # Its content is in its disk, or in the layer under it.
     own_disk = disk(store, golden)
     base = backing(own_disk) if own_disk.stat().st_ino != inode else ""
     assert (Path(base) if base else own_disk).stat().st_ino == inode

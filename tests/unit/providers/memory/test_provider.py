@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory hypervisor: what is its own beside the contract."""
+"""The memory hypervisor: its behaviour outside the contract."""
 
 from __future__ import annotations
 

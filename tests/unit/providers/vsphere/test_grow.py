@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template says that its forks can be given: no more than vCenter adds to them."""
+"""The sizes that a template allows for its forks: no more than vCenter can add."""
 
 from __future__ import annotations
 

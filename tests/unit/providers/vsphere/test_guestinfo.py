@@ -41,7 +41,7 @@ class Vm:
         self.values[guest.PREFIX + name] = value
 
     def freeze(self) -> None:
-        raise AssertionError("nobody asked for it")
+        raise AssertionError("no request was made")
 
     def answer(self, line: bytes) -> dict[str, Any]:
         return {"id": wire.decode(line)["id"], **self.reply}
@@ -51,7 +51,7 @@ class Vm:
         return Task()
 
     def look(self) -> dict[str, Any]:
-        """What a read of it says."""
+        """Return the value of a key."""
         if self.lazy:
             self.lazy -= 1
         elif self.power == "poweredOn":

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What people read in vCenter of whose a machine is."""
+"""The owner of a machine as shown in vCenter."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hypervisor's URI and the environment: what they say, and what is refused before anybody is
-connected to.
-"""
+"""The hypervisor's URI and the environment: their values, and refusals before a connection."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def machine(record: Record, **changes: object) -> Machine:
 
 
 def known(*records: Record) -> MachineIndex:
-    """What a controller knows."""
+    """The knowledge of one controller."""
     index = MachineIndex()
     index.learn("", [machine(r) for r in (TEMPLATE, *records)])
     return index

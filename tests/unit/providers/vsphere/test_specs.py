@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vCenter is asked for: the card off the wire, an address of its own, and what hangs under a
-disk.
-"""
+"""Specifications for vCenter: a disconnected card, an own address, and the parents of a disk."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fleets over the memory hypervisor: up, down, mended, and whole after every failure."""
+"""Fleets with the memory hypervisor: size, repair, and convergence after each failure."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
     }.items()
     with pytest.raises(OperationRefused, match="cannot be run"):
         moved.fleets.apply(fleet(update=UpdateSpec(hook=("/not/there",))))
-    # The one that was made beside them is taken up.
+    # The additional host is reused.
     assert verbs(moved.fleets.apply(fleet())) == [
         "delete ci-1",
         "create ci-1",
@@ -351,7 +351,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self.inner, name)
-        # The kernel lets go of a dead controller's locks.
+        # The kernel releases the locks of a dead controller.
         if not callable(member) or name == "exclusive":
             return member
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users are told: complete, safe to paste, and nothing secret."""
+"""Access information for users: complete, safe to paste, and without secrets."""
 
 from __future__ import annotations
 

@@ -470,8 +470,8 @@ def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path
 
 
 def test_keys_of_one_host_open_no_other(uri: str, tmp_path: Path) -> None:
-    """Whoever took one host over has its files, and the holder's key. The CA of its leases is
-    public there.
+    """An attacker on one host has its files, and the holder's key. The CA of its leases is public
+    there.
     """
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.templates.apply(TemplateSpec("base"))

@@ -136,7 +136,7 @@ def test_a_pool_grows_and_shrinks_around_its_hosts(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=2), force=True)
     assert yard.hosts.list() == before
     assert yard.pools.list()[0].warnings == ("3 of 2 hosts are used; the pool admits no new hosts",)
-    # What is there stays as it is, and is mended where it is.
+    # Existing members are unchanged, and are repaired in place.
     assert not yard.fleets.apply(fleet(3)).changed
     with pytest.raises(PoolQuotaExceeded):
         yard.fleets.apply(fleet(4))

@@ -108,7 +108,7 @@ def test_its_content_counts_and_not_its_place(file: Path) -> None:
 
 
 def test_templates_without_a_cloud_image_keep_their_digest() -> None:
-    # Generations are named by it: a change here builds every template in the field anew.
+    # Generations are named by it: a change here rebuilds each existing template.
     for built in (recipe(ImageSpec()), TemplateSpec("x").build):
         assert "cloud_image" not in codec.to_dict(built)
     assert "cloud_image" not in codec.to_dict(

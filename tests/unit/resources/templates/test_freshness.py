@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generations: new ones when packages moved or time passed, old ones until nobody needs them."""
+"""Generations: new ones after package updates or a maximum age, old ones while hosts use them."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_broken_generation_loses_only_its_first_new_host(
     assert yard.hosts.list() == before
 
 
-# What hosts lack
+# Missing updates of hosts
 
 
 def test_a_host_that_lacks_an_update_is_seen(yard: Yard, mirror: Path, clock: FakeClock) -> None:

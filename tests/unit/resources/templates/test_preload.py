@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is preloaded: what may be declared, what counts for the digest, and what a registry may
-answer.
-"""
+"""Preloads: valid declarations, the digest, and the answers of a registry."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ RECORD = TemplateRecord(
     1.0,
     "52:54:00:00:00:01",
 )
-# What stands in for ansible-playbook: it notes how it was called, and ends as it is told.
+# A stand-in for ansible-playbook: it records its call, and ends with the given code.
 FAKE = """#!{python}
 import json, os, sys, time
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -90,7 +90,7 @@ def ansible(
 
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
-    """A playbook with a role and a template beside it."""
+    """A playbook with a role and a template in its directory."""
     folder = tmp_path / "book"
     (folder / "roles/web/tasks").mkdir(parents=True)
     (folder / "site.yml").write_text("- hosts: template\n  roles: [web]\n")

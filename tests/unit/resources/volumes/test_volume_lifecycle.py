@@ -57,7 +57,7 @@ def stopped(yard: Yard) -> Yard:
 
 @pytest.fixture
 def two(yard: Yard) -> Yard:
-    """The yard with two hosts, and a volume that nobody has."""
+    """The yard with two hosts, and a detached volume."""
     yard.fleets.apply(FleetSpec("ci", "base", count=2))
     yard.volumes.apply(DATA)
     return yard

@@ -175,7 +175,7 @@ def test_one_that_cannot_go_does_not_keep_the_others(
 
 @pytest.fixture
 def zoo(fleet: Yard, inner: MemoryProvider) -> Callable[[], dict[str, Machine]]:
-    """A foreign machine with our prefix, one of ours that cannot be read, a copy, and two of
+    """A foreign machine with stockyard's prefix, one that cannot be read, a copy, and two of
     another owner.
     """
     foreign_host = host_record(owner="other", name="theirs", phase="deleting", created=1.0)
