@@ -37,7 +37,7 @@ PARTS: tuple[Phase, ...] = (
     (Branches, "_start", "start the twin or the child"),
     (SwitchOverProcess, "run", "copy the memory and switch over"),
     (Branches, "_freeze", "write the state"),
-    (frozen, "seal_branch", "seal the files"),
+    (frozen, "seal_branch", "set the files read-only"),
     (Branches, "release", "end the twin"),
 )
 IDLE = 10.0

@@ -42,7 +42,8 @@ ELSEWHERE = {
     r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
     r"docker info": "tests/e2e/test_docker_client.py",
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
-    r"molecule (test|create|converge|destroy|login --host debian)": "tests/e2e/test_molecule.py",  # words: molecule's commands
+    r"molecule (test|create|converge|login --host debian)": "tests/e2e/test_molecule.py",
+    r"molecule destroy": "tests/e2e/test_molecule.py",  # words: a command of molecule
     r"python3 -m pip install ": "tests/integration/test_packaging.py",
     r"(python3 -m venv|~/\.local/lib/stockyard/bin/pip|mkdir -p ~/\.local/bin|ln -sf) ": (
         "tests/integration/test_packaging.py"

@@ -109,12 +109,12 @@ class Rehearsal:
 
 
 @pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The steps of warm-ups in their order; none of them has an effect."""
-    done: list[str] = []
+    steps: list[str] = []
 
     def noted(module: Any, name: str, result: Any = None) -> None:
-        def note(*_arguments: Any, **_named: Any) -> Any:
+        def note(*_settings: Any, **_named: Any) -> Any:
             steps.append(name)
             return result
 
@@ -136,15 +136,15 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(warmup, "Identity", Rehearsal)
     monkeypatch.setattr(warmup, "_self_signed", lambda _csr: {})
     monkeypatch.setattr(memory_trim, "little_read_ahead", nullcontext)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_given, **_named: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_settings, **_named: None)
     monkeypatch.setattr(warmup, "REHEARSED", str(tmp_path / "rehearsed"))
     monkeypatch.setattr(warmup, "RUN_LINK", f"{tmp_path}/{{}}")
     for unit in warmup.REHEARSED_UNITS:
         (tmp_path / unit).symlink_to("1")
-    return done
+    return steps
 
 
-def test_the_order_of_a_warm_up(done: list[str]) -> None:
+def test_the_order_of_a_warm_up(steps: list[str]) -> None:
     """Images are there before the commands; the policy is back before memory is zeroed, and the
     plugin was asked.
     """
@@ -166,14 +166,14 @@ def test_the_order_of_a_warm_up(done: list[str]) -> None:
     ]
     steps.clear()
     warmup.warm_up(5.0, docker=False)
-    assert done == ["check_sshd", "provision"]
+    assert steps == ["check_sshd", "provision"]
 
 
-def test_a_derived_template_is_not_rehearsed_again(done: list[str]) -> None:
+def test_a_derived_template_is_not_rehearsed_again(steps: list[str]) -> None:
     warmup.warm_up(5.0, docker=True, sparse=True)
-    done.clear()
+    steps.clear()
     warmup.warm_up(5.0, docker=True, sparse=True, derived=True)
-    assert done[5:] == [
+    assert steps[5:] == [
         "forget_layers",
         "restore",
         "_docker",
@@ -185,7 +185,7 @@ def test_a_derived_template_is_not_rehearsed_again(done: list[str]) -> None:
 
 
 def test_a_derived_template_with_a_failed_unit_is_refused(
-    done: list[str], monkeypatch: pytest.MonkeyPatch
+    steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warmup.warm_up(5.0, docker=True)
     monkeypatch.setattr(units, "failures", lambda _units: ["docker.service failed: no space"])
@@ -195,24 +195,24 @@ def test_a_derived_template_with_a_failed_unit_is_refused(
 
 @pytest.mark.parametrize("unit", warmup.REHEARSED_UNITS)
 def test_a_service_that_was_started_again_is_rehearsed_again(
-    done: list[str], tmp_path: Path, unit: str
+    steps: list[str], tmp_path: Path, unit: str
 ) -> None:
     warmup.warm_up(5.0, docker=True)
     (tmp_path / unit).unlink()
     (tmp_path / unit).symlink_to("2")
-    done.clear()
+    steps.clear()
     warmup.warm_up(5.0, docker=True, derived=True)
-    assert "_rehearse_container" in done
+    assert "_rehearse_container" in steps
 
 
-def test_a_derived_template_that_was_booted_is_rehearsed(done: list[str]) -> None:
+def test_a_derived_template_that_was_booted_is_rehearsed(steps: list[str]) -> None:
     """The file with the runs of the services is in memory."""
     warmup.warm_up(5.0, docker=True, derived=True)
-    assert "_rehearse_container" in done
+    assert "_rehearse_container" in steps
 
 
-def test_a_built_template_is_always_rehearsed(done: list[str]) -> None:
+def test_a_built_template_is_always_rehearsed(steps: list[str]) -> None:
     for _attempt in range(2):
-        done.clear()
+        steps.clear()
         warmup.warm_up(5.0, docker=True)
-        assert "_rehearse_container" in done
+        assert "_rehearse_container" in steps

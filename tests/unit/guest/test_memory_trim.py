@@ -38,16 +38,16 @@ def test_nearly_all_free_memory_is_zeroed_and_freed(
 ) -> None:
     def left() -> int:
         """Told outside of the process that takes it, which ends."""
-        with (kernel / "seen").open("a") as seen:
-            seen.write((kernel / "min_free").read_text() + "\n")
-        return (64 << 20) - sum(taken)
+        with (kernel / "seen").open("a") as log:
+            log.write((kernel / "min_free").read_text() + "\n")
+        return (64 << 20) - sum(zeroed)
 
-    taken: list[int] = []
+    zeroed: list[int] = []
     allocate = mmap.mmap
 
     def counted(handle: int, size: int, **options: int) -> mmap.mmap:
-        taken.append(size)
-        (kernel / "taken").write_text(" ".join(str(size >> 20) for size in taken))
+        zeroed.append(size)
+        (kernel / "taken").write_text(" ".join(str(size >> 20) for size in zeroed))
         return allocate(handle, size, **options)
 
     monkeypatch.setattr(memory_trim, "free_bytes", left)

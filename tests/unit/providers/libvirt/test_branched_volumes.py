@@ -157,11 +157,11 @@ def test_a_volume_continues_in_an_overlay_and_its_disk_is_the_layer(yard: Yard) 
 
 
 def test_port_and_layer_of_each_volume_are_on_record(yard: Yard) -> None:
-    volume, other = yard.attached(), yard.attached()
-    branch = yard.branch(volume, other)
+    volume, second = yard.attached(), yard.attached()
+    branch = yard.branch(volume, second)
     assert [(item.name, item.port) for item in branch.volumes] == [
         (volume.name, 5),
-        (other.name, 5),
+        (second.name, 5),
     ]
     assert len({item.layer for item in branch.volumes}) == 2
     missing = BranchVolume("gone", "99999999-8888-4999-8aaa-bbbbbbbbbbbb", "/gone", 1)
