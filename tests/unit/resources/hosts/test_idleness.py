@@ -165,9 +165,11 @@ def requests(monkeypatch: pytest.MonkeyPatch, hypervisor: FaultyProvider) -> lis
     return calls
 
 
-def idle_now(yard: Yard, duration: float = 1800.0) -> list[str]:
+def idle_now(yard: Yard, duration: float = 1800.0, progress: list[str] | None = None) -> list[str]:
     hosts = yard.context.provider.observe(yard.context.owner).hosts
-    return [h.record.name for h in idleness.idle(yard.context, "default", hosts, duration)]
+    lines = [] if progress is None else progress
+    context = replace(yard.context, progress=lines.append)
+    return [h.record.name for h in idleness.idle(context, "default", hosts, duration)]
 
 
 def test_host_is_idle_only_after_the_whole_duration(
@@ -207,7 +209,35 @@ def test_host_that_does_not_answer_counts_as_used(
         raise ConnectionError("refused")
 
     monkeypatch.setattr(idleness, "was_used", silent)
-    assert idle_now(yard) == []
+    progress: list[str] = []
+    assert idle_now(yard, progress=progress) == []
+    assert not requests
+    assert sorted(line.partition(": warning: not examined")[0] for line in progress) == [
+        "host ci-1",
+        "host ci-2",
+    ]
+    assert all(line.endswith("refused") for line in progress)
+
+
+def test_certificate_that_cannot_be_used_is_reported(
+    yard: Yard, clock: FakeClock, requests: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "stockyard.resources.hosts.host_lifecycle.wait_for_docker", lambda *_arguments: None
+    )
+    yard.fleets.apply(replace(FLEET, suspend_after=0.0))
+    certificates = yard.context.pki("default").client_directory
+    (certificates / "key.pem").unlink()
+    monkeypatch.setattr(idleness, "tls", docker_api.tls)
+    progress: list[str] = []
+    assert idle_now(yard, progress=progress) == []
+    assert not progress
+    clock.sleep(4000)
+    assert idle_now(yard, progress=progress) == []
+    (line,) = progress
+    assert "idle hosts are not suspended" in line
+    assert str(certificates) in line
+    assert line.endswith("Not examined: ci-1, ci-2")
     assert not requests
 
 

@@ -22,8 +22,9 @@ AT_ONCE = 16
 
 
 def idle(ctx: Context, tenant: str, hosts: Iterable[Host], duration: float) -> list[Host]:
-    """Return the running hosts that were not used for a duration. A host that does not
-    answer, or was created, started or resumed since then, counts as used.
+    """Return the running hosts that were not used for a duration. A host that was created, started
+    or resumed since then counts as used, and so does one that does not answer. A progress line
+    names each host that could not be examined.
 
     :param duration: seconds; no host is idle if 0.
     """
@@ -43,15 +44,25 @@ def idle(ctx: Context, tenant: str, hosts: Iterable[Host], duration: float) -> l
     ]
     if not candidates:
         return []
+    certificates = ctx.pki(tenant).client_directory
     try:
-        context = tls(ctx.pki(tenant).client_directory)
-    except (OSError, StockyardError):
+        context = tls(certificates)
+    except (OSError, StockyardError) as error:
+        names = ", ".join(host.record.name for host in candidates)
+        ctx.progress(
+            f"warning: idle hosts are not suspended, because the certificate in {certificates} "
+            f"cannot be used: {error}. Not examined: {names}"
+        )
         return []
 
     def used(record: HostRecord) -> bool:
         try:
             return was_used(record.address, context, since, until, ATTEMPT)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            ctx.progress(
+                f"{record.title}: warning: not examined for a suspension, because Docker does not "
+                f"answer: {error}"
+            )
             return True
 
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
