@@ -7,8 +7,10 @@ this says so.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,21 +167,37 @@ TYPED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def reader_with_yard(
+    controller: Controller, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Reader]:
+    """Return a function that restores the home directory of a reader who has run site."""
+    reader = Reader(controller, tmp_path_factory.mktemp("reader"))
+    reader.type(["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"])
+    saved = reader.folder.with_name("saved")
+    shutil.copytree(reader.folder, saved, symlinks=True)
+
+    def restore() -> Reader:
+        shutil.rmtree(reader.folder)
+        shutil.copytree(saved, reader.folder, symlinks=True)
+        return reader
+
+    return restore
+
+
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
 def test_documented_commands_run_as_typed(
-    controller: Controller, tmp_path: Path, page: Path
+    controller: Controller, reader_with_yard: Callable[[], Reader], tmp_path: Path, page: Path
 ) -> None:
-    reader = Reader(controller, tmp_path)
-    make = ["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"]
-    if page.name != "newcomers-hour.md":
-        reader.type(make)
+    newcomer = page.name == "newcomers-hour.md"
+    reader = Reader(controller, tmp_path) if newcomer else reader_with_yard()
     lines: list[str] = []
     for name, text in [*steps(page), ("end", "")]:
         if name:
             # A file is written between the commands before it and those after it.
             reader.type(lines)
             lines = []
-            (tmp_path / name).write_text(
+            (reader.folder / name).write_text(
                 text.replace("qemu:///session", reader.environment["STOCKYARD_HYPERVISOR"])
             )
         elif not is_elsewhere(text):
