@@ -6,13 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 
+from stockyard.hypervisor.capabilities import Capabilities
+from stockyard.providers.vsphere import provider
 from tests.vcsim.simulator import Simulator
 
 Start = Callable[..., Simulator]
+
+
+@pytest.fixture(autouse=True)
+def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulated guests have no agent that a freeze must wait for."""
+    monkeypatch.setattr(provider, "Capabilities", partial(Capabilities, settle=0.0))
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,8 @@ class Capabilities:
         orphaned. vCenter removes them itself.
     :param derives: whether a template can be derived from a frozen one.
     :param branches_volumes: whether a host with volumes can be branched.
+    :param settle: seconds from a reply of the agent until it waits for messages again; a guest must
+        not be frozen earlier.
     """
 
     modes: tuple[str, ...]
@@ -54,3 +56,4 @@ class Capabilities:
     suspends: bool = False
     derives: bool = False
     branches_volumes: bool = False
+    settle: float = 1.0

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from stockyard import (
     Yard,
 )
 from stockyard.model.observation import Template
-from stockyard.resources.templates.build_template import SETTLE
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.simulated_machines import disk_of
@@ -71,9 +71,12 @@ def test_check_mode_writes_nothing(bare: Yard, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_guest_settles_before_the_freeze(bare: Yard, clock: FakeClock) -> None:
+def test_guest_settles_before_the_freeze(
+    bare: Yard, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
+    hypervisor.inner.capabilities = replace(hypervisor.inner.capabilities, settle=0.75)
     bare.templates.apply(BASE)
-    assert SETTLE in clock.slept
+    assert 0.75 in clock.slept
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ class MemoryProvider(NoGuestClock):
             suspends=True,
             derives=True,
             branches_volumes=True,
+            settle=0.0,
         )
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)

@@ -31,7 +31,6 @@ from ..operation import LockedOperation
 from ..undo import undo
 from . import cloud_image, derive_template, freshness, preload, provision
 
-SETTLE = 1.0
 # Seconds that an unused image is retained, because a template may be under construction from it.
 RECENT = 3600.0
 
@@ -412,7 +411,7 @@ def _fill_and_freeze(
             derived=record.derivation is not None,
         )
     # The agent waits for messages again before its guest is frozen.
-    deadline.pause(SETTLE)
+    deadline.pause(ctx.provider.capabilities.settle)
     report("freeze")
     ctx.provider.freeze(record, deadline)
     report("frozen")
