@@ -33,6 +33,8 @@ yard_fleets:
     template: {TEMPLATE.name}
     count: 3
     ports: [8080]
+# Templates of other tests are undeclared; the next run needs them.
+yard_prune: "no"
 """
 
 
