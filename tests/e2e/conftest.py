@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from stockyard import (
     Yard,
 )
 from tests.helpers import prepare
+from tests.helpers.values import present
 
 CHECKOUT = prepare.CHECKOUT
 WORK = prepare.WORK
@@ -101,14 +103,10 @@ class Docker:
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the client against a host, as its environment variables say."""
-        home = WORK / "docker-home"
-        home.mkdir(exist_ok=True)
-        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_BUILDKIT": "0"}
-        environment |= host.docker.environment
         done = subprocess.run(
             [self.client, *arguments],
             input=stdin,
-            env=environment,
+            env=self._environment(host),
             capture_output=True,
             timeout=timeout,
             check=False,
@@ -116,6 +114,28 @@ class Docker:
         if check:
             assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done
+
+    def first_line(self, host: HostInfo, *arguments: str, timeout: float = 60) -> bytes:
+        """Return the first line that the client shows before it ends by itself."""
+        with subprocess.Popen(
+            [self.client, *arguments], env=self._environment(host), stdout=subprocess.PIPE
+        ) as process:
+            patience = threading.Timer(timeout, process.kill)
+            patience.start()
+            try:
+                line = present(process.stdout).readline()
+                assert process.poll() is None, (arguments, line)
+            finally:
+                patience.cancel()
+                process.kill()
+        return line
+
+    @staticmethod
+    def _environment(host: HostInfo | LeaseInfo) -> dict[str, str]:
+        home = WORK / "docker-home"
+        home.mkdir(exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_BUILDKIT": "0"}
+        return environment | host.docker.environment
 
 
 def client() -> Docker:

@@ -69,19 +69,31 @@ def test_session_that_a_client_offers_is_not_resumed(fleet: list[HostInfo], name
         assert not resumed
 
 
-@pytest.mark.parametrize("name", VERSIONS)
-def test_expired_certificate_with_a_session_is_refused(
-    yard: Yard, fleet: list[HostInfo], tmp_path: Path, name: str
-) -> None:
-    end = datetime.now(UTC) + timedelta(seconds=8)
+@pytest.fixture(scope="module")
+def expired(
+    yard: Yard, fleet: list[HostInfo], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[ssl.SSLContext, ssl.SSLSession | None]]:
+    """A certificate that was accepted until it expired, and the session of each version of TLS."""
+    folder = tmp_path_factory.mktemp("expired")
+    end = datetime.now(UTC) + timedelta(seconds=10)
     authority = yard.context.pki("default").authority(datetime.now(UTC))
     certificate, key = authority.issue_until("short", datetime.now(UTC), end)
-    (tmp_path / "cert.pem").write_text(certificate.pem)
-    (tmp_path / "key.pem").write_text(key)
-    shutil.copy(certificates(fleet[0]) / "ca.pem", tmp_path)
-    made = context(tmp_path, VERSIONS[name])
-    _resumed, session = ping(fleet[0], made)
+    (folder / "cert.pem").write_text(certificate.pem)
+    (folder / "key.pem").write_text(key)
+    shutil.copy(certificates(fleet[0]) / "ca.pem", folder)
+    contexts = {name: context(folder, version) for name, version in VERSIONS.items()}
+    sessions = {name: (made, ping(fleet[0], made)[1]) for name, made in contexts.items()}
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 2)
+    return sessions
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_expired_certificate_with_a_session_is_refused(
+    fleet: list[HostInfo],
+    expired: dict[str, tuple[ssl.SSLContext, ssl.SSLSession | None]],
+    name: str,
+) -> None:
+    made, session = expired[name]
     with pytest.raises((OSError, ssl.SSLError)):
         ping(fleet[0], made, session)
 

@@ -144,18 +144,25 @@ def test_network_of_docker_is_inside_the_pools(
     hosts: tuple[HostInfo, HostInfo], docker: Docker, options: tuple[str, ...]
 ) -> None:
     """In each profile, so that no network of Docker's meets one of the host's."""
-    for host in hosts:
+
+    def networks(host: HostInfo) -> Any:
         docker(host, "network", "create", *options, "pooled")
-        networks = json.loads(docker(host, "network", "inspect", "pooled", "bridge").stdout)
+        shown = json.loads(docker(host, "network", "inspect", "pooled", "bridge").stdout)
         docker(host, "network", "rm", "pooled")
-        subnets = [
-            ipaddress.ip_network(item["Subnet"])
-            for network in networks
-            for item in network["IPAM"]["Config"]
-        ]
-        assert subnets
-        for subnet in subnets:
-            assert any(pool.version == subnet.version and pool.overlaps(subnet) for pool in POOLS)
+        return shown
+
+    with ThreadPoolExecutor() as pool:
+        for shown in pool.map(networks, hosts):
+            subnets = [
+                ipaddress.ip_network(item["Subnet"])
+                for network in shown
+                for item in network["IPAM"]["Config"]
+            ]
+            assert subnets
+            for subnet in subnets:
+                assert any(
+                    base.version == subnet.version and base.overlaps(subnet) for base in POOLS
+                )
 
 
 @pytest.mark.parametrize("client", ["the distribution's", "this machine's"])

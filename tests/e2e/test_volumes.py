@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -137,34 +137,62 @@ def the(yard: Yard, name: str) -> VolumeInfo:
     return found
 
 
+@dataclass(frozen=True)
+class Passed:
+    """A volume that went from a host to its copies and to the next host.
+
+    :param detached: the volume while no host had it.
+    :param copies: the contents of both copies.
+    :param other: the contents of one copy after the other one lost its image.
+    :param after: the next host, and the contents of the volume in it.
+    """
+
+    before: HostInfo
+    detached: VolumeInfo
+    copies: list[dict[str, bytes]]
+    other: dict[str, bytes]
+    after: tuple[HostInfo, dict[str, bytes]]
+
+
+@pytest.fixture(scope="module")
+def passed(
+    yard: Yard,
+    docker: Docker,
+    filled: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Passed:
+    (before,) = yard.hosts.list(name="state-1")
+    yard.fleets.delete("state")
+    detached = the(yard, "state-1-docker")
+    fsck(detached.disk, tmp_path_factory.mktemp("fsck"))
+    first, second = yard.fleets.apply(SEEDED).objects
+    with ThreadPoolExecutor() as pool:
+        copies = list(pool.map(lambda host: state_of(docker, host), (first, second)))
+    docker(first, "rmi", "-f", "busybox")
+    other = state_of(docker, second)
+    yard.fleets.delete("seeded")
+    (after,) = yard.fleets.apply(STATE).objects
+    return Passed(before, detached, copies, other, (after, state_of(docker, after)))
+
+
 def test_what_is_on_a_volume_outlives_its_host(
-    yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
+    yard: Yard, filled: dict[str, bytes], passed: Passed
 ) -> None:
     assert filled["named"] == b"kept\n"
-    before = yard.hosts.list(name="state-1")[0]
-    # Destroyed, and nothing there: the volume is nobody's, whole, and small.
-    yard.fleets.delete("state")
-    volume = the(yard, "state-1-docker")
-    assert (volume.host, volume.filesystem) == ("", "ext4")
-    assert volume.allocated < 200 << 20
-    fsck(volume.disk, tmp_path)
-    (after,) = yard.fleets.apply(STATE).objects
-    assert after.uuid != before.uuid
-    assert state_of(docker, after) == filled
+    # While no host had it, it was whole (the fixture looks) and small.
+    assert (passed.detached.host, passed.detached.filesystem) == ("", "ext4")
+    assert passed.detached.allocated < 200 << 20
+    after, contents = passed.after
+    assert after.uuid != passed.before.uuid
+    assert contents == filled
     assert not yard.fleets.apply(STATE).changed
 
 
-def test_copies_of_a_cache_hold_what_it_holds(
-    yard: Yard, docker: Docker, filled: dict[str, bytes]
-) -> None:
-    yard.fleets.delete("state")
-    hosts = yard.fleets.apply(SEEDED).objects
-    assert [state_of(docker, host) for host in hosts] == [filled, filled]
-    docker(hosts[0], "rmi", "-f", "busybox")
-    yard.fleets.delete("seeded")
-    # Neither the original nor the other copy lost it.
-    (host,) = yard.fleets.apply(STATE).objects
-    assert state_of(docker, host) == filled
+def test_copies_of_a_cache_hold_what_it_holds(filled: dict[str, bytes], passed: Passed) -> None:
+    assert passed.copies == [filled, filled]
+    # Neither the other copy nor the original lost what one copy lost.
+    assert passed.other == filled
+    assert passed.after[1] == filled
 
 
 def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
