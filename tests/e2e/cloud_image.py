@@ -20,9 +20,9 @@ from stockyard.clock import Deadline
 from stockyard.guest.archive import write_tar
 from stockyard.model.image import BuildOptions
 from stockyard.model.recipe import GuestFile, Recipe
-from stockyard.providers.libvirt import debian
+from stockyard.providers.common import debian
+from stockyard.providers.common.run import run
 from stockyard.providers.libvirt.images import IN_NAMESPACE
-from stockyard.providers.libvirt.run import run
 
 PACKAGES = (
     "apt",

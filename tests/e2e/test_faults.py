@@ -269,7 +269,7 @@ def test_no_space_for_a_disk(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
 from stockyard.clock import Deadline
-from stockyard.providers.libvirt.run import run
+from stockyard.providers.common.run import run
 folder = Path({str(tmp_path)!r})
 argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "disk.qcow2"), "1G"]
 run(argv, Deadline(20), name="host sample")

@@ -22,7 +22,7 @@ CALLS = ("open", "fchmod", "fsync", "replace", "close")
 # Calls that rename files without the promise of stockyard.files, each with the reason.
 EXCEPTIONS = {
     "files.py": "implements it",
-    "providers/libvirt/debian.py": "renames within a directory that is deleted after the build",
+    "providers/common/debian.py": "renames within a directory that is deleted after the build",
     "providers/libvirt/images.py": "renames within a directory that is then moved as a whole",
     "providers/memory/volumes.py": "simulates the mounts of a guest",
 }

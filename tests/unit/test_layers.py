@@ -79,7 +79,7 @@ ALLOWED = {
         "resources.volumes",
     },
     "providers": {"errors"},
-    "providers.common": {*BASE, "hypervisor", "planning", "providers", "web"},
+    "providers.common": {*BASE, "guest", "hypervisor", "planning", "providers", "web"},
     "providers.libvirt": PROVIDER,
     "providers.memory": PROVIDER,
     "providers.vsphere": PROVIDER,

@@ -24,8 +24,8 @@ from stockyard.guest.agent import provision
 from stockyard.guest.archive import pack_tree
 from stockyard.guest.recipe import declared_digest, recipe
 from stockyard.model.preload import Preload, reference
+from stockyard.providers.common.preloaded import write_items
 from stockyard.providers.common.registry_images import fetch
-from stockyard.providers.libvirt.preloaded import write_items
 from stockyard.resources.templates.preload import resolved
 from tests.helpers.samples import HOSTILE
 

@@ -24,9 +24,10 @@ from ...model import untrusted
 from ...model.image import BuildOptions
 from ...model.recipe import Recipe
 from ...model.template import Hardware
-from . import debian, machine
-from .preloaded import write_items
-from .run import run
+from ..common import debian
+from ..common.preloaded import write_items
+from ..common.run import run
+from . import machine
 
 MEMORY_MIB = 1024
 LONGEST_FACTS = 1 << 16

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 from ...clock import Deadline
+from ..common.run import run
 from .layers import virtual_size
-from .run import run
 
 MAGIC = b"QFI\xfb"
 # Exit status of qemu-img check for a disk whose tables contradict themselves (qemu-img(1)).

@@ -22,7 +22,7 @@ from ...files import flush
 from ...model.branch import BranchRecord
 from ...model.template import TemplateRecord
 from ...model.template_info import TemplateSizes
-from .run import run
+from ..common.run import run
 
 DISK = "disk.qcow2"
 PARTS = ("state", "ram", DISK)

@@ -24,10 +24,11 @@ from ...hypervisor.provider import Progress
 from ...model import codec, untrusted
 from ...model.image import BuildOptions
 from ...model.recipe import Recipe
+from ..common import debian
 from ..common.cloud_images import fetch
-from . import cloud, debian
-from .preloaded import write_items
-from .run import run
+from ..common.preloaded import write_items
+from ..common.run import run
+from . import cloud
 from .store import Store
 
 # Stage two runs as root of a user namespace, so that owners and set-uid bits are correct.

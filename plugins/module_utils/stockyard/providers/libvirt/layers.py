@@ -22,7 +22,7 @@ from pathlib import Path
 from ...clock import Deadline
 from ...errors import HypervisorError
 from ...files import link, move, write_atomic
-from .run import run
+from ..common.run import run
 
 DISK, NEW = "disk.qcow2", "disk.new"
 # The names of a volume's disk: ``disk.qcow2``, and with the uuid of a branch the overlay in which

@@ -27,11 +27,11 @@ from ...model.observation import Observation, R, Record, SweepResult, Template
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import TemplateRecord
+from ..common import difference
 from . import (
     boot,
     consistency,
     designer,
-    difference,
     disk_layers,
     disks,
     fork,

@@ -27,6 +27,7 @@ from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
 from ..common.os_errors import translate_os_error
+from ..common.run import run
 from ..common.volume_files import VolumeFiles
 from . import faults
 from .disk_layers import disk_with
@@ -43,7 +44,6 @@ from .layers import (
     top,
     virtual_size,
 )
-from .run import run
 from .store import Store
 from .xml.devices import Disk
 from .xml.element import Element, parse, serialize

@@ -17,7 +17,7 @@ from ...clock import Deadline
 from ...errors import ImageError
 from ...guest.archive import pack_tree
 from ...model.preload import Preload, reference
-from ..common.registry_images import fetch
+from .registry_images import fetch
 
 LIST = "list.json"
 

@@ -11,7 +11,7 @@ import pytest
 
 from stockyard import BuildOptions, Repository
 from stockyard.clock import Deadline
-from stockyard.providers.libvirt.debian import LEFT_OUT, add, write_sources
+from stockyard.providers.common.debian import LEFT_OUT, add, write_sources
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----"
 
