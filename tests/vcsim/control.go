@@ -24,6 +24,7 @@ type control struct {
 	model        *simulator.Model
 	instantClone bool
 	guests       *guests
+	disks        *disks
 
 	mu       sync.Mutex
 	log      []entry
@@ -48,11 +49,12 @@ func newControl(model *simulator.Model, instantClone bool) *control {
 	c := &control{model: model, instantClone: instantClone, denied: map[string]bool{}, uuids: map[string]string{}}
 	c.clones = map[*simulator.Context]*types.VirtualMachineConfigSpec{}
 	c.guards, c.sessions = map[*simulator.Context]*guard{}, map[string]bool{}
-	c.guests = newGuests(model)
+	c.guests, c.disks = newGuests(model), newDisks(model)
 	registry := model.Map()
 	for _, entity := range registry.All("VirtualMachine") {
 		fillRuntime(entity)
 		c.guests.PutObject(nil, entity)
+		c.disks.learn(&entity.(*simulator.VirtualMachine).VirtualMachine)
 	}
 	registry.Handler = c.handle
 	registry.AddHandler(c)
@@ -121,12 +123,17 @@ func (c *control) PutObject(_ *simulator.Context, item mo.Reference) {
 	case *simulator.Task:
 		c.release(it)
 		c.complete(it)
+		c.disks.spare(it)
 		c.sabotage(it)
 	}
 }
 
-// UpdateObject is of no interest here.
-func (c *control) UpdateObject(*simulator.Context, mo.Reference, []types.PropertyChange) {}
+// UpdateObject takes note of the disks of a machine, which is locked by whoever changes it.
+func (c *control) UpdateObject(_ *simulator.Context, item mo.Reference, _ []types.PropertyChange) {
+	if vm, ok := item.(*mo.VirtualMachine); ok {
+		c.disks.learn(vm)
+	}
+}
 
 // RemoveObject is of no interest here.
 func (c *control) RemoveObject(*simulator.Context, types.ManagedObjectReference) {}

@@ -100,14 +100,14 @@ class Platters:
 
 
 class WarmAgent(Agent):
-    """The agent in a guest that has no dockerd to warm up."""
+    """The agent in a guest that has no dockerd to wait for or to warm up."""
 
     def answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = wire.decode(line)
         except wire.WireError:
             request = {}
-        if request.get("op") == "warm-up":
+        if request.get("op") in ("prepare", "warm-up"):
             return {"id": request.get("id"), "ok": True, "engine": ENGINE}
         return super().answer(line)
 
