@@ -72,7 +72,8 @@ options:
         Docker would lose the images of the other template.
       - A new generation of the other template leads to a new generation of this one. O(upgrade)
         compares only the packages that this template adds.
-      - Not available on vSphere.
+      - On vSphere, O(security) is an error, and the machine that the module runs on must reach the
+        network of the hosts.
     type: str
     default: ""
   packages:
@@ -99,7 +100,7 @@ options:
         that is built. It must contain the agent already. It cannot be combined with O(packages),
         O(files), O(preload), O(commands), O(provision), O(security) and O(cloud_image).
       - C(library:LIBRARY/ITEM) selects an item of a content library.
-      - Required on vSphere, and an error on other hypervisors.
+      - Required on vSphere without O(from), and an error on other hypervisors.
     type: str
     default: ""
   ssh_user:

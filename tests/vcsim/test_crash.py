@@ -20,6 +20,7 @@ import pytest
 
 from stockyard import BranchSpec, FleetSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
 from stockyard.errors import StockyardError
+from stockyard.planning.declaration import Declaration, TemplateTerm
 from tests.helpers.values import present
 from tests.vcsim.cut_proxy import Cut
 from tests.vcsim.simulator import SOURCE, Simulator
@@ -48,6 +49,21 @@ from stockyard import Yard
 with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
     yard.suspend()
     yard.resume()
+"""
+
+LEVELS = Declaration(
+    (
+        TemplateTerm(BASE),
+        TemplateTerm(TemplateSpec("jdk", parent="base")),
+        TemplateTerm(TemplateSpec("app", parent="jdk")),
+    )
+)
+DERIVING = """
+import sys
+from stockyard import Yard
+from tests.vcsim.test_crash import LEVELS
+with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
+    yard.apply(LEVELS)
 """
 
 
@@ -136,6 +152,46 @@ def test_controller_is_killed_during_a_branch(
     for name in ("trunk", *(child.name for child in children)):
         yard.hosts.delete(name)
     assert yard.context.provider.branches.all() == []
+    yard.teardown(templates=True)
+    assert set(own_vcenter.machines()) == LEFT
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "reap_first"),
+    [
+        ("InstantClone_Task", 1, False),
+        ("InstantClone_Task", 2, True),
+        *(
+            pytest.param("ReconfigVM_Task", count, count % 4 == 0, marks=pytest.mark.full)
+            for count in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14)
+        ),
+    ],
+)
+def test_a_controller_is_killed_while_it_derives_templates(
+    own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int, reap_first: bool
+) -> None:
+    (base,) = yard.context.provider.observe("stockyard").templates
+    argv = [sys.executable, "-c", DERIVING, yard.context.provider.uri, str(tmp_path / "pki")]
+    with subprocess.Popen(argv, cwd=Path(__file__).parents[2]) as controller:
+        wait_for(own_vcenter, method, count)
+        os.kill(controller.pid, signal.SIGKILL)
+    assert controller.returncode == -signal.SIGKILL
+    if reap_first:
+        yard.reap(grace=0.0)
+        assert all(template.usable for template in yard.templates.list())
+    yard.apply(LEVELS)
+    yard.reap()
+    assert not yard.apply(LEVELS).changed
+    templates = yard.context.provider.observe("stockyard").templates
+    assert {template.record.name for template in templates} == {"base", "jdk", "app"}
+    assert all(template.usable for template in templates)
+    assert base.record in [template.record for template in templates]
+    assert set(own_vcenter.machines()) - LEFT == {
+        "stockyard-register",
+        *(template.record.domain for template in templates),
+    }
+    (host,) = yard.hosts.apply(SingleSpec("one", "app")).objects
+    assert host.ready
     yard.teardown(templates=True)
     assert set(own_vcenter.machines()) == LEFT
 

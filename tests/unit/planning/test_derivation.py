@@ -13,6 +13,7 @@ from stockyard import BuildOptions, Hardware, ImageSpec, InvalidInput, TemplateS
 from stockyard.model.preload import Preload
 from stockyard.model.provision import Provision
 from stockyard.model.security import SecuritySpec
+from stockyard.model.template import TemplateRecord
 from stockyard.planning import derivation
 from stockyard.planning.declaration import Declaration, TemplateTerm
 from tests.helpers.samples import template_record
@@ -128,3 +129,24 @@ def test_parent_that_is_not_declared_must_exist_and_stays() -> None:
         "template",
         ("default", "docker"),
     )
+
+
+SOURCE = TemplateSpec("docker", image=ImageSpec(source="debian-13-docker"))
+CLONE = template_record(name="docker", image="5030a3b4@2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("parent", [SOURCE, CLONE])
+def test_template_of_a_source_has_a_security_that_is_not_known(
+    parent: TemplateSpec | TemplateRecord,
+) -> None:
+    spec = derivation.inherit(JDK, derivation.layout(parent))
+    assert spec.security == SecuritySpec()
+    with pytest.raises(Unsupported, match="security cannot be added to template docker"):
+        derivation.inherit(replace(JDK, security=SecuritySpec("shared")), derivation.layout(parent))
+
+
+def test_security_of_a_source_is_not_known_at_any_level() -> None:
+    app = TemplateSpec("app", parent="jdk")
+    derivation.check([SOURCE, JDK, app])
+    with pytest.raises(Unsupported, match="security cannot be added to template jdk"):
+        derivation.check([SOURCE, JDK, replace(app, security=SecuritySpec("shared"))])

@@ -137,6 +137,13 @@ class Provider(Protocol):
         :raises ImageError: if a package or an image is not available.
         """
 
+    def template_network(self, record: TemplateRecord) -> GuestNetwork:
+        """Return the network settings for the guest of a template that :meth:`reach` connects. An
+        address that must be reserved for it stays reserved until the end of that access.
+
+        :raises Conflict: if no address is free.
+        """
+
     def reach(
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:

@@ -78,7 +78,8 @@ class ImageSpec:
             raise InvalidInput(
                 "source is a finished machine, to which packages, files, images and commands "
                 "cannot be added.",
-                remedy="add them to the source, or omit source on a hypervisor that builds images",
+                remedy="add them to another template, which is derived from this one, or omit "
+                "source on a hypervisor that builds images",
             )
 
 

@@ -161,8 +161,8 @@ class TemplateSpec:
         if self.image.source and self.provision:
             raise InvalidInput(
                 "source is a finished machine, in which provision cannot run.",
-                remedy="run the playbook against the source, or omit source on a hypervisor "
-                "that builds images",
+                remedy="run the playbook in another template, which is derived from this one, or "
+                "omit source on a hypervisor that builds images",
             )
         if self.docker == "running" and self.security.encrypted_data:
             raise InvalidInput(
@@ -310,6 +310,13 @@ class TemplateRecord:
     def since(self) -> float:
         """Return the moment that decides which generation is current: the latest one is."""
         return max(self.created, self.promoted)
+
+    @property
+    def is_clone(self) -> bool:
+        """Return whether its disk comes from a machine of the hypervisor, whose content is not
+        known.
+        """
+        return "@" in self.image
 
     @property
     def domain(self) -> str:

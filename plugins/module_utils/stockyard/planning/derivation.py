@@ -20,6 +20,8 @@ from ..model.template import Hardware, TemplateRecord, TemplateSpec
 # The version of the way in which a difference is applied, part of each digest. Increment it by hand
 # when old derived templates must be derived again.
 METHOD = 1
+# The parts of a layout that need rules of their own.
+DECIDED_ELSEWHERE = ("security", "is_clone")
 # The declared security of a template that has its parent's.
 INHERITED = SecuritySpec()
 
@@ -52,14 +54,17 @@ def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
     if isinstance(template, TemplateSpec):
         image = template.image
         suite, ssh_user, disk_gib = image.suite, image.ssh_user, image.disk_gib
+        is_clone = bool(image.source)
     else:
         suite = template.source.suite if template.source else ""
         ssh_user, disk_gib = template.ssh_user, template.disk_gib
+        is_clone = template.is_clone
     return facts | {
         "suite": suite,
         "ssh_user": ssh_user,
         "disk_gib": disk_gib,
         "security": template.security,
+        "is_clone": is_clone,
     }
 
 
@@ -74,7 +79,8 @@ def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
     refused = {
         option: value
         for option, value in layout(spec).items()
-        if option != "security" and value not in (defaults[option], parent[option])
+        if option not in ("security", "is_clone")
+        and value not in (defaults[option], parent[option])
     }
     if refused:
         option, value = next(iter(refused.items()))
@@ -99,7 +105,9 @@ def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
         hardware=hardware,
         docker=parent["docker"],
         max_memory_mib=parent["max_memory_mib"],
-        security=_security(spec, parent["security"]),
+        security=_security_of_clone(spec)
+        if parent["is_clone"]
+        else _security(spec, parent["security"]),
     )
 
 
@@ -136,6 +144,21 @@ def _security(spec: TemplateSpec, parent: SecuritySpec | None) -> SecuritySpec:
     return spec.security
 
 
+def _security_of_clone(spec: TemplateSpec) -> SecuritySpec:
+    """Return the security of a template whose parent is a clone of a finished machine.
+
+    :raises Unsupported: if it declares a security.
+    """
+    if spec.security != INHERITED:
+        raise Unsupported(
+            f"security cannot be added to template {spec.parent}.",
+            name=f"template {spec.name}",
+            cause="that template is a clone of a source, whose security is not known",
+            remedy="omit security, and apply it to the source",
+        )
+    return INHERITED
+
+
 def check(specs: Iterable[TemplateSpec]) -> None:
     """Check that each derived template can have the properties of its parent, if the parent is
     declared too.
@@ -148,7 +171,10 @@ def check(specs: Iterable[TemplateSpec]) -> None:
         parent = layouts.get((spec.tenant, spec.parent))
         effective_spec = inherit(spec, parent) if parent else spec
         if parent or not spec.parent:
-            layouts[spec.tenant, spec.name] = layout(effective_spec)
+            own_layout = layout(effective_spec)
+            layouts[spec.tenant, spec.name] = own_layout | {
+                "is_clone": parent["is_clone"] if parent else own_layout["is_clone"]
+            }
 
 
 def mirrors(spec: TemplateSpec, parent: TemplateRecord) -> BuildOptions:

@@ -26,15 +26,21 @@ from stockyard.providers.vsphere.records import (
     to_value,
 )
 from stockyard.providers.vsphere.reservations import (
+    ADDRESS,
     HOST,
     LEAVING,
     STAMP,
     MachineIndex,
+    address_of,
+    addresses,
     delete,
     delete_template_mark,
     leave,
     list_records,
+    prune_addresses,
+    release_address,
     reserve,
+    reserve_address,
 )
 from tests.helpers.samples import host_record, template_record
 
@@ -205,3 +211,33 @@ def test_another_host_of_the_name_keeps_its_reservation() -> None:
     reserve(values, known(), new, TEMPLATE)
     delete(values, old)
     assert list_records(values, []) == [(new, None)]
+
+
+def test_address_of_a_template_is_given_to_no_host() -> None:
+    values: dict[str, str] = {}
+    made, host = host_record(), host_record(name="other")
+    assert address_of(values, TEMPLATE) == ""
+    reserve_address(values, TEMPLATE, host.address)
+    assert address_of(values, TEMPLATE) == host.address
+    assert set(addresses(values, known(made))) == {made.address, host.address}
+    with pytest.raises(Conflict, match="in use by a template"):
+        reserve(values, known(made), host, TEMPLATE)
+    release_address(values, TEMPLATE)
+    reserve(values, known(made), host, TEMPLATE)
+    assert set(addresses(values, known(made))) == {made.address, host.address}
+
+
+def test_address_of_a_template_is_released_with_the_template() -> None:
+    values: dict[str, str] = {}
+    reserve_address(values, TEMPLATE, "192.0.2.1")
+    delete_template_mark(values, TEMPLATE)
+    assert ADDRESS + TEMPLATE.uuid not in values
+    deleted = template_record(name="deleted")
+    reserve_address(values, TEMPLATE, "192.0.2.1")
+    reserve_address(values, deleted, "192.0.2.2")
+    unreadable = known()
+    unreadable.has_unreadable = True
+    prune_addresses(values, unreadable)
+    assert address_of(values, deleted) == "192.0.2.2"
+    prune_addresses(values, known())
+    assert (address_of(values, TEMPLATE), address_of(values, deleted)) == ("192.0.2.1", "")

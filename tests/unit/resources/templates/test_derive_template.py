@@ -12,6 +12,7 @@ import pytest
 
 from stockyard import (
     FleetSpec,
+    GuestError,
     Hardware,
     HypervisorError,
     ImageSpec,
@@ -23,11 +24,14 @@ from stockyard import (
     Unsupported,
     Yard,
 )
+from stockyard.clock import Deadline
 from stockyard.guest.recipe import rendered
 from stockyard.model.preload import Preload
 from stockyard.planning import derivation
 from stockyard.planning.declaration import Declaration, FleetTerm, TemplateTerm
+from stockyard.resources.templates import derive_template
 from stockyard.resources.templates.derive_template import Difference, difference_of
+from stockyard.resources.templates.template_shell import Shell
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.samples import template_record
@@ -125,7 +129,7 @@ def test_hypervisor_that_clones_sources_refuses_with_the_reason(
     monkeypatch.setattr(hypervisor.inner, "capabilities", capabilities)
     with pytest.raises(Unsupported, match="cannot be derived on this hypervisor") as refused:
         yard.templates.apply(JDK, check=check)
-    assert "copies of machines" in refused.value.cause
+    assert "omit from" in (refused.value.remedy or "")
     filled = replace(BASE, image=ImageSpec(commands=("true",)))
     assert "derived from" not in str(yard.templates.apply(filled, check=True).plan)
 
@@ -366,3 +370,35 @@ def test_other_changes_of_an_ordinary_template_are_built(
     clock.sleep(1)
     assert yard.templates.apply(spec).objects[-1].parent == ""
     assert (hypervisor.calls["ensure_image"], hypervisor.calls["derive_template"]) == (1, 0)
+
+
+CLONE = template_record(image="5030a3b4@2026-01-01T00:00:00Z")
+
+
+def test_derived_template_of_a_source_has_no_known_security(yard: Yard) -> None:
+    declared = rendered(derivation.inherit(JDK, derivation.layout(CLONE)))
+    record = derive_template.draft(yard.context, declared, CLONE, 0.0)
+    assert (record.image, record.security, record.is_clone) == (CLONE.image, None, True)
+    assert difference_of(declared, CLONE) == Difference(("jdk",), {}, ())
+
+
+@pytest.mark.parametrize(
+    ("release", "fits"),
+    [
+        ("ID=debian\nVERSION_CODENAME=trixie\n", True),
+        ("ID=debian\nVERSION_CODENAME=bookworm\n", False),
+        ("ID=fedora\n", False),
+    ],
+)
+def test_packages_of_another_release_than_the_source_are_refused(
+    tmp_path: Path, release: str, fits: bool
+) -> None:
+    (tmp_path / "os-release").write_text(release)
+    here = f'sudo() {{ "$@"; }}; eval "$(echo "$0" | sed s,/etc/os-release,{tmp_path}/os-release,)"'
+    shell = Shell(["sh", "-c", here], "template jdk", Deadline(60))
+    if fits:
+        derive_template.refuse_other_release(shell, JDK)
+        return
+    with pytest.raises(GuestError, match="packages of trixie cannot be added") as refused:
+        derive_template.refuse_other_release(shell, JDK)
+    assert "declare the suite of the source for template base" in (refused.value.remedy or "")

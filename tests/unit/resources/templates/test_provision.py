@@ -23,6 +23,7 @@ from stockyard.errors import Conflict, DeadlineExceeded
 from stockyard.guest.agent.main import AGENT
 from stockyard.guest.client import Guest
 from stockyard.guest.recipe import declared_digest
+from stockyard.model.network import USER_NETWORK, GuestNetwork
 from stockyard.model.provision import Provision
 from stockyard.model.template import Hardware, TemplateRecord
 from stockyard.resources.templates import playbook as playing
@@ -380,6 +381,9 @@ class Reachable:
     def __init__(self, guest: FakeChannel, inner: Any) -> None:
         self.guest = guest
         self.capabilities = replace(inner.capabilities, endpoints=True)
+
+    def template_network(self, record: TemplateRecord) -> GuestNetwork:
+        return USER_NETWORK
 
     @contextmanager
     def reach(self, record: TemplateRecord, deadline: Deadline) -> Any:

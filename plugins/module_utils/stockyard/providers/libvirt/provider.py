@@ -22,7 +22,7 @@ from ...hypervisor.guest_clock import GuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
-from ...model.network import GuestNetwork
+from ...model.network import USER_NETWORK, GuestNetwork
 from ...model.observation import Observation, R, Record, SweepResult, Template
 from ...model.recipe import Recipe
 from ...model.size import Size
@@ -223,6 +223,9 @@ class LibvirtProvider:
         deadline: Deadline,
     ) -> dict[str, str]:
         return difference.fetch(image, build, installed, folder, deadline)
+
+    def template_network(self, record: TemplateRecord) -> GuestNetwork:
+        return USER_NETWORK
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline

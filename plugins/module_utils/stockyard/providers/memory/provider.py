@@ -171,6 +171,9 @@ class MemoryProvider(NoGuestClock):
     ) -> dict[str, str]:
         return self.mirror.resolve(Recipe(image.suite, image.packages, {}, {}, 0))
 
+    def template_network(self, record: TemplateRecord) -> GuestNetwork:
+        return USER_NETWORK
+
     def reach(
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...errors import Unsupported
-from ...model.host import HostRecord
 from ...model.observation import Record
 from ...model.template import TemplateRecord
 from . import api, specs
@@ -33,13 +32,13 @@ class Designer:
         """Return the values for a new machine: its record, and idle values over old messages."""
         return {RECORD: to_value(record), **IDLE}
 
-    def instant(self, host: HostRecord, devices: Iterable[Any]) -> Any:
+    def instant(self, record: Record, devices: Iterable[Any]) -> Any:
         """Return the specification of a running fork: link down, own name, UUID and MAC."""
-        pool = self.lookup.pool_of(host)
+        pool = self.lookup.pool_of(record)
         relocate_spec = specs.location(
-            self.lookup.made_folder(), pool, self._store(), self.card(host, devices)
+            self.lookup.made_folder(), pool, self._store(), self.card(record, devices)
         )
-        return specs.instant_clone(host.domain, host.uuid, relocate_spec, self.values(host))
+        return specs.instant_clone(record.domain, record.uuid, relocate_spec, self.values(record))
 
     def cold(self, record: Record, devices: Iterable[Any], mode: str, snapshot: Any) -> Any:
         """Return the specification of a clone that is off and starts with its link down."""

@@ -63,9 +63,7 @@ class Forks:
         )
         return Source(machine_of(ref, values), values.get("snapshot.currentSnapshot"))
 
-    def instant(
-        self, host: HostRecord, source: Machine, origin_uuid: str, deadline: Deadline
-    ) -> Any:
+    def instant(self, record: Record, source: Machine, origin_uuid: str, deadline: Deadline) -> Any:
         """Create a running copy of a running machine. :meth:`verify` checks the result.
 
         :param source: the machine of a template or of a parent, with its devices.
@@ -73,12 +71,12 @@ class Forks:
 
         :raises Unsupported: if an instant clone is impossible; a cold clone may work.
         """
-        spec = self.designer.instant(host, source.devices)
-        with _clones_supported(host):
-            self._check(host, source, origin_uuid, spec, deadline)
+        spec = self.designer.instant(record, source.devices)
+        with _clones_supported(record):
+            self._check(record, source, origin_uuid, spec, deadline)
             return self.tasks.run(
                 "create an instant clone",
-                host.title,
+                record.title,
                 lambda: source.ref.InstantClone_Task(spec),
                 deadline,
             )
@@ -163,7 +161,7 @@ class Forks:
 
     def _check(
         self,
-        host: HostRecord,
+        record: Record,
         source: Machine,
         origin_uuid: str,
         spec: Any,
@@ -175,14 +173,14 @@ class Forks:
         """
         with self._checking:
             if origin_uuid not in self._checked:
-                self._ask(host, source, spec, deadline)
+                self._ask(record, source, spec, deadline)
                 self._checked.add(origin_uuid)
 
-    def _ask(self, host: HostRecord, source: Machine, spec: Any, deadline: Deadline) -> None:
+    def _ask(self, record: Record, source: Machine, spec: Any, deadline: Deadline) -> None:
         checker = self.session.content.vmProvisioningChecker
         answers = self.tasks.run(
             "check the fork",
-            host.title,
+            record.title,
             lambda: checker.CheckInstantClone_Task(source.ref, spec, []),
             deadline,
         )
@@ -192,12 +190,12 @@ class Forks:
         if faults:
             raise HypervisorError(
                 "vCenter refuses to create this fork.",
-                name=host.title,
+                name=record.title,
                 cause="; ".join(f"{fault_text(failure)}" for failure in faults)[:1000],
                 remedy="correct the cause",
             ) from next((failure for failure in faults if is_a(failure, STOPPED)), None)
 
-    def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
+    def verify(self, record: Record, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
         """Check the location and identity of a fork, and return its network cards.
 
         :raises HypervisorError: if the fork differs from the request; such a fork must not be
@@ -206,16 +204,16 @@ class Forks:
         # A fork's devices have the keys of its source's. Only the network card matters here.
         keys = [device(card.key) for card in specs.nics(source.devices)]
         values = properties(
-            self.session, ref, (*PROPERTIES, *keys, "parent", "resourcePool"), host.title
+            self.session, ref, (*PROPERTIES, *keys, "parent", "resourcePool"), record.title
         )
         lookup = self.lookup
         cards = specs.nics(devices_of(values))
         checks = {
             "folder": (_id(values.get("parent")), _id(lookup.made_folder())),
-            "pool": (_id(values.get("resourcePool")), _id(lookup.pool_of(host))),
+            "pool": (_id(values.get("resourcePool")), _id(lookup.pool_of(record))),
             "ESXi host": (_id(values.get("runtime.host")), source.host),
-            "uuid": (values.get("config.uuid"), host.uuid),
-            "MAC": (cards[0].macAddress.lower() if cards else "", host.mac),
+            "uuid": (values.get("config.uuid"), record.uuid),
+            "MAC": (cards[0].macAddress.lower() if cards else "", record.mac),
             "network link": ([nic.connectable.connected for nic in cards], [False]),
         }
         differences = [
@@ -226,19 +224,19 @@ class Forks:
         if differences:
             raise HypervisorError(
                 "the fork differs from the request.",
-                name=host.title,
+                name=record.title,
                 cause="; ".join(differences),
                 remedy="check the fork's events in vCenter",
             )
-        self._mark(host, ref, values, deadline)
+        self._mark(record, ref, values, deadline)
         return cards
 
-    def _mark(self, host: HostRecord, ref: Any, values: dict[str, Any], deadline: Deadline) -> None:
+    def _mark(self, record: Record, ref: Any, values: dict[str, Any], deadline: Deadline) -> None:
         """Write the fork's own record into it, if vCenter took only the guest's values."""
-        if machine_of(ref, values).values.get(RECORD) != to_value(host):
-            spec = specs.reconfigure(self.designer.values(host))
+        if machine_of(ref, values).values.get(RECORD) != to_value(record):
+            spec = specs.reconfigure(self.designer.values(record))
             self.tasks.run(
-                "write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline
+                "write the record", record.title, lambda: ref.ReconfigVM_Task(spec), deadline
             )
 
 
@@ -258,7 +256,7 @@ def _check_chain(machine: Machine, record: Record, remedy: str) -> None:
 
 
 @contextmanager
-def _clones_supported(host: HostRecord) -> Iterator[None]:
+def _clones_supported(record: Record) -> Iterator[None]:
     """Translate the faults of a vCenter without instant clones.
 
     :raises Unsupported: if there was one of them.
@@ -269,7 +267,7 @@ def _clones_supported(host: HostRecord) -> Iterator[None]:
         if is_a(error.__cause__, *NO_CLONE):
             raise Unsupported(
                 "this vCenter does not support instant clones.",
-                name=host.title,
+                name=record.title,
                 cause=fault_text(error.__cause__),
                 remedy="use vCenter 6.7 or later",
             ) from error

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Creation of the machines of reserved hosts, from their template in the requested mode."""
+"""Creation of the machines of reserved hosts, from their template in the requested mode, and of
+derived templates.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import OperationRefused, StockyardError
 from ...model.host import HostRecord
+from ...model.observation import Record
 from ...model.template import TemplateRecord
 from . import fork, reservations, templates
 from .faults import is_a
@@ -30,7 +33,9 @@ SHARED = 1.0
 
 
 class Hosts:
-    """Creation of hosts' machines, and recovery after an interrupted creation."""
+    """Creation of the machines of hosts and derived templates, and recovery after an interrupted
+    creation.
+    """
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Hosts:
         if mode == "instant":
             self._clone(host, template.uuid, lambda: self._source(template), deadline)
         else:
+            templates.refuse_cold_clone(template)
             origin, change = fork.origin(self.forks.lookup, template.image, template.title)
             cold_source = self.forks.source(origin, template.title)
             templates.refuse_changed(cold_source.machine, change, template)
@@ -77,6 +83,14 @@ class Hosts:
         self._clone(host, branch, lambda: self.parent(parent), deadline)
         self._finish(host)
 
+    def derive(self, record: TemplateRecord, parent: TemplateRecord, deadline: Deadline) -> None:
+        """Create a template's machine from a frozen template. The machine runs when this returns.
+
+        :raises Unsupported: if the parent can no longer be forked.
+        """
+        self._clone(record, parent.uuid, lambda: self._source(parent), deadline)
+        self.labels.write(record, self.machines.ref(record))
+
     def parent(self, parent: HostRecord) -> Machine:
         """Return the machine of a host that can be branched, with its devices.
 
@@ -95,7 +109,7 @@ class Hosts:
 
     def _clone(
         self,
-        host: HostRecord,
+        record: Record,
         origin_uuid: str,
         read_source: Callable[[], Machine],
         deadline: Deadline,
@@ -107,14 +121,14 @@ class Hosts:
         """
         source = read_source()
         try:
-            ref = self.forks.instant(host, source, origin_uuid, deadline)
+            ref = self.forks.instant(record, source, origin_uuid, deadline)
         except StockyardError as error:
             if is_a(error.__cause__, fork.STOPPED):
                 # The power state changed after the last reading.
                 self._looked.pop(origin_uuid, None)
                 read_source()
-            ref = self._adopted(host, error, deadline)
-        self.machines.learn(host, ref, self.forks.verify(host, source, ref, deadline))
+            ref = self._adopted(record, error, deadline)
+        self.machines.learn(record, ref, self.forks.verify(record, source, ref, deadline))
 
     def _finish(self, host: HostRecord) -> None:
         """Label a new machine, and delete the reservation of its host."""
@@ -143,21 +157,27 @@ class Hosts:
         self.forks.check_forkable(template, complete_machine)
         return complete_machine
 
-    def _adopted(self, host: HostRecord, error: StockyardError, deadline: Deadline) -> Any:
-        """Return the machine of a fork if vCenter created it although its answer was lost.
-
-        This applies only to a host that is still reserved: a host that has had its machine for long
-        is not created again.
-        """
+    def _adopted(self, record: Record, error: StockyardError, deadline: Deadline) -> Any:
+        """Return the machine of a fork if vCenter created it although its answer was lost."""
         if not fork.was_perhaps_made(error):
             raise error
         limit = deadline.within(ADOPTION if fork.was_lost(error) else 0.0)
         self.register.flush()
-        while reservations.HOST + host.domain in self.register.read().values:
-            machine = self.machines.find_existing(host)
+        while self._is_new(record):
+            machine = self.machines.find_existing(record)
             if machine is not None and machine.power == "poweredOn":
                 return machine.ref
             if limit.passed():
                 break
             limit.pause(1.0)
         raise error
+
+    def _is_new(self, record: Record) -> bool:
+        """Return whether a machine with this record must be the one that was requested.
+
+        A host is new while it is reserved: a host that has had its machine for long is not created
+        again. A template is always created with a new uuid.
+        """
+        if isinstance(record, TemplateRecord):
+            return True
+        return reservations.HOST + record.domain in self.register.read().values

@@ -26,6 +26,7 @@ from ...model.observation import Observation, R, Record, SweepResult, Template, 
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import TemplateRecord
+from ..common import difference
 from . import (
     branch_records,
     fork,
@@ -52,6 +53,7 @@ from .records import Machine
 from .register import Register, Values
 from .session import Session
 from .task import Tasks
+from .template_ssh import TemplateSsh
 from .volumes import VsphereVolumes
 
 # The range that vSphere reserves for addresses that are set by hand.
@@ -59,7 +61,6 @@ FIRST_MAC, MACS = "00:50:56:00:00:00", 1 << 22
 REMOVAL = 600.0
 # If no host answers at its address, the guest's network settings do not matter.
 NOWHERE = "255.0.0.0"
-NOT_DERIVED = "templates cannot be derived on vSphere, because a template is a clone of a source."
 
 
 class VsphereProvider(NoGuestClock):
@@ -82,6 +83,7 @@ class VsphereProvider(NoGuestClock):
             shrinks=False,
             sets_clocks=True,
             suspends=True,
+            derives=True,
         )
         self.session = session
         self.lookup = lookup
@@ -95,6 +97,7 @@ class VsphereProvider(NoGuestClock):
         self.reading = Reading(session, lookup)
         self.hosts = Hosts(self.forks, self.machines, self.register, self.labels, self.reading)
         self.branches = VsphereBranches(self.hosts, self.register, self.reading, self.leases)
+        self.template_ssh = TemplateSsh(self.place, self.machines, self.register, self.reading)
         self.guard = Guard(session, lookup, self.labels)
         self.pools = pools.Pools(
             session, self.tasks, lookup, self.register, self.reading.current, self.guard
@@ -197,7 +200,10 @@ class VsphereProvider(NoGuestClock):
     def derive_template(
         self, record: TemplateRecord, parent: TemplateRecord, deadline: Deadline
     ) -> None:
-        raise Unsupported(NOT_DERIVED, name=record.title, remedy="derive the source instead")
+        self.guard.demand()
+        self.template_ssh.check(record.title)
+        self.hosts.derive(record, parent, deadline)
+        self.register.change(reservations.stamp)
 
     def fetch_difference(
         self,
@@ -207,16 +213,20 @@ class VsphereProvider(NoGuestClock):
         folder: Path,
         deadline: Deadline,
     ) -> dict[str, str]:
-        raise Unsupported(NOT_DERIVED, name=self.uri, remedy="derive the source instead")
+        """Write the files for a derived template to a directory; nothing on a simulator, where the
+        template cannot be reached.
+        """
+        if not self.place.endpoints:
+            return {}
+        return difference.fetch(image, build, installed, folder, deadline)
+
+    def template_network(self, record: TemplateRecord) -> GuestNetwork:
+        return self.template_ssh.network(record)
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:
-        raise Unsupported(
-            "a source is a finished machine, and stockyard does not connect to it.",
-            name=record.title,
-            remedy="prepare the source instead",
-        )
+        return self.template_ssh.reach(record, deadline)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         machine = self.machines.get(record)
@@ -232,7 +242,7 @@ class VsphereProvider(NoGuestClock):
     def check_host(
         self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
-        templates.check_host(spec, self.place)
+        templates.check_host(spec, self.place, template)
         if address_range := self.place.addresses:
             freed_addresses = {record.address for record in deleted}
             self.reading.twice(
@@ -348,11 +358,12 @@ class VsphereProvider(NoGuestClock):
         return removed_names
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """Delete branches whose controller died. The result is empty: vCenter creates and deletes
-        all files with their machines.
+        """Delete branches whose controller died, and addresses of deleted templates. The result is
+        empty: vCenter creates and deletes all files with their machines.
         """
         if not check:
             self.branches.prune(owner)
+            self.template_ssh.prune()
         return SweepResult((), ())
 
     def facts(self, record: Record) -> MachineFacts:
@@ -377,14 +388,9 @@ class VsphereProvider(NoGuestClock):
         )
 
     def _addresses(self) -> list[str]:
-        """Return every address that a host of any owner has."""
+        """Return every address that a host or a template of any owner has."""
         values = self.reading.refreshed(self.register.read().values)
-        reserved_hosts = (
-            record
-            for _name, record in reservations.reserved(values)
-            if isinstance(record, HostRecord)
-        )
-        return [host.address for host in (*self.reading.known.hosts.values(), *reserved_hosts)]
+        return reservations.addresses(values, self.reading.known)
 
     def _close_register(self) -> None:
         """Delete the register, under a lock that keeps all other controllers out."""

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reservations: entries of the register for hosts without a machine and for deleted templates.
 
-A reservation holds a host's name and addresses. A host's record is in the register from its
+A reservation holds a host's name and addresses. A template that is reached over the network has a
+reserved address too. A host's record is in the register from its
 reservation until its machine carries the record. A template is in the register from the moment when
 no new host may use it. Each such change writes a new stamp into the register: a controller that
 already knows the stamp does not read the machines again.
@@ -28,6 +29,7 @@ LEAVING = "stockyard.leaving."
 POOL = "stockyard.pool."
 VOLUME = "stockyard.volume."
 BRANCH = "stockyard.branch."
+ADDRESS = "stockyard.address."
 STAMP = "stockyard.stamp"
 Everything = list[tuple["Record | UnreadableObject", "Machine | None"]]
 
@@ -123,8 +125,45 @@ def reserve(
             raise Conflict(
                 f"MAC address {host.mac} is in use.", name=host.title, remedy="run again"
             )
+    if host.address and host.address in _template_addresses(values):
+        raise Conflict(
+            f"address {host.address} is in use by a template.", name=host.title, remedy="run again"
+        )
     values[HOST + host.domain] = to_value(host)
     stamp(values)
+
+
+def addresses(values: Mapping[str, str], index: MachineIndex) -> list[str]:
+    """Return every address that a host or a template of any owner has."""
+    reserved_hosts = (
+        record for _name, record in reserved(values) if isinstance(record, HostRecord)
+    )
+    hosts = (*index.hosts.values(), *reserved_hosts)
+    return [*(host.address for host in hosts), *_template_addresses(values)]
+
+
+def address_of(values: Mapping[str, str], template: TemplateRecord) -> str:
+    """Return the address that is reserved for a template; empty for none."""
+    return values.get(ADDRESS + template.uuid, "")
+
+
+def reserve_address(values: Values, template: TemplateRecord, address: str) -> None:
+    """Reserve an address for a template, which must have a machine."""
+    values[ADDRESS + template.uuid] = address
+
+
+def release_address(values: Values, template: TemplateRecord) -> None:
+    """Delete the reservation of a template's address."""
+    values.pop(ADDRESS + template.uuid, None)
+
+
+def prune_addresses(values: Values, index: MachineIndex) -> None:
+    """Delete the reserved addresses of templates that no longer exist."""
+    if index.has_unreadable:
+        return
+    for key in [key for key in values if key.startswith(ADDRESS)]:
+        if key.removeprefix(ADDRESS) not in index.templates:
+            del values[key]
 
 
 def delete(values: Values, host: Record) -> None:
@@ -177,7 +216,8 @@ def leave(
 
 
 def delete_template_mark(values: Values, template: TemplateRecord) -> None:
-    """Delete the mark of a template that no longer exists."""
+    """Delete the mark and the reserved address of a template that no longer exists."""
+    release_address(values, template)
     if values.pop(LEAVING + template.uuid, None) is not None:
         stamp(values)
 
@@ -195,6 +235,10 @@ def empty(values: Mapping[str, str]) -> bool:
 def kept(values: Mapping[str, str]) -> bool:
     """Check whether there are pools or volumes, which are recorded only in the register."""
     return any(key.startswith((POOL, VOLUME)) for key in values)
+
+
+def _template_addresses(values: Mapping[str, str]) -> list[str]:
+    return [value for key, value in values.items() if key.startswith(ADDRESS)]
 
 
 def _record(name: str, value: str) -> Record | UnreadableObject:

@@ -53,6 +53,20 @@ def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> No
         )
 
 
+def refuse_cold_clone(template: TemplateRecord) -> None:
+    """Refuse a cold clone of a derived template.
+
+    :raises Unsupported: if the template is derived.
+    """
+    if template.derivation:
+        raise Unsupported(
+            "hosts of a derived template are instant clones only.",
+            name=template.title,
+            cause="a cold clone is a copy of the source, without the difference of the template",
+            remedy="omit fork_mode, and rebuild the template if it does not run",
+        )
+
+
 def freeze(session: Session, guest: Guest, machine: Machine, name: str, deadline: Deadline) -> None:
     """Let the guest freeze itself, and wait for its frozen state.
 
@@ -90,11 +104,14 @@ def problem(
     return "it is no longer frozen" if frozen and not machine.frozen else ""
 
 
-def check_host(spec: HostSpec, place: Place) -> None:
+def check_host(spec: HostSpec, place: Place, template: TemplateRecord | None = None) -> None:
     """Check that a host's declaration is possible here.
 
+    :param template: its template, if that exists.
     :raises Unsupported: with the reason, if it is not.
     """
+    if template and spec.fork_mode != "instant":
+        refuse_cold_clone(template)
     if spec.bind:
         raise Unsupported("bind: a host on vSphere has its own address.", remedy="omit bind")
     if not place.endpoints:

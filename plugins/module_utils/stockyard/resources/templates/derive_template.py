@@ -95,8 +95,8 @@ def bind(ctx: Context, declared: RenderedTemplate, parent: Template | None) -> R
         raise Unsupported(
             "templates cannot be derived on this hypervisor.",
             name=f"template {spec.name}",
-            cause="its templates are copies of machines that are finished elsewhere",
-            remedy="add the difference to a copy of the source, and declare that copy as source",
+            cause="it cannot fork a template into another one",
+            remedy="omit from: then the template is built completely",
         )
     options = derivation.digest(spec, spec.parent)
     if parent is None:
@@ -207,7 +207,7 @@ def draft(
         options=declared.options,
         encrypted=spec.security.encrypted_data,
         profile=spec.security.profile,
-        security=spec.security,
+        security=None if parent.is_clone else spec.security,
         derivation=Derivation(parent.name, parent.generation),
     )
 
@@ -237,6 +237,8 @@ def apply_difference(
         installed = shell.run(
             f"{ORDINARY_PRIORITY}{'; cat /var/lib/dpkg/status' * bool(image.packages)}"
         )
+        if image.packages and record.is_clone:
+            refuse_other_release(shell, spec)
         report("fetch packages and images")
         versions = ctx.provider.fetch_difference(image, spec.build, installed, target, deadline)
         _refuse_kernel(spec, versions)
@@ -258,6 +260,21 @@ def apply_difference(
 def _install(shell: Shell, packages: Path) -> None:
     shell.send(packages, PACKAGES)
     shell.run(INSTALL)
+
+
+def refuse_other_release(shell: Shell, spec: TemplateSpec) -> None:
+    """Refuse to add packages to a clone of a source that has another release.
+
+    :raises GuestError: with both releases.
+    """
+    release = shell.run('. /etc/os-release; echo "$ID ${VERSION_CODENAME-}"').strip()
+    if release not in ("", f"debian {spec.image.suite}"):
+        raise GuestError(
+            f"packages of {spec.image.suite} cannot be added to a guest with {release}.",
+            name=f"template {spec.name}",
+            remedy=f"declare the suite of the source for template {spec.parent}; only Debian "
+            "gets packages",
+        )
 
 
 def _refuse_kernel(spec: TemplateSpec, versions: dict[str, str]) -> None:

@@ -22,7 +22,6 @@ from ...errors import DeadlineExceeded, GuestError, MissingDependency
 from ...guest.archive import pack
 from ...guest.client import Guest
 from ...model.host import known_host
-from ...model.network import USER_NETWORK
 from ...model.recipe import GuestFile
 from ...model.template import TemplateRecord
 from ..context import Context
@@ -128,10 +127,11 @@ def connected(
     template has neither a key nor a session of them.
     """
     with workshop() as workspace:
-        ssh = guest.enable_ssh(USER_NETWORK, record.mac, (workspace.public_key(),))
+        network = ctx.provider.template_network(record)
+        ssh = guest.enable_ssh(network, record.mac, (workspace.public_key(),))
         with ctx.provider.reach(record, deadline) as (address, port):
             yield SshTarget(record.ssh_user, address, port, ssh.host_key), workspace
-            guest.disable_ssh(USER_NETWORK, record.mac, record.ssh_user)
+            guest.disable_ssh(network, record.mac, record.ssh_user)
 
 
 def _command(target: SshTarget, workspace: PlaybookWorkspace) -> list[str]:
