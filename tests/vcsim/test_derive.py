@@ -59,6 +59,11 @@ BUILDS = ["build template base", "build template jdk", "build template app"]
 NETWORK, ADDRESSES = "DC0_DVPG0", ("127.0.0.10", "127.0.0.11")
 
 
+# The first and the last order of deletion are the quick tests.
+ORDERS = [
+    pytest.param(order, marks=[pytest.mark.full] if 0 < number < 5 else [])
+    for number, order in enumerate(itertools.permutations(("base", "jdk", "app")))
+]
 # A controller of its own, which dies when the template is connected.
 CONTROLLER = """
 import os, signal, sys
@@ -193,7 +198,7 @@ def test_yard_builds_parents_first_and_derives_again_from_a_new_generation(
     assert record_of(bare, "app").generation == first.generation
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(("base", "jdk", "app"))))
+@pytest.mark.parametrize("order", ORDERS)
 def test_levels_are_deleted_in_every_order(
     bare: Yard, vcenter: Simulator, order: tuple[str, ...]
 ) -> None:
