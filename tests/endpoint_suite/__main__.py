@@ -21,8 +21,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from stockyard.model.template import Hardware
@@ -103,20 +102,16 @@ def run(
                 )
 
 
-@contextmanager
-def serve(name: str, registry_port: int) -> Iterator[servers.Server]:
-    """Yield the server of this name."""
+def serve(name: str, registry_port: int) -> AbstractContextManager[servers.Server]:
+    """Return the context of the server of this name."""
     label, separator, docker_host = name.partition("=")
     if separator:
-        context = servers.given(label, docker_host)
-    elif label == "bare":
-        context = servers.bare(WORK, registry_port)
-    elif label == "endpoint":
-        context = servers.endpoint(WORK, registry_port)
-    else:
-        raise SystemExit(f"server {label} has no DOCKER_HOST: write {label}=unix:///path")
-    with context as server:
-        yield server
+        return servers.given(label, docker_host)
+    if label == "bare":
+        return servers.bare(WORK, registry_port)
+    if label == "endpoint":
+        return servers.endpoint(WORK, registry_port)
+    raise SystemExit(f"server {label} has no DOCKER_HOST: write {label}=unix:///path")
 
 
 def default_servers() -> list[str]:

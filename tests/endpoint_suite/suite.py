@@ -147,7 +147,7 @@ def part_of(files: dict[str, list[str]], number: int, count: int) -> list[str]:
 
     :param number: the part, from 1.
     """
-    parts: list[list[str]] = [[] for _ in range(count)]
+    parts: list[list[str]] = [[] for _part in range(count)]
     sizes = [0] * count
     for file in sorted(files, key=lambda name: (-len(files[name]), name)):
         smallest = sizes.index(min(sizes))

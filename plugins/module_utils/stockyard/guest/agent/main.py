@@ -224,10 +224,10 @@ def run(step: Callable[[], None]) -> None:
     process = os.fork()
     if process == 0:
         step()
-        sys.exit()
+        raise SystemExit
     _pid, status = os.waitpid(process, 0)
     if status:
-        sys.exit(f"a process failed with code {os.waitstatus_to_exitcode(status)}")
+        raise SystemExit(f"a process failed with code {os.waitstatus_to_exitcode(status)}")
 
 
 def restore() -> None:

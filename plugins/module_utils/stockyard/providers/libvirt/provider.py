@@ -98,13 +98,7 @@ class LibvirtProvider:
         self.images = Images(store)
         self.admission = Admission(self.networks, self.domains, store, self.images)
         self.pools = pools.book(store, self.domains, uri)
-        self.volumes = LibvirtVolumes(
-            store,
-            self.domains,
-            uri,
-            self._registry,
-            lambda: self._branches.layers_in_use(),  # noqa: PLW0108  # it is created afterwards
-        )
+        self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry, self._layers_in_use)
         self._branches = Branches(
             uri,
             store,
@@ -448,6 +442,9 @@ class LibvirtProvider:
     def _record_session(self) -> None:
         if self.session:
             record_session(self.store, self.session, self.domains)
+
+    def _layers_in_use(self) -> set[str]:
+        return self._branches.layers_in_use()
 
     def _registry(self) -> AbstractContextManager[None]:
         return self.store.lock("registry", Deadline(REGISTRY_WAIT))
