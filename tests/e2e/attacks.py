@@ -23,7 +23,7 @@ from .elf import program
 
 DENIED = b"authorization denied"
 CLONE_NEWNS, CLONE_NEWUSER, S_IFBLK, O_WRONLY = 0x20000, 0x10000000, 0o060600, 1
-# What cannot be asked of dockerd on a hostile host: options of `docker create`.
+# Refused options of `docker create` on a hostile host.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "a privileged container": ("--privileged",),
     "the host's processes": ("--pid=host",),
@@ -56,7 +56,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--log-opt=syslog-address=udp://127.0.0.1:514",
     ),
 }
-# Other requests: the whole command. What gets to dockerd got through, whatever dockerd makes of it.
+# Other requests: the whole command. A request that reaches dockerd succeeded, whatever dockerd
+# answers.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "a privileged program in a container": ("exec", "--privileged", "victim", "busybox", "true"),
     "a network on the host's own interface": (
@@ -188,19 +189,19 @@ def disk_of(host: HostInfo) -> tuple[int, int]:
 
 def ask(host: HostInfo, docker: Docker) -> dict[str, bool]:
     """Which requests got through."""
-    found = {}
+    outcomes = {}
     for number, (name, options) in enumerate(OPTIONS.items()):
-        done = docker(
+        result = docker(
             host, "create", "--name", f"try-{number}", *options, "attacks", "true", check=False
         )
-        found[name] = done.returncode == 0
+        outcomes[name] = result.returncode == 0
     for name, command in COMMANDS.items():
         text = b"FROM scratch\n" if command[0] == "build" else None
-        found[name] = DENIED not in docker(host, *command, stdin=text, check=False).stderr
+        outcomes[name] = DENIED not in docker(host, *command, stdin=text, check=False).stderr
     docker(host, "rm", "-fv", *(f"try-{n}" for n in range(len(OPTIONS))), check=False)
     docker(host, "volume", "rm", "trick", "rootfs", check=False)
     docker(host, "network", "rm", "wire", check=False)
-    return found
+    return outcomes
 
 
 def try_inside(host: HostInfo, docker: Docker, *options: str) -> dict[str, bool]:
@@ -211,9 +212,9 @@ def try_inside(host: HostInfo, docker: Docker, *options: str) -> dict[str, bool]
         .splitlines()
     )
     codes = {name: int(code) for name, code in map(str.split, lines)}
-    found = {name: code in {0, *LET_IN.get(name, ())} for name, code in codes.items()}
+    outcomes = {name: code in {0, *LET_IN.get(name, ())} for name, code in codes.items()}
     plain = docker(host, "run", "--rm", "--user", "1000", "attacks", "/setuid", check=False)
-    return {**found, "setuid": plain.returncode == 0}
+    return {**outcomes, "setuid": plain.returncode == 0}
 
 
 def address(host: HostInfo, docker: Docker, name: str) -> str:
@@ -247,7 +248,7 @@ def use_up(host: HostInfo, docker: Docker) -> dict[str, bool]:
 
 
 def reach(host: HostInfo, docker: Docker, outside: dict[str, tuple[str, int]]) -> dict[str, bool]:
-    """Who answers a container: its neighbour, its host, and what lies beyond that.
+    """Return the peers that answer a container: its neighbour, its host, and networks beyond.
 
     :param outside: addresses and ports, by a name.
     """
@@ -292,9 +293,9 @@ def use_up_disk(host: HostInfo, docker: Docker) -> dict[str, bool]:
 
 
 def _left(host: HostInfo) -> dict[str, int]:
-    """MiB and inodes that nobody has of the host's disk."""
-    found = ssh(host, "df --block-size=1M --output=avail,iavail / | tail -n 1").stdout.split()
-    return dict(zip(("avail", "iavail"), map(int, found), strict=True))
+    """Return the free MiB and inodes of the host's disk."""
+    sizes = ssh(host, "df --block-size=1M --output=avail,iavail / | tail -n 1").stdout.split()
+    return dict(zip(("avail", "iavail"), map(int, sizes), strict=True))
 
 
 def flood(host: HostInfo, docker: Docker) -> float:
@@ -324,19 +325,19 @@ def flood(host: HostInfo, docker: Docker) -> float:
     wait = f"for i in $(busybox seq 20); do {ready} && break; sleep 1; done 2>/dev/null"
     fetch = f"timeout 90 wget -q -O /dev/null {place}/big"
     get = f"{wait}; cat /proc/uptime; {fetch}; echo $?; cat /proc/uptime"
-    said = docker(
+    words = docker(
         host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get, timeout=600
     ).stdout.split()
     docker(host, "rm", "-f", "source", check=False)
     docker(host, "network", "rm", "both", check=False)
-    print("flood:", said)
-    assert len(said) == 5, said
-    return FLOOD / max(0.1, float(said[3]) - float(said[0])) if said[2] == b"0" else 0.0
+    print("flood:", words)
+    assert len(words) == 5, words
+    return FLOOD / max(0.1, float(words[3]) - float(words[0])) if words[2] == b"0" else 0.0
 
 
 def fill(host: HostInfo, docker: Docker) -> bool:
-    """Fill the disk of the containers; whether that is free again when the one that did it is taken
-    away.
+    """Fill the disk of the containers; return whether it is free after the deletion of the
+    container.
     """
     line = "fallocate -l 20G /x; dd if=/dev/zero of=/y bs=1M"
     docker(host, "run", "--name", "filler", "attacks", "sh", "-c", line, check=False)
@@ -353,5 +354,5 @@ def fill(host: HostInfo, docker: Docker) -> bool:
 def uid_map(host: HostInfo, docker: Docker, name: str) -> list[int]:
     """The first line of a container's user mapping: inside, outside, count."""
     pid = json.loads(docker(host, "inspect", name).stdout)[0]["State"]["Pid"]
-    done: subprocess.CompletedProcess[str] = ssh(host, f"sudo cat /proc/{pid}/uid_map")
-    return [int(word) for word in done.stdout.split()[:3]]
+    result: subprocess.CompletedProcess[str] = ssh(host, f"sudo cat /proc/{pid}/uid_map")
+    return [int(word) for word in result.stdout.split()[:3]]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests of branched hosts share: a container that counts, the traffic of clients during a
+"""Helpers of the tests of branched hosts: a container that counts, the traffic of clients during a
 branch, and a search for the keys of a parent.
 """
 
@@ -148,9 +148,9 @@ def places_of(
 ) -> str:
     """The processes and files of a host that hold keys, in one line."""
     search = f"sudo python3 -c '{SEARCH}' {' '.join(directories)}"
-    done = ssh(host, search, stdin="\n".join(key[::-1] for key in keys), timeout=1200)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    result = ssh(host, search, stdin="\n".join(key[::-1] for key in keys), timeout=1200)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 @dataclass

@@ -56,7 +56,7 @@ FILES = {
     "/etc/ssh/sshd_config.d/50-cloud.conf": GuestFile(
         "PermitRootLogin yes\nPasswordAuthentication yes\n"
     ),
-    "/etc/ours": GuestFile("it was in the cloud image\n"),
+    "/etc/of-the-image": GuestFile("it was in the cloud image\n"),
 }
 ASSEMBLE = """
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -80,17 +80,17 @@ rm -rf root
 def image(folder: Path, suite: str = "bookworm", patience: float = 1200.0) -> Path:
     """The stand-in, made once for what it is made of."""
     content = hashlib.sha256(Path(__file__).read_bytes() + suite.encode()).hexdigest()[:16]
-    made = folder / f"cloud-{content}.qcow2"
-    if not made.exists():
+    image_file = folder / f"cloud-{content}.qcow2"
+    if not image_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder))
         work.chmod(0o755)
         try:
-            _make(work, suite, Deadline(patience)).rename(made)
+            _make(work, suite, Deadline(patience)).rename(image_file)
         finally:
             run([*IN_NAMESPACE, "rm", "-rf", str(work / "root")], Deadline(60.0), name="stand-in")
             shutil.rmtree(work)
-    return made
+    return image_file
 
 
 def overlay(target: Path, disk: Path) -> None:

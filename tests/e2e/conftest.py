@@ -67,15 +67,13 @@ def announcement(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def nothing_is_built() -> None:
-    """For tests that look at all that is there, or take it away: no template is on its way
-    meanwhile.
-    """
+    """For tests that list or delete all objects: no template is built at the same time."""
     prepare.wait()
 
 
 @pytest.fixture(scope="session")
 def template(yard: Yard) -> TemplateInfo:
-    """The frozen template; older generations are taken away."""
+    """The frozen template; older generations are deleted."""
     frozen = yard.templates.apply(TEMPLATE).object
     yard.templates.prune()
     return frozen
@@ -103,7 +101,7 @@ class Docker:
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the client against a host, as its environment variables say."""
-        done = subprocess.run(
+        result = subprocess.run(
             [self.client, *arguments],
             input=stdin,
             env=self._environment(host),
@@ -112,8 +110,8 @@ class Docker:
             check=False,
         )
         if check:
-            assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done
+            assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+        return result
 
     def first_line(self, host: HostInfo, *arguments: str, timeout: float = 60) -> bytes:
         """Return the first line that the client shows before it ends by itself."""
@@ -142,26 +140,26 @@ def client() -> Docker:
     """The client and a static busybox. Any process may be the first to take them out."""
     store = WORK / "store" / "images"
     tools = WORK / "tools"
-    wanted = {"./usr/bin/docker": tools / "docker", "./bin/busybox": tools / "busybox"}
-    if not all(path.exists() for path in wanted.values()):
+    targets = {"./usr/bin/docker": tools / "docker", "./bin/busybox": tools / "busybox"}
+    if not all(path.exists() for path in targets.values()):
         tools.mkdir(exist_ok=True)
         base = max(store.glob("base-*.tar"), key=lambda p: p.stat().st_mtime)
         with tarfile.open(base) as archive:
             for member in archive:
                 name = member.name.replace("./usr/bin/busybox", "./bin/busybox")
-                if name in wanted and member.isreg():
-                    half = wanted[name].with_suffix(f".{os.getpid()}")
+                if name in targets and member.isreg():
+                    half = targets[name].with_suffix(f".{os.getpid()}")
                     with archive.extractfile(member) as source, half.open("wb") as target:  # type: ignore[union-attr]
                         shutil.copyfileobj(source, target)
                     half.chmod(0o755)
-                    half.rename(wanted[name])
+                    half.rename(targets[name])
     return Docker(tools / "docker", tools / "busybox")
 
 
 def busybox_root(docker: Docker) -> bytes:
     """A tar archive that makes a busybox image by `docker import`: the same each time."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         entry = tarfile.TarInfo("bin")
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(entry)
@@ -173,7 +171,7 @@ def busybox_root(docker: Docker) -> bytes:
             entry = tarfile.TarInfo(f"bin/{name}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(entry)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope="session")

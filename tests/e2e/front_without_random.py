@@ -37,7 +37,7 @@ def waits_without_generator(host: HostInfo) -> None:
     """Where nothing can be drawn it waits; and when it has its configuration, it goes no step
     further.
     """
-    done = ssh(host, "sudo", "sh", stdin=WITHOUT_RANDOM)
-    waits, ended = done.stdout.splitlines()
-    assert waits == "waits", done.stdout
+    result = ssh(host, "sudo", "sh", stdin=WITHOUT_RANDOM)
+    waits, ended = result.stdout.splitlines()
+    assert waits == "waits", result.stdout
     assert ended != "0", "it needs none: this tells nothing"

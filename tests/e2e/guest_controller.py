@@ -19,7 +19,7 @@ SESSION |= {name: value for name, value in os.environ.items() if name.startswith
 
 
 class OnGuests(Controller):
-    """A user's machine that has this user's hypervisor. What it does in guests takes long."""
+    """A user's machine with this user's hypervisor. Its work in guests takes long."""
 
     patience = 1200
 

@@ -33,7 +33,8 @@ def packet(protocol: int, source: str, target: str, segment: bytes, at: int) -> 
 
 
 def crafted(targets: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], bool]:
-    """Who answers a SYN, or a datagram, that went out of the interface whatever its destination is.
+    """Return the targets that answer a SYN or a datagram sent through the interface to any
+    destination.
 
     And whether any SYN was refused at least: then they were well-formed.
     """
@@ -53,8 +54,10 @@ def crafted(targets: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], bool
 
 
 def heard(wire: socket.socket, count: int) -> tuple[set[int], set[int]]:
-    """Which of our made-up source ports got a SYN-ACK or a datagram back, and which a reset."""
-    found: set[int] = set()
+    """Return the invented source ports that got a SYN-ACK or a datagram, and those that got a
+    reset.
+    """
+    open_ports: set[int] = set()
     refused: set[int] = set()
     end = time.monotonic() + PATIENCE
     wire.settimeout(0.2)
@@ -69,10 +72,10 @@ def heard(wire: socket.socket, count: int) -> tuple[set[int], set[int]]:
         ):
             continue
         if frame[23] == 17 or (frame[23] == 6 and frame[47] & 0x12 == 0x12):
-            found.add(port - 30000)
+            open_ports.add(port - 30000)
         elif frame[47] & 0x04:
             refused.add(port - 30000)
-    return found, refused
+    return open_ports, refused
 
 
 def connected(target: tuple[str, int]) -> bool:
@@ -83,11 +86,11 @@ def connected(target: tuple[str, int]) -> bool:
 
 def main(targets: list[tuple[str, int]]) -> None:
     subprocess.run(["ip", "route", "replace", "default", "via", "10.0.2.2"], check=True)
-    found = {
+    reached = {
         target
         for target in targets
         if not target[0].startswith(("127.", "0.")) and connected(target)
     }
     answered, refused = crafted(targets)
     control = {"own port answers": connected(("127.0.0.1", 22)), "a packet was refused": refused}
-    print(json.dumps({"control": control, "reached": sorted(found | set(answered))}))
+    print(json.dumps({"control": control, "reached": sorted(reached | set(answered))}))

@@ -19,7 +19,7 @@ from stockyard import Repository
 CONTROL = """Package: {name}
 Version: {version}
 Architecture: all
-Maintainer: nobody <nobody@localhost>
+Maintainer: tests <tests@localhost>
 Description: shows where packages come from
 """
 
@@ -82,21 +82,21 @@ class LocalRepository:
             (self.folder / name).write_bytes(data)
             sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}\n")
         release = f"Origin: tests\nDate: {formatdate(usegmt=True)}\nSHA256:\n{''.join(sums)}"
-        (self.folder / "InRelease").write_text(self._gpg("--clearsign", given=release))
+        (self.folder / "InRelease").write_text(self._gpg("--clearsign", stdin=release))
 
-    def _gpg(self, *arguments: str, given: str = "") -> str:
+    def _gpg(self, *arguments: str, stdin: str = "") -> str:
         line = ["gpg", "--homedir", str(self.home), "--batch", "--quiet"]
         line += ["--pinentry-mode", "loopback", "--passphrase", ""]
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-        done = subprocess.run(
+        result = subprocess.run(
             [*line, *arguments],
-            input=given,
+            input=stdin,
             env=environment,
             check=True,
             capture_output=True,
             text=True,
         )
-        return done.stdout
+        return result.stdout
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

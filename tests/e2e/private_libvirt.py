@@ -85,30 +85,30 @@ def run(
         (home / "session.json").write_text(json.dumps(record))
         way = SYSTEM if system else ROOTED if rooted else SESSION
         line = [*way, PRELUDE + textwrap.dedent(script)]
-        done = subprocess.run(
+        result = subprocess.run(
             line, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
     finally:
         shutil.rmtree(home)
 
 
 def _session(home: Path) -> dict[str, str]:
     """The environment of a session that has the template's definition."""
-    wanted = {
+    variables = {
         "XDG_RUNTIME_DIR": home / "run",
         "XDG_CONFIG_HOME": home / "config",
         "XDG_CACHE_HOME": home / "cache",
     }
-    for path in wanted.values():
+    for path in variables.values():
         path.mkdir(mode=0o700)
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "libvirt" / "qemu"
-    there = home / "config" / "libvirt" / "qemu"
-    there.mkdir(parents=True)
+    definitions = home / "config" / "libvirt" / "qemu"
+    definitions.mkdir(parents=True)
     for path in own.glob(f"{OWNER}.default.template.*.xml"):
-        shutil.copy(path, there)
-    return {name: str(path) for name, path in wanted.items()}
+        shutil.copy(path, definitions)
+    return {name: str(path) for name, path in variables.items()}
 
 
 def bind(source: Path, target: Path) -> None:
@@ -121,7 +121,7 @@ def bind(source: Path, target: Path) -> None:
         raise OSError(ctypes.get_errno(), f"mount {target}")
 
 
-def limit(folder: Path, size: str, *, again: bool = False) -> None:
+def limit(folder: Path, size: str, *, renew: bool = False) -> None:
     """Put a file system of this size over a directory, or change the size of the one that is there.
     Runs inside.
     """
@@ -130,19 +130,19 @@ def limit(folder: Path, size: str, *, again: bool = False) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     remount = 32  # MS_REMOUNT of mount(2)
     options = f"size={size},mode=0700".encode()
-    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", remount if again else 0, options):
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", remount if renew else 0, options):
         raise OSError(ctypes.get_errno(), f"mount {folder}")
 
 
 def qemus() -> dict[int, str]:
     """Return the private libvirt's QEMU processes: their arguments. Runs inside."""
-    found = {}
+    facts = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             line = (entry / "cmdline").read_bytes().decode(errors="replace")
             if "qemu-system" in line.split("\0")[0]:
-                found[int(entry.name)] = line
-    return found
+                facts[int(entry.name)] = line
+    return facts
 
 
 def kill(name: str) -> None:

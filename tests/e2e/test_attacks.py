@@ -50,8 +50,8 @@ TEMPLATES = {
     name: TemplateSpec(name, image=IMAGE, security=security) for name, security in PROFILES.items()
 }
 PREPARED = (TEMPLATES["hostile"],)
-# What gets through on a shared host: dockerd does what its users ask, and only the mapping of users
-# is in the way.
+# Attempts that succeed on a shared host: dockerd obeys its users, and only the user namespace
+# protects the host.
 SHARED = {
     *attacks.OPTIONS.keys(),
     *attacks.COMMANDS.keys(),
@@ -59,7 +59,7 @@ SHARED = {
 EXPECTED: dict[str, set[str]] = {"hostile": set(), "shared": SHARED}
 INSIDE = [*attacks.syscalls((254, 0)), *attacks.LOOKS, "setuid"]
 BOMBS = ["fork bomb", "memory bomb", "flood", "disk filler", "recursive mkdir"]
-# What a session's guest finds of the hypervisor's loopback.
+# Ports of the hypervisor's loopback that a session's guest reaches.
 GATEWAY = "10.0.2.2"
 REACHED = [
     "neighbour",
@@ -105,9 +105,9 @@ def ready(host: HostInfo, docker: Docker) -> HostInfo:
 
 @functools.cache
 def port_of(_name: str) -> int:
-    """A port that nobody has, for each host."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """Return an unused port for each host."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def published(name: str) -> HostSpec:
@@ -130,26 +130,26 @@ def control(yard: Yard, template: TemplateInfo, docker: Docker) -> Iterator[Host
         patch.setattr(
             network, "_user", lambda host: shut(host).replace("restrict=on", "restrict=off")
         )
-        made = yard.hosts.apply(SingleSpec("control", "docker", host=published("control"))).objects[
-            0
-        ]
-    yield ready(made, docker)
+        control_host = yard.hosts.apply(
+            SingleSpec("control", "docker", host=published("control"))
+        ).objects[0]
+    yield ready(control_host, docker)
     yard.hosts.delete("control")
 
 
 @pytest.fixture(scope="module")
 def controller() -> Iterator[int]:
     """A service of the controller's, at every address that this machine has; its port."""
-    made = socket.create_server(("0.0.0.0", 0))  # noqa: S104
+    listener_socket = socket.create_server(("0.0.0.0", 0))  # noqa: S104
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
-                made.accept()[0].close()
+                listener_socket.accept()[0].close()
 
     threading.Thread(target=serve, daemon=True).start()
-    yield int(made.getsockname()[1])
-    made.close()
+    yield int(listener_socket.getsockname()[1])
+    listener_socket.close()
 
 
 def own_address() -> str:
@@ -200,24 +200,24 @@ def both(shut: dict[str, bool], control: dict[str, bool]) -> Outcomes:
 def outcomes(
     profile: str, shut: HostInfo, control: HostInfo, docker: Docker, controller: int
 ) -> Outcomes:
-    """What got through, on the shut host and on the other."""
+    """The attempts that succeeded, on the shut host and on the control."""
 
-    def attack(host: HostInfo, other: str, *inside: str) -> dict[str, bool]:
-        found = attacks.try_inside(host, docker, *inside)
+    def attack(host: HostInfo, on_control: str, *inside: str) -> dict[str, bool]:
+        outcomes = attacks.try_inside(host, docker, *inside)
         outside = {
             "the hypervisor's loopback": (GATEWAY, controller),
             "the controller": (own_address(), controller),
-            "another host's published port": (GATEWAY, port_of(other)),
+            "another host's published port": (GATEWAY, port_of(on_control)),
         }
         reached = attacks.reach(host, docker, outside)
-        return {**found, **reached, **attacks.ask(host, docker), **attacks.use_up(host, docker)}
+        return {**outcomes, **reached, **attacks.ask(host, docker), **attacks.use_up(host, docker)}
 
     with ThreadPoolExecutor() as pool:
-        other = pool.submit(attack, control, profile, "--privileged", "--pid=host")
-        return both(attack(shut, "control"), other.result())
+        on_control = pool.submit(attack, control, profile, "--privileged", "--pid=host")
+        return both(attack(shut, "control"), on_control.result())
 
 
-def test_it_is_many_attempts() -> None:
+def test_suite_makes_a_hundred_attempts() -> None:
     assert len({*INSIDE, *attacks.OPTIONS, *attacks.COMMANDS, *BOMBS, *REACHED}) >= 70
 
 
@@ -231,7 +231,7 @@ def test_inside_and_out(outcomes: Outcomes, name: str) -> None:
     assert outcomes[name] == (False, True)
 
 
-def test_root_of_a_container_is_nobody_on_the_host(
+def test_root_of_a_container_is_unprivileged_on_the_host(
     shut: HostInfo, control: HostInfo, docker: Docker
 ) -> None:
     inside, outside, count = attacks.uid_map(shut, docker, "victim")
@@ -245,21 +245,21 @@ def test_a_trusted_host_mounts_loop_devices(control: HostInfo, docker: Docker) -
         "dd if=/dev/zero of=/f bs=1M count=4; busybox mke2fs -F /f; "
         "busybox mount -o loop /f /mnt && echo mounted"
     )
-    done = docker(
+    result = docker(
         control, "run", "--rm", "--privileged", "-v", "/dev:/dev", "attacks", "sh", "-c", line
     )
-    assert b"mounted" in done.stdout
+    assert b"mounted" in result.stdout
 
 
-def test_containers_have_limits_that_nobody_asked_for(shut: HostInfo, docker: Docker) -> None:
+def test_containers_have_default_limits(shut: HostInfo, docker: Docker) -> None:
     pids = docker(shut, "run", "--rm", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
-    asked = docker(
+    limit = docker(
         shut, "run", "--rm", "--pids-limit", "7", "attacks", "cat", "/sys/fs/cgroup/pids.max"
     ).stdout
-    assert (pids, asked) == (b"512\n", b"7\n")
+    assert (pids, limit) == (b"512\n", b"7\n")
 
 
-def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: HostInfo) -> None:
+def test_disk_space_of_containers_is_reserved(shut: HostInfo) -> None:
     """Were all of it full, the host would still have some of its own."""
     line = f"df -B1M --output=size,avail / | tail -n 1; sudo stat -c '%s %b %B' {disk.IMAGE}"
     size, free, whole, blocks, block = map(int, ssh(shut, line).stdout.split())
@@ -267,9 +267,7 @@ def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: HostInfo) 
 
 
 @pytest.mark.full
-def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
-    shut: HostInfo, docker: Docker
-) -> None:
+def test_kernel_memory_of_a_container_counts_in_its_limit(shut: HostInfo, docker: Docker) -> None:
     """Names and inodes, of which there can be any number: the host's memory is not used up.
 
     Above its limit the kernel frees them; if it cannot free all at once (the entries of a directory
@@ -293,15 +291,13 @@ def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
     assert killed == b"true" or tight.returncode == 0
 
 
-def test_a_full_disk_is_free_again_when_its_filler_is_gone(
+def test_full_disk_is_free_after_the_deletion_of_its_filler(
     outcomes: Outcomes, shut: HostInfo, docker: Docker
 ) -> None:
     assert attacks.fill(shut, docker)
 
 
-def test_the_host_serves_on_after_all_that(
-    outcomes: Outcomes, shut: HostInfo, docker: Docker
-) -> None:
+def test_host_serves_after_all_attacks(outcomes: Outcomes, shut: HostInfo, docker: Docker) -> None:
     assert docker(shut, "run", "--rm", "attacks", "busybox", "echo", "alive").stdout == b"alive\n"
     failed = ssh(shut, "systemctl --failed --no-legend --plain").stdout
     assert failed == ""
@@ -325,37 +321,46 @@ SPELLED: dict[str, tuple[str, Any, dict[str, str]]] = {
     "query that ends in /auth": (CREATE + "?a=/auth", TEXT, {}),
     "percent sign": ("/containers/%63reate", TEXT, {}),
 }
-# dockerd sends these elsewhere before it asks anybody.
+# dockerd redirects these before it asks the plugin.
 REDIRECTED = {"two slashes": "//containers//create", "dots": "/x/../containers/create"}
 
 
 @pytest.mark.parametrize("name", SPELLED)
-def test_what_is_denied_stays_denied_however_it_is_spelled(
+def test_denied_request_is_denied_in_each_spelling(
     hostile: HostInfo, control: HostInfo, name: str
 ) -> None:
     path, body, headers = SPELLED[name]
-    status, said = send(hostile, path, body, **headers)
-    assert (status, "authorization denied" in said) == (403, True), said
+    status, answer = send(hostile, path, body, **headers)
+    assert (status, "authorization denied" in answer) == (403, True), answer
     # Docker 26 itself refuses two of these spellings.
     refused = name in ("old version", "something behind it")
     assert send(control, path, body, **headers)[0] == (400 if refused else 201)
 
 
 @pytest.mark.parametrize("name", REDIRECTED)
-def test_paths_that_are_not_plain_lead_nowhere(hostile: HostInfo, name: str) -> None:
+def test_unusual_paths_are_refused(hostile: HostInfo, name: str) -> None:
     assert send(hostile, REDIRECTED[name], TEXT)[0] in (301, 403)
     assert send(hostile, CREATE, TEXT)[0] == 403
 
 
-def test_without_the_plugin_nothing_is_let_through(hostile: HostInfo, docker: Docker) -> None:
+def test_without_the_plugin_each_request_is_refused(hostile: HostInfo, docker: Docker) -> None:
     assert send(hostile, "/_ping", method="GET")[0] == 200
     ssh(hostile, "sudo systemctl stop stockyard-authz")
     try:
         # All at once: dockerd looks for its plugin for long.
-        asked = ((CREATE, TEXT, "POST"), ("/_ping", None, "GET"), ("/containers/json", None, "GET"))
+        requests = (
+            (CREATE, TEXT, "POST"),
+            ("/_ping", None, "GET"),
+            ("/containers/json", None, "GET"),
+        )
         with ThreadPoolExecutor() as pool:
             assert (
-                min(status for status, _said in pool.map(lambda what: send(hostile, *what), asked))
+                min(
+                    status
+                    for status, _answer in pool.map(
+                        lambda request: send(hostile, *request), requests
+                    )
+                )
                 >= 400
             )
     finally:

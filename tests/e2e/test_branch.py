@@ -166,7 +166,7 @@ def test_the_memory_of_a_branch_is_shared(yard: Yard, branched: Branched) -> Non
 
 
 @pytest.mark.full
-def test_a_template_stays_as_long_as_a_branch_lies_on_it(yard: Yard, branched: Branched) -> None:
+def test_template_is_kept_while_a_branch_uses_it(yard: Yard, branched: Branched) -> None:
     record = yard.context.provider.observe(OWNER).templates[-1].record
     with pytest.raises(OperationRefused):
         yard.context.provider.destroy(record)

@@ -71,9 +71,9 @@ def test_no_random_number_comes_twice(yard: Yard, family: tuple[HostInfo, ...]) 
     kernel = f"head -c {BYTES * DRAWS} /dev/urandom | od -An -v -tx1 -w{BYTES} | tr -d ' '"
 
     def draw(host: HostInfo) -> list[str]:
-        done = ssh(host, f"{kernel}; python3 -c '{FRESH}'", timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
+        result = ssh(host, f"{kernel}; python3 -c '{FRESH}'", timeout=300)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.split()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         draws = [number for numbers in pool.map(draw, family) for number in numbers]
@@ -116,8 +116,8 @@ def test_hosts_are_deleted_in_every_order(
     yard.hosts.branch(BranchSpec(trunk.name, ("shoot-1", "shoot-2")))
     for number, name in enumerate(order, 1):
         yard.hosts.delete(name)
-        for other in order[number:]:
-            docker(yard.hosts.get(other), "info")
+        for remaining in order[number:]:
+            docker(yard.hosts.get(remaining), "info")
     assert leftovers(yard) == set()
 
 

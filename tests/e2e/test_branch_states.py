@@ -38,11 +38,11 @@ def test_the_certificate_of_a_lease_opens_no_child(yard: Yard, docker: Docker) -
         parent = yard.leases.acquire("lent", holder="job", duration="30m").info
         yard.hosts.branch(BranchSpec(parent.host, ("shoot",), lease=parent.id))
         (child,) = (info for info in yard.leases.list(holder="job") if info.host == "shoot")
-        for lease, other in ((parent, child), (child, parent)):
+        for lease, second in ((parent, child), (child, parent)):
             docker(lease, "info")
             environment = {
                 **lease.docker.environment,
-                "DOCKER_HOST": other.docker.environment["DOCKER_HOST"],
+                "DOCKER_HOST": second.docker.environment["DOCKER_HOST"],
             }
             wrong = replace(lease, docker=replace(lease.docker, environment=environment))
             assert docker(wrong, "info", check=False).returncode
@@ -59,8 +59,8 @@ def test_containers_are_changed_in_children_only(
 ) -> None:
     before = facts(docker, trunk)
     child = yard.hosts.branch(BranchSpec(trunk.name, ("shoot",), containers=action)).object
-    shown = docker(child, "inspect", "counter", "--format", "{{.State.Status}}").stdout
-    assert shown.decode().strip() == state
+    status = docker(child, "inspect", "counter", "--format", "{{.State.Status}}").stdout
+    assert status.decode().strip() == state
     check_counter(docker, trunk)
     assert facts(docker, trunk) == before
     assert (facts(docker, child) == before) == (action == "pause")

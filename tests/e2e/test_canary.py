@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is given in secret options while a real host is made: not on the hypervisor, not in the
-guest, not on a line.
+"""Values of secret options during the creation of a real host: not on the hypervisor, not in the
+guest, not in output.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ CANARY = f"canary-{os.urandom(16).hex()}"
 @pytest.fixture(scope="module")
 def canaries() -> dict[str, str]:
     """A CA of the test's own and other secrets, as options."""
-    made = Authority.create("theirs", datetime.fromtimestamp(SystemClock().now(), UTC))
-    ca = {"ca_certificate": made.pem(), "ca_private_key": made.key_pem()}
+    canary_run = Authority.create("theirs", datetime.fromtimestamp(SystemClock().now(), UTC))
+    ca = {"ca_certificate": canary_run.pem(), "ca_private_key": canary_run.key_pem()}
     return {
         "username": "me",
         "password": f"{CANARY}-password",
@@ -48,7 +48,7 @@ def secrets(canaries: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def made(
+def canary_run(
     yard: Yard,
     template: TemplateInfo,
     canaries: dict[str, str],
@@ -75,24 +75,26 @@ def made(
     yard.hosts.delete("canary")
 
 
-def test_it_was_made_with_them(made: tuple[Played, Watch, Path]) -> None:
-    played, watch, _root = made
+def test_host_is_created_with_canaries_in_all_secret_options(
+    canary_run: tuple[Played, Watch, Path],
+) -> None:
+    played, watch, _root = canary_run
     assert played["host"]["changed"], played["host"]["msg"]
     assert played["restart"]["changed"], played.output[-3000:]
     assert watch.looks > 20
 
 
 def test_they_are_in_no_output_no_process_and_no_file(
-    made: tuple[Played, Watch, Path], secrets: list[str]
+    canary_run: tuple[Played, Watch, Path], secrets: list[str]
 ) -> None:
-    played, watch, root = made
+    played, watch, root = canary_run
     assert [s for s in secrets if s in played.output] == []
     assert watch.seen == set()
     assert holders(root, secrets, "playbook.yml") == []
 
 
 def test_they_are_not_on_the_hypervisor(
-    made: tuple[Played, Watch, Path], secrets: list[str]
+    canary_run: tuple[Played, Watch, Path], secrets: list[str]
 ) -> None:
     line = [
         "virsh",
@@ -113,15 +115,17 @@ def test_they_are_not_on_the_hypervisor(
     assert not any(secret in domain for secret in secrets)
 
 
-def test_they_are_not_in_the_guest(made: tuple[Played, Watch, Path], secrets: list[str]) -> None:
-    host = codec.from_dict(HostInfo, made[0]["restart"]["host"])
-    told = ssh(
+def test_they_are_not_in_the_guest(
+    canary_run: tuple[Played, Watch, Path], secrets: list[str]
+) -> None:
+    host = codec.from_dict(HostInfo, canary_run[0]["restart"]["host"])
+    output = ssh(
         host,
         "sudo journalctl --no-pager; sudo dmesg; ps -eo args; sudo sh -c 'cat "
         "/proc/[0-9]*/environ' 2>&1",
     )
-    assert "systemd" in told.stdout
-    assert not any(secret in told.stdout for secret in secrets)
+    assert "systemd" in output.stdout
+    assert not any(secret in output.stdout for secret in secrets)
     # Not as words of a command: sudo would write them down.
     patterns = "".join(f"{secret}\n" for secret in secrets)
     line = "sudo grep -rlF -f - /etc /run /var /root /home /tmp 2>/dev/null"

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cloud image becomes a template, and its forks are hosts like any other. What stands in for one
-is in cloud_image.py.
+"""A cloud image becomes a template, and its forks are ordinary hosts. cloud_image.py contains the
+stand-in for an image.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def digest(path: Path) -> str:
 def disk(yard: Yard) -> Path:
     """The cloud image's stand-in."""
     begin = time.monotonic()
-    made = cloud_image.image(KEPT)
+    image_file = cloud_image.image(KEPT)
     print(
-        f"having the stand-in took {time.monotonic() - begin:.0f} s: {made.stat().st_size >> 20} "
+        f"stand-in created in {time.monotonic() - begin:.0f} s: {image_file.stat().st_size >> 20} "
         f"MiB"
     )
-    return made
+    return image_file
 
 
 def declared(disk: Path) -> TemplateSpec:
@@ -51,7 +51,7 @@ def declared(disk: Path) -> TemplateSpec:
         TEMPLATE.image,
         suite="bookworm",
         cloud_image=CloudImage(str(disk), digest(disk)),
-        files={"/etc/mine": "it was declared\n"},
+        files={"/etc/declared": "it was declared\n"},
         preload=(Preload("rootfs", str(rootfs), "data:1"),),
         commands=("echo ran > /etc/commanded",),
     )
@@ -66,27 +66,30 @@ def spec(disk: Path) -> TemplateSpec:
 @pytest.fixture(scope="module")
 def hosts(yard: Yard, spec: TemplateSpec) -> Iterator[list[HostInfo]]:
     begin = time.monotonic()
-    made = yard.templates.apply(spec).objects[-1]
-    print(f"having a template of it took {time.monotonic() - begin:.0f} s:", made.sizes)
+    built = yard.templates.apply(spec).objects[-1]
+    print(f"having a template of it took {time.monotonic() - begin:.0f} s:", built.sizes)
     yield list(yard.fleets.apply(FleetSpec("cloudy", "cloudy", count=2)).objects)
     yard.fleets.delete("cloudy")
 
 
-def test_forks_of_it_are_hosts(hosts: list[HostInfo], docker: Docker, busybox: bytes) -> None:
+def test_forks_of_a_cloud_image_are_hosts(
+    hosts: list[HostInfo], docker: Docker, busybox: bytes
+) -> None:
     for host in hosts:
         assert b"data:1" in docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
         docker(host, "import", "-", "base:1", stdin=busybox)
         assert host.mode == "instant"
-        said = docker(
+        output = docker(
             host, "run", "--rm", "--pull", "never", "base:1", "/bin/echo", "from a container"
         ).stdout
-        assert said == b"from a container\n"
-        found = ssh(
+        assert output == b"from a container\n"
+        lines = ssh(
             host,
-            "cat /etc/ours /etc/mine /etc/commanded; hostname; sudo id -u; cat /etc/machine-id",
+            "cat /etc/of-the-image /etc/declared /etc/commanded; hostname; sudo id -u; "
+            "cat /etc/machine-id",
         )
-        assert found.returncode == 0, found.stderr
-        assert found.stdout.splitlines()[:5] == [
+        assert lines.returncode == 0, lines.stderr
+        assert lines.stdout.splitlines()[:5] == [
             "it was in the cloud image",
             "it was declared",
             "ran",
@@ -97,12 +100,12 @@ def test_forks_of_it_are_hosts(hosts: list[HostInfo], docker: Docker, busybox: b
     assert len(keys) == len(hosts)
 
 
-def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[HostInfo]) -> None:
-    said = ssh(
+def test_forks_of_a_cloud_image_boot_its_disk_and_kernel(hosts: list[HostInfo]) -> None:
+    output = ssh(
         hosts[0],
         "findmnt -n -o SOURCE,SIZE --bytes /; cat /proc/cmdline; ls /lib/modules; uname -r",
     ).stdout
-    first, cmdline, *kernels = said.splitlines()
+    first, cmdline, *kernels = output.splitlines()
     assert first.split()[0] == "/dev/vda1"
     assert int(first.split()[1]) > 7 << 30, "cloud-init grew its root file system to disk_gib"
     assert f"root=UUID={cloud_image.UUID}" in cmdline
@@ -123,10 +126,8 @@ def test_cloud_init_ran_once_and_never_again(hosts: list[HostInfo]) -> None:
     )
 
 
-def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[HostInfo]) -> None:
-    """No network service, no way in but ours, no login that cloud-init made, nothing
-    that failed.
-    """
+def test_services_of_the_image_do_not_disturb_the_agent(hosts: list[HostInfo]) -> None:
+    """No network service, no access besides stockyard's, no login of cloud-init, no failed unit."""
     host = hosts[0]
     active = ssh(
         host, "systemctl is-active systemd-networkd systemd-resolved; cat /etc/resolv.conf"
@@ -164,23 +165,23 @@ def test_a_second_run_changes_nothing(yard: Yard, spec: TemplateSpec, disk: Path
 
 
 @pytest.mark.parametrize("changed", ["checksum", "content", "missing", "size", "backing"])
-def test_another_image_is_refused_before_anything_is_made(
+def test_invalid_cloud_image_is_refused_before_any_change(
     yard: Yard, spec: TemplateSpec, disk: Path, tmp_path: Path, changed: str
 ) -> None:
     bad = tmp_path / "bad.qcow2"
-    # What is in the store by its checksum is not looked for again.
-    given, gib = CloudImage(str(bad), "sha256:" + "1" * 64), 8
+    # An image in the store with its checksum is not fetched again.
+    cloud, gib = CloudImage(str(bad), "sha256:" + "1" * 64), 8
     if changed == "checksum":
-        given = CloudImage(str(disk), "sha512:" + "0" * 128)
+        cloud = CloudImage(str(disk), "sha512:" + "0" * 128)
     elif changed == "content":
         bad.write_bytes(b"QFI\xfb" + bytes(1 << 20))
     elif changed == "size":
-        given, gib = CloudImage(str(disk)), 2
+        cloud, gib = CloudImage(str(disk)), 2
     elif changed == "backing":
         cloud_image.overlay(bad, disk)
-        given = CloudImage(str(bad))
+        cloud = CloudImage(str(bad))
     images = sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64)
-    image = replace(spec.image, cloud_image=given, disk_gib=gib, files={"/etc/what": changed})
+    image = replace(spec.image, cloud_image=cloud, disk_gib=gib, files={"/etc/what": changed})
     expected = {
         "checksum": "its sha512 is",
         "content": "its sha256 is",
@@ -196,7 +197,7 @@ def test_another_image_is_refused_before_anything_is_made(
     )
 
 
-def test_the_wrong_suite_is_told_by_the_guest(yard: Yard, spec: TemplateSpec) -> None:
+def test_wrong_suite_is_reported_by_the_guest(yard: Yard, spec: TemplateSpec) -> None:
     """And so is whatever else its first boot ends with: the error holds the end of its console."""
     image = replace(spec.image, suite="trixie", preload=())
     with pytest.raises(

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fork does until it is ready, counted: a slow machine changes none of it. Timings are `make
-bench`'s.
+"""The work of a fork until it is ready, counted: independent of the machine's speed. `make bench`
+measures times.
 
-What the guest did is read through QEMU's guest agent, which lives in it since before the freeze and
+The work of the guest is read through QEMU's guest agent, which runs since before the freeze and
 spawns nothing for it. It is held against a fork that was resumed and left alone.
 """
 
@@ -34,7 +34,7 @@ PROCESSES, WRITTEN_MIB, OVERLAY_MIB, OWN_MIB = 8, 1.0, 4.0, 32.0
 
 @dataclass(frozen=True)
 class Done:
-    """What a guest has done since it was booted.
+    """The work of a guest since its boot.
 
     :param processes: that it spawned, threads too.
     :param written: bytes to its disk.
@@ -74,7 +74,7 @@ def content(domain: Any, path: str) -> str:
 
 
 def done(yard: Yard, uuid: str) -> Done:
-    """What a running guest has done (proc(5))."""
+    """Read the work of a running guest (proc(5))."""
     # libvirt's
     domain = yard.context.provider.connection.lookupByUUIDString(uuid)  # type: ignore[attr-defined]
     spawned = next(
@@ -88,9 +88,9 @@ def done(yard: Yard, uuid: str) -> Done:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A host that was just made.
+    """A new host.
 
-    :param before: what a fork had done that nobody spoke to.
+    :param before: the work of a fork to which no client spoke.
     :param after: what the host had done when it was ready.
     """
 
@@ -119,7 +119,7 @@ def fresh(yard: Yard, template: TemplateInfo) -> Iterator[Fresh]:
 
 
 def test_hardly_anything_is_spawned_in_a_fork(fresh: Fresh) -> None:
-    """What is needed was running before the freeze."""
+    """The necessary processes ran before the freeze."""
     spawned = fresh.after.processes - fresh.before.processes
     print(f"spawned until ready: {spawned}")
     assert spawned <= PROCESSES

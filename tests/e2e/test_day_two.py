@@ -33,10 +33,10 @@ PACKAGE = "stockyard-probe"
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRepository]:
     """With the first version of a package in it."""
-    made = LocalRepository(tmp_path_factory.mktemp("repository"))
-    made.publish(PACKAGE, "1.0", {"usr/share/stockyard-probe/version": "1.0\n"})
-    yield made
-    made.close()
+    local_repository = LocalRepository(tmp_path_factory.mktemp("repository"))
+    local_repository.publish(PACKAGE, "1.0", {"usr/share/stockyard-probe/version": "1.0\n"})
+    yield local_repository
+    local_repository.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +81,21 @@ def play(name: str, declaration: Path, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(line, capture_output=True, text=True, timeout=1800, check=False)
 
 
-def well(done: subprocess.CompletedProcess[str]) -> int:
+def well(result: subprocess.CompletedProcess[str]) -> int:
     """How many things it changed."""
-    found = re.search(r"changed=(\d+) .*failed=0", done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert found, done.stdout
-    return int(found[1])
+    match = re.search(r"changed=(\d+) .*failed=0", result.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert match, result.stdout
+    return int(match[1])
 
 
 def versions(yard: Yard) -> dict[str, str]:
-    """What each host has of the package, by its word."""
-    found = {}
+    """Return the version of the package in each host, as the host reports it."""
+    versions = {}
     for host in yard.hosts.list(fleet="probed"):
         assert host.ready
-        found[host.name] = ssh(host, "cat", "/usr/share/stockyard-probe/version").stdout.strip()
-    return found
+        versions[host.name] = ssh(host, "cat", "/usr/share/stockyard-probe/version").stdout.strip()
+    return versions
 
 
 def behind(yard: Yard) -> list[Any]:
@@ -109,16 +109,16 @@ def test_a_package_of_ones_own_is_in_the_hosts(yard: Yard, declaration: Path) ->
     assert well(play("rebuild", declaration, "--check")) == 0
 
 
-def test_a_later_one_is_shown_and_rolled_though_the_daemon_is_killed_on_the_way(
+def test_later_package_is_reported_and_rolled_over_a_killed_daemon(
     yard: Yard, declaration: Path, repository: LocalRepository
 ) -> None:
     old = {h.uuid for h in yard.hosts.list(fleet="probed")}
     repository.publish(PACKAGE, "1.1", {"usr/share/stockyard-probe/version": "1.1\n"})
     lacks = {"package": PACKAGE, "installed": "1.0", "available": "1.1"}
     assert behind(yard) == [[lacks], [lacks]]
-    told = play("rebuild", declaration, "--check", "--diff")
-    assert well(told) == 1
-    assert PACKAGE in told.stdout
+    dry_run = play("rebuild", declaration, "--check", "--diff")
+    assert well(dry_run) == 1
+    assert PACKAGE in dry_run.stdout
     assert {h.uuid for h in yard.hosts.list(fleet="probed")} == old
 
     killed = threading.Thread(target=kill_daemons_when_a_new_host_is_there, args=(old,))
@@ -143,10 +143,11 @@ def kill_daemons_when_a_new_host_is_there(old: set[str]) -> None:
     """SIGKILL for the session's libvirtd as soon as the first new host is on record."""
     with Yard(
         "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
-    ) as mine:
+    ) as own_yard:
         end = time.monotonic() + 1200
         while (
-            not {h.uuid for h in mine.hosts.list(fleet="probed")} - old and time.monotonic() < end
+            not {h.uuid for h in own_yard.hosts.list(fleet="probed")} - old
+            and time.monotonic() < end
         ):
             time.sleep(0.2)
     for pid in daemons():
@@ -160,10 +161,10 @@ def test_a_bad_one_stops_after_one_host_and_the_old_ones_serve(
     old = {h.uuid: h for h in yard.hosts.list(fleet="probed")}
     bad = {"usr/share/stockyard-probe/version": "1.2\n", "etc/hosts.new/in-the-way": ""}
     repository.publish(PACKAGE, "1.2", bad)
-    done = play("rebuild", declaration)
-    assert done.returncode != 0
-    spoken_of = set(re.findall(r"host (probed-\d+): ", done.stdout))
-    assert len(spoken_of - {h.name for h in old.values()}) == 1, done.stdout
+    result = play("rebuild", declaration)
+    assert result.returncode != 0
+    spoken_of = set(re.findall(r"host (probed-\d+): ", result.stdout))
+    assert len(spoken_of - {h.name for h in old.values()}) == 1, result.stdout
     assert {h.uuid for h in yard.hosts.list(fleet="probed") if h.ready} == old.keys()
     for host in old.values():
         assert docker(host, "version").returncode == 0

@@ -66,9 +66,9 @@ def test_hosts_have_the_difference(
 ) -> None:
     assert (derived.parent, derived.parent_generation) == (parent.name, parent.generation)
     look = f"command -v {PACKAGE}; cat /etc/derived /etc/was-here; uptime -s; dpkg --audit"
-    found = ssh(hosts[0], look).stdout.splitlines()
-    assert found[:3] == ["/usr/bin/tree", "one level", "was-here"]
-    assert len(found) == 4
+    lines = ssh(hosts[0], look).stdout.splitlines()
+    assert lines[:3] == ["/usr/bin/tree", "one level", "was-here"]
+    assert len(lines) == 4
     ran = docker(hosts[0], "run", "--rm", "base:1", "echo", "from a container")
     assert ran.stdout == b"from a container\n"
 
@@ -96,7 +96,7 @@ def test_each_host_has_its_own_identity(hosts: list[HostInfo], derived: Template
 
 
 def audit(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the module audit finds in a host that must have the hostile profile."""
+    """Return the findings of the module audit in a host that must have the hostile profile."""
     # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
     tmp_path = tmp_path_factory.mktemp("audit")
     inventory = {"all": {"hosts": {host.name: connection(host)}}}
@@ -106,9 +106,9 @@ def audit(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     played = OnGuests(tmp_path / "controller").play(
         [strict], "-i", str(tmp_path / "hosts.json"), hosts=host.name
     )
-    found: dict[str, Any] = played["strict"]
-    assert "compliant" in found, found
-    return found
+    report: dict[str, Any] = played["strict"]
+    assert "compliant" in report, report
+    return report
 
 
 def test_security_profile_of_the_parent_is_in_force(
@@ -162,14 +162,14 @@ def test_levels_need_no_earlier_one(
     try:
         for level in (first, second, third):
             yard.templates.apply(level)
-        for gone in ("level-1", "level-2"):
-            yard.templates.delete(gone)
+        for deleted_level in ("level-1", "level-2"):
+            yard.templates.delete(deleted_level)
         for mode in ("instant", "linked", "full"):
             declared = FleetSpec("level", "level-3", count=1)
             declared = replace(declared, host=replace(declared.host, fork_mode=mode))
             (host,) = yard.fleets.apply(declared).objects
-            found = ssh(host, f"cat /etc/level; command -v {PACKAGE}; cat /proc/sys/kernel/panic")
-            assert found.stdout.split() == ["two", "/usr/bin/tree", "17"]
+            output = ssh(host, f"cat /etc/level; command -v {PACKAGE}; cat /proc/sys/kernel/panic")
+            assert output.stdout.split() == ["two", "/usr/bin/tree", "17"]
             assert docker(host, "run", "--rm", "base:1", "true").returncode == 0
             yard.fleets.delete("level")
     finally:

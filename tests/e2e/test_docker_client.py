@@ -90,7 +90,7 @@ def fetch(url: str) -> bytes:
     end = time.monotonic() + 30
     while True:
         try:
-            # our own http URL
+            # a plain http URL
             with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
                 return bytes(answer.read())
         except OSError:
@@ -113,7 +113,7 @@ def followed_logs_end_with_the_container(host: HostInfo, docker: Docker) -> byte
 
 
 @pytest.mark.full
-def test_what_a_container_says_after_a_long_silence_arrives(
+def test_output_of_a_container_arrives_after_a_long_silence(
     fleet: list[HostInfo], docker: Docker, busybox: bytes
 ) -> None:
     """The client has said long ago that it sends no more; the front in between does not take that

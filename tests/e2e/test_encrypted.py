@@ -55,21 +55,21 @@ def opened(secret: str) -> Yard:
 @pytest.fixture(scope="module")
 def sealed(yard: Yard, template: TemplateInfo) -> Iterator[Yard]:
     """A yard that has the key."""
-    with opened(SECRET) as made:
-        made.templates.apply(SEALED)
-        yield made
-        made.fleets.delete("safe")
+    with opened(SECRET) as opened_yard:
+        opened_yard.templates.apply(SEALED)
+        yield opened_yard
+        opened_yard.fleets.delete("safe")
         with suppress(Exception):
-            made.volumes.delete("safe-1-docker")
+            opened_yard.volumes.delete("safe-1-docker")
 
 
 @pytest.fixture(scope="module")
 def host(sealed: Yard, docker: Docker, busybox: bytes) -> HostInfo:
     """A host with something on its encrypted volume."""
-    (made,) = sealed.fleets.apply(FLEET).objects
-    docker(made, "import", "-", "busybox:latest", stdin=busybox)
+    (host,) = sealed.fleets.apply(FLEET).objects
+    docker(host, "import", "-", "busybox:latest", stdin=busybox)
     docker(
-        made,
+        host,
         "run",
         "-v",
         "named:/data",
@@ -78,7 +78,7 @@ def host(sealed: Yard, docker: Docker, busybox: bytes) -> HostInfo:
         "-c",
         f"echo {KEPT.decode()} > /data/file",
     )
-    return made
+    return host
 
 
 def kept(docker: Docker, host: HostInfo) -> bytes:
@@ -99,13 +99,13 @@ def secrets(sealed: Yard) -> list[bytes]:
 def test_the_volume_is_encrypted(sealed: Yard, host: HostInfo) -> None:
     (volume,) = sealed.volumes.list(name="safe-1-docker")
     assert volume.encrypted
-    told = ssh(
+    output = ssh(
         host,
         "grep ' /var/lib/docker ' /proc/mounts; sudo cryptsetup status $(ls /dev/mapper | grep "
         "stockyard-)",
     )
-    assert "/dev/mapper/stockyard-" in told.stdout
-    assert "type:    LUKS2" in told.stdout
+    assert "/dev/mapper/stockyard-" in output.stdout
+    assert "type:    LUKS2" in output.stdout
     ssh(host, "sync")
     raw = list(pieces(Path(volume.disk)))
     assert not any(KEPT in piece for piece in raw)
@@ -115,10 +115,10 @@ def test_the_volume_is_encrypted(sealed: Yard, host: HostInfo) -> None:
 def test_the_key_is_in_no_file_process_record_or_log(
     sealed: Yard, template: TemplateInfo, host: HostInfo
 ) -> None:
-    found = secrets(sealed)
+    keys = secrets(sealed)
     files = [Path(folder, name) for folder, _folders, names in os.walk(WORK) for name in names]
     files += [p for p in Path.home().glob(".cache/libvirt/**/*") if p.is_file()]
-    held = [p for p in files if not p.is_symlink() and p.is_file() and holds(p, found)]
+    held = [p for p in files if not p.is_symlink() and p.is_file() and holds(p, keys)]
     assert held == []
     # The controller's list of processes, and the guest's, and what the guest wrote down.
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
@@ -133,24 +133,24 @@ def test_the_key_is_in_no_file_process_record_or_log(
         "/var/lib/stockyard/volumes.json",
     )
     # Not as words of a command: sudo would write them down.
-    patterns = f"{SECRET}\n{found[1].decode()}\n"
+    patterns = f"{SECRET}\n{keys[1].decode()}\n"
     disk = ssh(
         host, "sudo grep -rlF -f - /etc /run /var /root /home /tmp 2>/dev/null", stdin=patterns
     )
     for text in (lines, domains.stdout, inside.stdout.encode()):
-        assert not any(secret in text for secret in found)
+        assert not any(secret in text for secret in keys)
     assert inside.stdout
     assert disk.stdout == ""
 
 
-def holds(path: Path, found: list[bytes]) -> bool:
+def holds(path: Path, needles: list[bytes]) -> bool:
     try:
-        return any(secret in piece for piece in pieces(path) for secret in found)
+        return any(secret in piece for piece in pieces(path) for secret in needles)
     except FileNotFoundError:
         return False
 
 
-def test_a_host_that_booted_waits_for_its_key(
+def test_booted_host_waits_for_the_key_of_its_volume(
     sealed: Yard, yard: Yard, docker: Docker, host: HostInfo
 ) -> None:
     """By itself, from inside: the hypervisor notices nothing of it."""
@@ -163,14 +163,19 @@ def test_a_host_that_booted_waits_for_its_key(
     assert docker(host, "ps", check=False, timeout=60).returncode != 0
     with pytest.raises(InvalidInput, match="volume_key is not set"):
         yard.fleets.apply(FLEET)
-    with opened(SECRET[::-1]) as other, pytest.raises(InvalidInput, match="volume_key differs"):
-        other.fleets.apply(FLEET)
+    with (
+        opened(SECRET[::-1]) as other_yard,
+        pytest.raises(InvalidInput, match="volume_key differs"),
+    ):
+        other_yard.fleets.apply(FLEET)
     assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert kept(docker, host).strip() == KEPT
     assert sealed.hosts.list(name="safe-1")[0].uuid == host.uuid
 
 
-def test_the_next_host_opens_it_and_it_grows(sealed: Yard, docker: Docker, host: HostInfo) -> None:
+def test_next_host_opens_the_encrypted_volume_and_it_grows(
+    sealed: Yard, docker: Docker, host: HostInfo
+) -> None:
     sealed.fleets.delete("safe")
     larger = HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=3),))
     (after,) = sealed.fleets.apply(replace(FLEET, host=larger)).objects

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who gets in, and who does not."""
+"""Accepted and refused clients of a host's endpoints."""
 
 from __future__ import annotations
 
@@ -75,19 +75,17 @@ def test_no_certificate_is_refused(host: HostInfo) -> None:
 
 
 def test_another_authoritys_client_is_refused(host: HostInfo, tmp_path: Path) -> None:
-    foreign = Authority.create("somebody else", datetime.now(UTC))
+    foreign = Authority.create("foreign", datetime.now(UTC))
     assert refused(host, with_client_of(foreign, own_ca(host), tmp_path))
 
 
 def test_another_tenants_client_is_refused(yard: Yard, host: HostInfo, tmp_path: Path) -> None:
-    other = yard.context.pki("other").authority(datetime.now(UTC))
-    assert refused(host, with_client_of(other, own_ca(host), tmp_path))
+    other_authority = yard.context.pki("other").authority(datetime.now(UTC))
+    assert refused(host, with_client_of(other_authority, own_ca(host), tmp_path))
 
 
 def test_a_hosts_own_certificate_opens_no_host(yard: Yard, host: HostInfo, tmp_path: Path) -> None:
-    """Who breaks out of a container into a host holds that host's key; it must not open
-    the others.
-    """
+    """An attacker who leaves a container has the key of that host; it must not open others."""
     key = ec.generate_private_key(ec.SECP256R1())
     csr = (
         x509.CertificateSigningRequestBuilder()
@@ -130,18 +128,19 @@ def test_plain_http_is_not_answered(host: HostInfo) -> None:
 
 
 def test_ssh_with_strict_host_keys(fleet: list[HostInfo]) -> None:
-    done = ssh(fleet[1], "hostname")
-    assert (done.stdout, done.returncode) == (fleet[1].name + "\n", 0), done.stderr
+    result = ssh(fleet[1], "hostname")
+    assert (result.stdout, result.returncode) == (fleet[1].name + "\n", 0), result.stderr
 
 
 def test_ssh_refuses_swapped_endpoints(fleet: list[HostInfo], tmp_path: Path) -> None:
     first, second = fleet[0], fleet[1]
     swapped = {f"[{first.address}]": second, f"[{second.address}]": first}
     lines = [
-        f"{where}:2222 {present(whose.identity).ssh_host_key}\n" for where, whose in swapped.items()
+        f"{where}:2222 {present(key_owner.identity).ssh_host_key}\n"
+        for where, key_owner in swapped.items()
     ]
     (tmp_path / "known_hosts").write_text("".join(lines))
     for host in (first, second):
-        done = ssh(host, "hostname", known_hosts=str(tmp_path / "known_hosts"))
-        assert done.returncode == 255
-        assert "Host key verification failed" in done.stderr
+        result = ssh(host, "hostname", known_hosts=str(tmp_path / "known_hosts"))
+        assert result.returncode == 255
+        assert "Host key verification failed" in result.stderr

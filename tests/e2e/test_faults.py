@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad days: each ends in an error that names object, cause and remedy; nothing half-made stays; a
+"""Faults: each ends in an error that names object, cause and remedy; nothing incomplete remains; a
 rerun succeeds.
 """
 
@@ -60,8 +60,8 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, yard: Yard, step: str) -> None:
     provider = yard.context.provider
     original: Callable[..., Any] = getattr(provider, step)
 
-    def then_kill(record: HostRecord, *rest: Any) -> Any:
-        result = original(record, *rest)
+    def then_kill(record: HostRecord, *arguments: Any) -> Any:
+        result = original(record, *arguments)
         os.kill(pid_of(record.uuid), signal.SIGKILL)
         return result
 
@@ -69,7 +69,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, yard: Yard, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["fork", "channel", "set_link"])
-def test_qemu_killed_while_a_host_is_made(
+def test_qemu_killed_during_the_creation_of_a_host(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -82,8 +82,10 @@ def test_qemu_killed_while_a_host_is_made(
     assert yard.hosts.apply(SAMPLE).objects[0].ready
 
 
-def test_a_controller_killed_while_a_host_is_made(yard: Yard, template: TemplateInfo) -> None:
-    """What it left is taken for half-made, not for whole, and the next run makes it anew."""
+def test_controller_killed_during_the_creation_of_a_host(
+    yard: Yard, template: TemplateInfo
+) -> None:
+    """The remainder counts as incomplete, and the next run creates it again."""
     script = f"""
 import os, signal
 from stockyard import Yard, SingleSpec
@@ -92,8 +94,8 @@ yard = Yard(owner={yard.context.owner!r}, storage=store, pki_dir=pki)
 yard.context.provider.set_link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 yard.hosts.apply(SingleSpec("sample", "docker"))
 """
-    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL
+    result = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert result.returncode == -signal.SIGKILL
     assert not yard.hosts.list(name="sample")[0].ready
     plan = yard.hosts.apply(SAMPLE).plan
     assert [a.verb for a in plan.actions] == ["replace"]
@@ -103,15 +105,15 @@ yard.hosts.apply(SingleSpec("sample", "docker"))
 def test_a_paused_host_is_not_called_ready_and_runs_again(
     yard: Yard, template: TemplateInfo
 ) -> None:
-    made = yard.hosts.apply(SAMPLE).objects[0]
+    sample = yard.hosts.apply(SAMPLE).objects[0]
     subprocess.run(
-        ["virsh", "-c", "qemu:///session", "suspend", made.uuid], check=True, capture_output=True
+        ["virsh", "-c", "qemu:///session", "suspend", sample.uuid], check=True, capture_output=True
     )
-    seen = yard.hosts.list(name="sample")[0]
-    assert (seen.state, seen.ready) == ("paused", False)
+    observed = yard.hosts.list(name="sample")[0]
+    assert (observed.state, observed.ready) == ("paused", False)
     assert [a.verb for a in yard.hosts.apply(SAMPLE).plan.actions] == ["start"]
     assert yard.hosts.list(name="sample")[0].ready
-    assert yard.hosts.list(name="sample")[0].identity == made.identity
+    assert yard.hosts.list(name="sample")[0].identity == sample.identity
 
 
 @pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
@@ -143,7 +145,7 @@ def test_a_file_of_the_template_changed(yard: Yard, template: TemplateInfo, part
 
 
 @pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
-def test_a_file_of_the_template_gone(yard: Yard, template: TemplateInfo, part: str) -> None:
+def test_missing_file_of_a_template(yard: Yard, template: TemplateInfo, part: str) -> None:
     path = folder_of(template) / part
     aside = path.with_name("aside")
     path.rename(aside)
@@ -163,7 +165,7 @@ def test_a_template_with_hosts_is_not_removed(yard: Yard, template: TemplateInfo
     assert yard.templates.list(name="docker")[-1].usable
 
 
-def test_a_package_that_does_not_exist(yard: Yard) -> None:
+def test_nonexistent_package(yard: Yard) -> None:
     spec = TemplateSpec("nosuch", image=ImageSpec(packages=("no-such-package-anywhere",)))
     with pytest.raises(ImageError, match="no-such-package-anywhere"):
         yard.templates.apply(spec)
@@ -171,7 +173,7 @@ def test_a_package_that_does_not_exist(yard: Yard) -> None:
     assert not list((WORK / "store" / "images").glob("work-*"))
 
 
-def test_a_template_that_is_not_ready_in_time(yard: Yard, template: TemplateInfo) -> None:
+def test_template_that_misses_its_deadline(yard: Yard, template: TemplateInfo) -> None:
     """The image is at hand: the time runs out while the guest boots."""
     spec = TemplateSpec("slow", image=TEMPLATE.image, hardware=Hardware(memory_mib=512))
     with pytest.raises(StockyardError) as caught:
@@ -197,9 +199,9 @@ def test_qemu_killed_in_the_freeze(
     )
     original = fork.save_state
 
-    def killed_then(domain: Any, *rest: Any) -> None:
+    def killed_then(domain: Any, *arguments: Any) -> None:
         os.kill(pid_of(domain.UUIDString()), signal.SIGKILL)
-        original(domain, *rest)
+        original(domain, *arguments)
 
     try:
         with monkeypatch.context() as patch:
@@ -212,30 +214,30 @@ def test_qemu_killed_in_the_freeze(
         yard.templates.delete("doomed")
 
 
-def test_libvirt_gone_and_back(yard: Yard, template: TemplateInfo) -> None:
+def test_restart_of_libvirt(yard: Yard, template: TemplateInfo) -> None:
     """The daemon of this user's session is killed; guests live on, and the next connection finds
     them.
     """
-    made = yard.hosts.apply(SAMPLE).objects[0]
+    sample = yard.hosts.apply(SAMPLE).objects[0]
     for pid in daemons():
         os.kill(pid, signal.SIGKILL)
     with Yard(
         owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
-    ) as again:
-        assert again.hosts.list(name="sample")[0].uuid == made.uuid
-        assert again.hosts.list(name="sample")[0].ready
-        assert not again.hosts.apply(SAMPLE).changed
+    ) as second_connection:
+        assert second_connection.hosts.list(name="sample")[0].uuid == sample.uuid
+        assert second_connection.hosts.list(name="sample")[0].ready
+        assert not second_connection.hosts.apply(SAMPLE).changed
     reconnect(yard)
 
 
 def daemons() -> list[int]:
-    found = subprocess.run(
+    result = subprocess.run(
         ["pgrep", "-u", str(os.getuid()), "-x", "libvirtd|virtqemud"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return [int(pid) for pid in found.stdout.split()]
+    return [int(pid) for pid in result.stdout.split()]
 
 
 def reconnect(yard: Yard) -> None:
@@ -246,7 +248,7 @@ def reconnect(yard: Yard) -> None:
     provider.connection = provider.domains.connection = libvirt.open("qemu:///session")
 
 
-def test_storage_that_may_not_be_written(tmp_path: Path) -> None:
+def test_read_only_storage(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     yard = Yard(owner="closed", storage=str(closed / "store"), pki_dir=str(tmp_path / "pki"))
@@ -254,13 +256,13 @@ def test_storage_that_may_not_be_written(tmp_path: Path) -> None:
         yard.templates.apply(TEMPLATE)
 
 
-def test_keys_that_may_not_be_written(template: TemplateInfo, tmp_path: Path, yard: Yard) -> None:
+def test_read_only_keys_directory(template: TemplateInfo, tmp_path: Path, yard: Yard) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     owner = yard.context.owner
-    other = Yard(owner=owner, storage=str(WORK / "store"), pki_dir=str(closed / "pki"))
-    with other, pytest.raises(StockyardError, match="pki_dir"):
-        other.hosts.apply(SAMPLE)
+    other_yard = Yard(owner=owner, storage=str(WORK / "store"), pki_dir=str(closed / "pki"))
+    with other_yard, pytest.raises(StockyardError, match="pki_dir"):
+        other_yard.hosts.apply(SAMPLE)
     assert leaves_nothing(yard)
 
 
@@ -287,7 +289,7 @@ run(argv, Deadline(20), name="host sample")
         "-c",
         script,
     ]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-    last = done.stderr.splitlines()[-1]
-    assert "OutOfSpace: host sample" in last, done.stderr
+    result = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    last = result.stderr.splitlines()[-1]
+    assert "OutOfSpace: host sample" in last, result.stderr
     assert "Remedy: free space in the storage" in last

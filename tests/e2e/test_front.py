@@ -32,14 +32,14 @@ MANY = 1100
 
 
 def context(folder: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
-    made = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    made.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    made.minimum_version = made.maximum_version = version
-    return made
+    tls_context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    tls_context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    tls_context.minimum_version = tls_context.maximum_version = version
+    return tls_context
 
 
 def ping(
-    host: HostInfo, made: ssl.SSLContext, session: ssl.SSLSession | None = None
+    host: HostInfo, tls_context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> tuple[bool, ssl.SSLSession | None]:
     """Whether a session was resumed, and the one to resume.
 
@@ -47,7 +47,10 @@ def ping(
     """
     target = urlsplit(host.docker.environment["DOCKER_HOST"])
     plain = socket.create_connection((str(target.hostname), int(target.port or 0)), timeout=60)
-    with plain, made.wrap_socket(plain, server_hostname=target.hostname, session=session) as client:
+    with (
+        plain,
+        tls_context.wrap_socket(plain, server_hostname=target.hostname, session=session) as client,
+    ):
         client.sendall(PING)
         answer = client.recv(4096)
         if not answer.startswith(b"HTTP/1.1 200 "):
@@ -61,11 +64,11 @@ def certificates(host: HostInfo) -> Path:
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_session_that_a_client_offers_is_not_resumed(fleet: list[HostInfo], name: str) -> None:
-    made = context(certificates(fleet[0]), VERSIONS[name])
-    _resumed, session = ping(fleet[0], made)
-    for _again in range(2):
-        resumed, session = ping(fleet[0], made, session)
+def test_tls_session_of_a_client_is_not_resumed(fleet: list[HostInfo], name: str) -> None:
+    tls_context = context(certificates(fleet[0]), VERSIONS[name])
+    _resumed, session = ping(fleet[0], tls_context)
+    for _number in range(2):
+        resumed, session = ping(fleet[0], tls_context, session)
         assert not resumed
 
 
@@ -82,7 +85,10 @@ def expired(
     (folder / "key.pem").write_text(key)
     shutil.copy(certificates(fleet[0]) / "ca.pem", folder)
     contexts = {name: context(folder, version) for name, version in VERSIONS.items()}
-    sessions = {name: (made, ping(fleet[0], made)[1]) for name, made in contexts.items()}
+    sessions = {
+        name: (tls_context, ping(fleet[0], tls_context)[1])
+        for name, tls_context in contexts.items()
+    }
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 2)
     return sessions
 
@@ -93,9 +99,9 @@ def test_expired_certificate_with_a_session_is_refused(
     expired: dict[str, tuple[ssl.SSLContext, ssl.SSLSession | None]],
     name: str,
 ) -> None:
-    made, session = expired[name]
+    tls_context, session = expired[name]
     with pytest.raises((OSError, ssl.SSLError)):
-        ping(fleet[0], made, session)
+        ping(fleet[0], tls_context, session)
 
 
 @pytest.fixture
@@ -118,8 +124,8 @@ def crowd(fleet: list[HostInfo]) -> Iterator[list[socket.socket]]:
 def test_host_with_many_connections_answers_and_drops_none(
     fleet: list[HostInfo], crowd: list[socket.socket]
 ) -> None:
-    made = context(certificates(fleet[1]), ssl.TLSVersion.TLSv1_3)
-    assert ping(fleet[1], made)[0] is False
+    tls_context = context(certificates(fleet[1]), ssl.TLSVersion.TLSv1_3)
+    assert ping(fleet[1], tls_context)[0] is False
     dropped = 0
     for client in crowd:
         client.setblocking(False)
@@ -128,7 +134,7 @@ def test_host_with_many_connections_answers_and_drops_none(
     assert dropped == 0
 
 
-def test_host_with_a_front_that_is_stopped_is_kept_and_one_without_docker_is_not(
+def test_host_with_a_stopped_front_is_kept_and_one_without_docker_is_replaced(
     yard: Yard, fleet: list[HostInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the word of the agent inside."""

@@ -75,7 +75,7 @@ def put_front(host: HostInfo, mode: str) -> None:
     assert started.returncode == 0, (started.stdout, started.stderr)
 
 
-def test_run_with_a_host_that_answers_one_byte_at_a_time_ends_in_time(watched: Yard) -> None:
+def test_run_with_a_host_that_answers_single_bytes_ends_at_its_deadline(watched: Yard) -> None:
     (host,) = watched.fleets.apply(FLEET).objects
     put_front(host, "slow")
     begin = time.monotonic()

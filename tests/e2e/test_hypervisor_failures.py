@@ -17,9 +17,9 @@ from . import private_libvirt
 pytestmark = pytest.mark.real
 
 
-def test_no_space_while_a_host_is_made(template: TemplateInfo, tmp_path: Path) -> None:
+def test_full_disk_during_the_creation_of_a_host(template: TemplateInfo, tmp_path: Path) -> None:
     """Refused with cause and remedy, nothing stays, and with space again the same run makes it."""
-    found = private_libvirt.run(
+    facts = private_libvirt.run(
         tmp_path,
         """
         limit(STORE / "hosts", "64k")
@@ -36,17 +36,17 @@ def test_no_space_while_a_host_is_made(template: TemplateInfo, tmp_path: Path) -
             print(json.dumps({"error": error, "left": left, "ready": ready}))
         """,
     )
-    assert found["error"].startswith("OutOfSpace: host sample"), found
-    assert "free space" in found["error"]
-    assert found["left"] == [[], []]
-    assert found["ready"]
+    assert facts["error"].startswith("OutOfSpace: host sample"), facts
+    assert "free space" in facts["error"]
+    assert facts["left"] == [[], []]
+    assert facts["ready"]
 
 
 def test_no_space_while_a_host_runs(template: TemplateInfo, tmp_path: Path) -> None:
     """QEMU pauses the guest; it is not called ready; with space again it goes on and has lost
     nothing.
     """
-    found = private_libvirt.run(
+    facts = private_libvirt.run(
         tmp_path,
         """
         limit(STORE / "hosts", "60m")
@@ -69,17 +69,17 @@ def test_no_space_while_a_host_runs(template: TemplateInfo, tmp_path: Path) -> N
             }))
         """,
     )
-    assert (found["state"], found["was_ready"]) == ("paused", False), found
-    assert found["verbs"] == ["start"]
-    assert found["ready"]
+    assert (facts["state"], facts["was_ready"]) == ("paused", False), facts
+    assert facts["verbs"] == ["start"]
+    assert facts["ready"]
     # The guest went on where it was: the file that it was writing is whole.
-    assert found["check"].splitlines()[0] in found["said"]
-    assert found["check"].splitlines()[1] == str(80 << 20)
+    assert facts["check"].splitlines()[0] in facts["said"]
+    assert facts["check"].splitlines()[1] == str(80 << 20)
 
 
 def test_no_space_while_an_image_is_built(template: TemplateInfo, tmp_path: Path) -> None:
     """No libvirt has to run for this."""
-    found = private_libvirt.run(
+    facts = private_libvirt.run(
         tmp_path,
         """
         from stockyard import BuildOptions, ImageSpec
@@ -107,15 +107,17 @@ def test_no_space_while_an_image_is_built(template: TemplateInfo, tmp_path: Path
         """,
         rooted=True,
     )
-    assert found["error"].startswith("OutOfSpace"), found
-    assert "free space" in found["error"]
-    assert found["left"] == []
+    assert facts["error"].startswith("OutOfSpace"), facts
+    assert "free space" in facts["error"]
+    assert facts["left"] == []
 
 
 @pytest.mark.full
-def test_the_hypervisor_goes_down_and_comes_back(template: TemplateInfo, tmp_path: Path) -> None:
+def test_hosts_continue_after_a_restart_of_the_hypervisor(
+    template: TemplateInfo, tmp_path: Path
+) -> None:
     """Every QEMU and the daemon are killed at once; one run brings all hosts back as they were."""
-    found = private_libvirt.run(
+    facts = private_libvirt.run(
         tmp_path,
         """
         spec = FleetSpec("pair", "docker", count=2)
@@ -143,10 +145,10 @@ def test_the_hypervisor_goes_down_and_comes_back(template: TemplateInfo, tmp_pat
         }))
         """,
     )
-    assert found["down"] == [False, False]
-    assert found["verbs"] == ["start", "start"]
-    assert not found["third"]
-    for before, after in zip(found["before"], found["after"], strict=True):
+    assert facts["down"] == [False, False]
+    assert facts["verbs"] == ["start", "start"]
+    assert not facts["third"]
+    for before, after in zip(facts["before"], facts["after"], strict=True):
         assert after["ready"]
-        for what in ("uuid", "address", "mac", "identity", "created"):
-            assert after[what] == before[what]
+        for key in ("uuid", "address", "mac", "identity", "created"):
+            assert after[key] == before[key]

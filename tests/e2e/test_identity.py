@@ -44,17 +44,17 @@ DISTINCT = ("uuid", "mac", "hostname", "machine_id", "ssh_key", "tls_key", "seri
 
 @pytest.fixture(scope="module")
 def facts(fleet: list[HostInfo]) -> list[dict[str, str]]:
-    """What each guest says of itself, seen from inside."""
+    """The identity of each guest, read inside."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(inside, fleet))
 
 
 def inside(host: HostInfo) -> dict[str, str]:
-    asked = time.time()
-    done = ssh(host, f"sudo sh -c {shlex.quote(ASK)}")
-    assert done.returncode == 0, done.stderr
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    return {**found, "uuid": host.uuid, "asked": str(asked), "answered": str(time.time())}
+    begin = time.time()
+    result = ssh(host, f"sudo sh -c {shlex.quote(ASK)}")
+    assert result.returncode == 0, result.stderr
+    values_by_name = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    return {**values_by_name, "uuid": host.uuid, "asked": str(begin), "answered": str(time.time())}
 
 
 def of_template(template: TemplateInfo) -> dict[str, str]:
@@ -91,31 +91,37 @@ def test_ten_forks_and_their_template_differ_in_everything(
     facts: list[dict[str, str]], template: TemplateInfo
 ) -> None:
     everybody = [*facts, of_template(template)]
-    for what in DISTINCT:
-        values = [each[what] for each in everybody if what in each]
+    for key in DISTINCT:
+        values = [host_facts[key] for host_facts in everybody if key in host_facts]
         assert len(values) >= len(facts)
-        assert len(set(values)) == len(values), f"{what} is shared: {values}"
+        assert len(set(values)) == len(values), f"{key} is shared: {values}"
 
 
 def test_one_machine_id_everywhere_in_a_host(facts: list[dict[str, str]]) -> None:
-    for each in facts:
-        assert each["machine_id"] == each["dbus_id"] == each["_MACHINE_ID"], each
+    for host_facts in facts:
+        assert host_facts["machine_id"] == host_facts["dbus_id"] == host_facts["_MACHINE_ID"], (
+            host_facts
+        )
 
 
-def test_records_say_what_the_guests_say(
+def test_records_equal_the_identity_in_the_guests(
     facts: list[dict[str, str]], fleet: list[HostInfo]
 ) -> None:
-    for each, host in zip(facts, fleet, strict=True):
-        assert each["mac"] == host.mac
-        assert each["hostname"] == host.name
-        assert each["machine_id"] == present(host.identity).machine_id
-        assert present(host.identity).ssh_host_key == " ".join(each["ssh_key"].split()[:2])
-        assert int(each["serial"], 16) == int(present(host.identity).certificate, 16)
+    for host_facts, host in zip(facts, fleet, strict=True):
+        assert host_facts["mac"] == host.mac
+        assert host_facts["hostname"] == host.name
+        assert host_facts["machine_id"] == present(host.identity).machine_id
+        assert present(host.identity).ssh_host_key == " ".join(host_facts["ssh_key"].split()[:2])
+        assert int(host_facts["serial"], 16) == int(present(host.identity).certificate, 16)
 
 
 def test_clocks_are_right_though_the_template_is_old(facts: list[dict[str, str]]) -> None:
-    for each in facts:
-        assert float(each["asked"]) - 1 < float(each["clock"]) < float(each["answered"]) + 1
+    for host_facts in facts:
+        assert (
+            float(host_facts["asked"]) - 1
+            < float(host_facts["clock"])
+            < float(host_facts["answered"]) + 1
+        )
 
 
 class Tomorrow(SystemClock):
@@ -136,9 +142,9 @@ def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
         try:
             # Docker's certificate is valid from tomorrow on, so it is not waited for.
             host = later.hosts.apply(SingleSpec("tomorrow", "docker"), wait=False).objects[0]
-            asked = time.time() + DAY
-            said = ssh(host, "date +%s.%N")
-            assert asked - 1 < float(said.stdout) < time.time() + DAY + 1, said.stderr
+            tomorrow = time.time() + DAY
+            output = ssh(host, "date +%s.%N")
+            assert tomorrow - 1 < float(output.stdout) < time.time() + DAY + 1, output.stderr
         finally:
             later.hosts.delete("tomorrow")
 

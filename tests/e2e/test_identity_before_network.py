@@ -23,12 +23,12 @@ FILE_HEADER, RECORD_HEADER = 24, 16
 
 def frames(capture: bytes) -> list[bytes]:
     """The Ethernet frames of a pcap file."""
-    found, at = [], FILE_HEADER
+    captured, at = [], FILE_HEADER
     while at < len(capture):
         length = struct.unpack_from("<IIII", capture, at)[2]
-        found.append(capture[at + RECORD_HEADER : at + RECORD_HEADER + length])
+        captured.append(capture[at + RECORD_HEADER : at + RECORD_HEADER + length])
         at += RECORD_HEADER + length
-    return found
+    return captured
 
 
 def test_no_frame_before_the_identity_and_none_of_the_templates(
@@ -62,11 +62,11 @@ def test_no_frame_before_the_identity_and_none_of_the_templates(
     finally:
         yard.hosts.delete("fenced")
     assert at_identity == [FILE_HEADER], "the guest sent something before its link came up"
-    seen = frames(capture.read_bytes())
-    senders = {frame[6:12].hex(":") for frame in seen}
+    captured = frames(capture.read_bytes())
+    senders = {frame[6:12].hex(":") for frame in captured}
     assert host.mac in senders, "the capture caught nothing: the test would prove nothing"
     assert template.mac not in senders
-    assert all(bytes.fromhex(template.mac.replace(":", "")) not in frame for frame in seen)
+    assert all(bytes.fromhex(template.mac.replace(":", "")) not in frame for frame in captured)
 
 
 def test_the_console_log_is_named(yard: Yard, fleet: list[HostInfo]) -> None:

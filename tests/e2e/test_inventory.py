@@ -80,26 +80,30 @@ def ansible(fleet: list[HostInfo], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_graph_has_ten_hosts(ansible: Run) -> None:
-    done = ansible("ansible-inventory", "--graph", "fleet_web")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("--web-") == 10
+    result = ansible("ansible-inventory", "--graph", "fleet_web")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("--web-") == 10
 
 
-def test_the_list_tells_how_to_reach_them(ansible: Run, fleet: list[HostInfo]) -> None:
-    done = ansible("ansible-inventory", "--list")
-    found = json.loads(done.stdout)
-    told = {name: facts["ansible_host"] for name, facts in found["_meta"]["hostvars"].items()}
-    assert told == {host.name: host.address for host in fleet}
-    assert sorted(found["ready_yes"]["hosts"]) == sorted(told)
-    assert sorted(found["label_suite_e2e"]["hosts"]) == sorted(told)
-    assert "PRIVATE" not in done.stdout
+def test_inventory_list_contains_the_connection_variables(
+    ansible: Run, fleet: list[HostInfo]
+) -> None:
+    result = ansible("ansible-inventory", "--list")
+    listing = json.loads(result.stdout)
+    addresses = {
+        name: facts["ansible_host"] for name, facts in listing["_meta"]["hostvars"].items()
+    }
+    assert addresses == {host.name: host.address for host in fleet}
+    assert sorted(listing["ready_yes"]["hosts"]) == sorted(addresses)
+    assert sorted(listing["label_suite_e2e"]["hosts"]) == sorted(addresses)
+    assert "PRIVATE" not in result.stdout
 
 
 def test_all_answer_over_ssh_with_strict_keys(ansible: Run) -> None:
     # A guest without KVM needs a second for each command over SSH: one for a module is enough.
-    done = ansible("ansible", "all", "-m", "ansible.builtin.ping", ANSIBLE_PIPELINING="True")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count('"ping": "pong"') == 10
+    result = ansible("ansible", "all", "-m", "ansible.builtin.ping", ANSIBLE_PIPELINING="True")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count('"ping": "pong"') == 10
 
 
 NEEDS = [
@@ -135,22 +139,22 @@ NEEDS = [
 ]
 
 
-def test_host_has_the_packages_that_become_and_apt_need(ansible: Run, tmp_path: Path) -> None:
+def test_host_has_the_packages_for_become_and_apt(ansible: Run, tmp_path: Path) -> None:
     """become_user needs acl to share a file between two unprivileged users; apt needs
     python3-apt.
     """
     playbook = tmp_path / "needs.yml"
     playbook.write_text(json.dumps(NEEDS))
-    done = ansible("ansible-playbook", str(playbook))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "runs as nobody" in done.stdout
-    assert re.search(r"ok=4 +changed=1 ", done.stdout), done.stdout
+    result = ansible("ansible-playbook", str(playbook))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "runs as nobody" in result.stdout  # words: a user of Debian
+    assert re.search(r"ok=4 +changed=1 ", result.stdout), result.stdout
 
 
 def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[HostInfo]) -> None:
     """The controller's settings say not to check; the inventory's own variables win."""
     first, second = fleet[0], fleet[1]
-    done = ansible(
+    result = ansible(
         "ansible",
         first.name,
         "-m",
@@ -165,8 +169,8 @@ def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[HostIn
         ANSIBLE_SSH_RETRIES="0",
         ANSIBLE_SSH_ARGS="-o ControlMaster=no -o ControlPath=none",
     )
-    assert done.returncode != 0
-    assert "Host key verification failed" in done.stdout
+    assert result.returncode != 0
+    assert "Host key verification failed" in result.stdout
 
 
 def test_a_container_by_community_docker(
@@ -210,14 +214,14 @@ def test_a_container_by_community_docker(
     ]
     path = tmp_path / "play.yml"
     path.write_text(json.dumps(play))
-    done = ansible("ansible-playbook", str(path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "changed=2" in done.stdout
+    result = ansible("ansible-playbook", str(path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "changed=2" in result.stdout
 
 
 def test_the_guest_agent_needs_no_network(ansible: Run, fleet: list[HostInfo]) -> None:
     """By the connection that community.libvirt has: as root, without a key."""
-    done = ansible(
+    result = ansible(
         "ansible",
         fleet[3].name,
         "-m",
@@ -226,5 +230,5 @@ def test_the_guest_agent_needs_no_network(ansible: Run, fleet: list[HostInfo]) -
         "id -un",
         options={"connection": "guest_agent"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "root"
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines()[-1] == "root"

@@ -39,8 +39,8 @@ exec sleep 3600
 
 
 class Launcher:
-    """What the controller's SSH launcher does: log in with its key, see that the host's is the
-    pinned one, run Java.
+    """The steps of the controller's SSH launcher: log in with its key, check the pinned host key,
+    run Java.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,9 +56,9 @@ class Launcher:
 
     def __call__(self, node: Element) -> bool:
         """Whether Java runs in the host."""
-        done = self.run(node, "exec", node.findtext("launcher/javaPath") or "java", "-version")
-        self.said[node.findtext("name") or ""] = done.stdout + done.stderr
-        return done.returncode == 0
+        result = self.run(node, "exec", node.findtext("launcher/javaPath") or "java", "-version")
+        self.said[node.findtext("name") or ""] = result.stdout + result.stderr
+        return result.returncode == 0
 
     def line(self, node: Element) -> list[str]:
         """The line that logs in."""
@@ -114,9 +114,9 @@ class Launcher:
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
-    made = Launcher(tmp_path_factory.mktemp("launcher"))
-    yield made
-    made.close()
+    ssh_launcher = Launcher(tmp_path_factory.mktemp("launcher"))
+    yield ssh_launcher
+    ssh_launcher.close()
 
 
 @pytest.fixture(scope="module")
@@ -158,18 +158,18 @@ def play(jenkins: Jenkins, launcher: Launcher, **declared: Any) -> str:
     begin = time.monotonic()
     line = [f"{CHECKOUT}/hack/playbook.sh", "jenkins_agents", "-e", f"yard={path}"]
     environment = {**os.environ, "ANSIBLE_PIPELINING": "True", "ANSIBLE_TIMEOUT": "60"}
-    done = subprocess.run(
+    result = subprocess.run(
         line, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment
     )
     path.unlink()
     print(f"the playbook took {time.monotonic() - begin:.0f} s")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert TOKEN not in done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert TOKEN not in result.stdout + result.stderr
+    return result.stdout
 
 
 def nodes(yard: Yard) -> dict[str, HostInfo]:
-    """The fleet's hosts by the name that their node is to have."""
+    """Return the fleet's hosts by the expected names of their nodes."""
     return {f"{h.name}-{h.uuid[:8]}": h for h in yard.hosts.list(fleet="agents")}
 
 
@@ -184,18 +184,18 @@ def online(jenkins: Jenkins, patience: float = 180) -> list[str]:
 def test_three_agents_are_started_over_ssh(
     lively: Yard, jenkins: Jenkins, launcher: Launcher
 ) -> None:
-    wanted = nodes(lively)
-    assert online(jenkins) == sorted(wanted) == jenkins.names()
-    assert len(wanted) == 3
-    assert all("openjdk version" in said for said in launcher.said.values())
-    node, host = next(iter(jenkins.computers.values())), next(iter(wanted.values()))
+    expected = nodes(lively)
+    assert online(jenkins) == sorted(expected) == jenkins.names()
+    assert len(expected) == 3
+    assert all("openjdk version" in version for version in launcher.said.values())
+    node, host = next(iter(jenkins.computers.values())), next(iter(expected.values()))
     assert launcher.run(node.xml, "id", "-un").stdout.strip() == "jenkins"
     assert (
         launcher.run(node.xml, "docker", "info", "--format", "{{.Name}}")
         .stdout.strip()
         .startswith("agents-")
     )
-    # Builds cannot become root by themselves, nor let anybody in, and the operator still gets in.
+    # Builds cannot become root or open the host, and the operator still has access.
     assert launcher.run(node.xml, "sudo", "-n", "true").returncode != 0
     assert launcher.run(node.xml, "touch", "/etc/ssh/jenkins_agent_authorized_keys").returncode != 0
     assert ssh(host, "id", "-un").stdout.strip() == host.ssh.user
@@ -208,10 +208,10 @@ def test_one_is_rebuilt_while_another_builds(
     build = jenkins.build("docker")
     running = launcher.build(jenkins.computers[build.node].xml)
     before = nodes(lively)
-    other = next(name for name in before if name != build.node)
-    play(jenkins, launcher, jenkins_rebuild=[before[other].name])
+    idle_node = next(name for name in before if name != build.node)
+    play(jenkins, launcher, jenkins_rebuild=[before[idle_node].name])
     after = nodes(lively)
-    assert set(before) - set(after) == {other}
+    assert set(before) - set(after) == {idle_node}
     assert online(jenkins) == sorted(after) == jenkins.names()
     assert running.poll() is None
     assert jenkins.computers[build.node].builds == [build]
@@ -219,7 +219,7 @@ def test_one_is_rebuilt_while_another_builds(
     jenkins.finish(build)
 
 
-def test_a_real_agent_says_that_it_is_one(
+def test_real_jenkins_agent_identifies_itself(
     lively: Yard, jenkins: Jenkins, launcher: Launcher, tmp_path: Path
 ) -> None:
     """The ancestor of Jenkins' own program, which Maven Central has; Jenkins' is only in a registry
@@ -228,7 +228,7 @@ def test_a_real_agent_says_that_it_is_one(
     jar = remoting(tmp_path)
     assert online(jenkins)
     node = next(iter(jenkins.computers.values()))
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *launcher.line(node.xml),
             "cd /var/lib/jenkins && cat >agent.jar && exec java -jar agent.jar </dev/null",
@@ -238,7 +238,7 @@ def test_a_real_agent_says_that_it_is_one(
         timeout=180,
         check=False,
     )
-    assert done.stdout.startswith(b"<===[HUDSON REMOTING CAPACITY]===>"), done.stderr
+    assert result.stdout.startswith(b"<===[HUDSON REMOTING CAPACITY]===>"), result.stderr
 
 
 def remoting(folder: Path) -> Path:
@@ -288,14 +288,14 @@ def test_an_inbound_agent_is_a_unit_whose_secret_is_roots(
     assert ssh(host, "cat /etc/jenkins-agent/secret").returncode != 0
     assert ssh(host, "sudo cat /var/lib/jenkins/proof").stdout == secret
     assert f"-name {name} -secret @" in ssh(host, f"systemctl show -p ExecStart {UNIT}").stdout
-    again = role(
+    second_run = role(
         host,
         tmp_path,
         jenkins_agent_node=name,
         jenkins_agent_secret=secret,
         jenkins_agent_jar=str(jar),
     )
-    assert "changed=0 " in again
+    assert "changed=0 " in second_run
     # A host for one build that had it stays away.
     ssh(host, "sudo install -d -o jenkins /var/lib/jenkins/workspace/job")
     role(
@@ -343,9 +343,9 @@ def role(host: HostInfo, folder: Path, **declared: Any) -> str:
         "ANSIBLE_TIMEOUT": "60",
     }
     line = ["ansible-playbook", "-i", f"{folder}/hosts.json", f"{folder}/role.yml"]
-    done = subprocess.run(
+    result = subprocess.run(
         line, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert declared["jenkins_agent_secret"] not in done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert declared["jenkins_agent_secret"] not in result.stdout + result.stderr
+    return result.stdout

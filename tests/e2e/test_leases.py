@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases of real guests: their certificates open one host, and a host that was given
-back is gone.
-"""
+"""Leases of real guests: their certificates open one host, and a released host is deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ QUICK = 1.0
 
 @pytest.fixture(scope="module")
 def lent(yard: Yard, template: TemplateInfo) -> Iterator[Yard]:
-    """A fleet of its own: who is given back is destroyed."""
+    """A separate fleet: a released host is deleted."""
     yard.fleets.apply(SPEC)
     yield yard
     yard.fleets.delete("lent")
@@ -42,16 +40,19 @@ def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> 
     print(f"a lease of a ready host took {took:.3f} s")
     assert took < QUICK
     hosts = {h.name: h for h in lent.hosts.list(fleet="lent")}
-    mine, other = hosts[lease.host], next(h for name, h in hosts.items() if name != lease.host)
-    assert answers(mine, certificates(lease))
-    assert refused(other, certificates(lease))
-    assert answers(mine, own(mine))
-    assert answers(other, own(other))
-    said = docker(lease.info, "info", "--format", "{{.Name}}").stdout.decode().strip()
-    assert said == lease.host
+    own_host, other_host = (
+        hosts[lease.host],
+        next(h for name, h in hosts.items() if name != lease.host),
+    )
+    assert answers(own_host, certificates(lease))
+    assert refused(other_host, certificates(lease))
+    assert answers(own_host, own(own_host))
+    assert answers(other_host, own(other_host))
+    host_name = docker(lease.info, "info", "--format", "{{.Name}}").stdout.decode().strip()
+    assert host_name == lease.host
     lease.renew()
-    assert answers(mine, certificates(lease))
-    uuid = mine.uuid
+    assert answers(own_host, certificates(lease))
+    uuid = own_host.uuid
     lease.release()
     assert uuid not in {h.uuid for h in lent.hosts.list()}
     assert [str(a) for a in lent.fleets.apply(SPEC).plan.actions] == [
@@ -68,15 +69,15 @@ def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> 
     assert refused(host, certificates(lease))
     with pytest.raises(LeaseExpired):
         lease.renew()
-    done = [str(a) for a in lent.reap().plan.actions]
-    assert f"delete host {lease.host}: its lease by e2e expired" in done
+    actions = [str(a) for a in lent.reap().plan.actions]
+    assert f"delete host {lease.host}: its lease by e2e expired" in actions
     lent.fleets.apply(SPEC)
     fresh = next(h for h in lent.hosts.list(fleet="lent") if h.name == lease.host)
     assert fresh.uuid != host.uuid
 
 
 def test_a_revoked_client_is_refused_and_a_lease_goes_on(lent: Yard) -> None:
-    """A host that is admitted anew knows the CA of its leases still."""
+    """A host that is admitted again keeps the CA of its leases."""
     lease = lent.leases.acquire("lent", holder="e2e", duration=900)
     (host,) = lent.hosts.list(fleet="lent", name=lease.host)
     lent.certificates.revoke(Client("lost-laptop"), serial="1f2e3d4c5b6a")

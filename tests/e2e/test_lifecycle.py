@@ -47,11 +47,11 @@ def virsh(yard: Yard, *arguments: str) -> str:
 
 def processes_in(host: HostInfo) -> list[str]:
     """The boot and the processes of a guest that are not of this question."""
-    done = ssh(
+    result = ssh(
         host, "cat /proc/sys/kernel/random/boot_id; pidof dockerd containerd systemd-journald"
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ def test_run_from_another_shell_finds_the_same_hosts(
         str(WORK / "store"),
         str(WORK / "pki"),
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         line, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [["running"] * len(fleet), []]
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [["running"] * len(fleet), []]
     assert {h.uuid: before[h.uuid] for h in fleet}.items() <= processes.running().items()
     assert not list(tmp_path.rglob("*-sock"))
 
@@ -110,15 +110,15 @@ def test_host_whose_memory_was_saved_is_resumed_with_its_processes(
 
 
 def test_host_with_attachments_of_libvirt_is_deleted(yard: Yard, template: TemplateInfo) -> None:
-    made = yard.hosts.apply(SAVED).objects[0]
-    virsh(yard, "snapshot-create-as", made.uuid, "before")
-    virsh(yard, "managedsave", made.uuid)
+    saved_host = yard.hosts.apply(SAVED).objects[0]
+    virsh(yard, "snapshot-create-as", saved_host.uuid, "before")
+    virsh(yard, "managedsave", saved_host.uuid)
     assert [a.verb for a in yard.hosts.delete(SAVED.name).plan.actions] == ["delete"]
     assert not yard.hosts.list(name="saved")
-    assert made.uuid not in virsh(yard, "list", "--all", "--uuid")
+    assert saved_host.uuid not in virsh(yard, "list", "--all", "--uuid")
 
 
-def test_clock_of_a_host_that_stood_still_is_set(yard: Yard, host: HostInfo) -> None:
+def test_clock_of_a_paused_host_is_set(yard: Yard, host: HostInfo) -> None:
     """As after a sleep of the hypervisor: the guest runs, and is behind."""
     assert ssh(host, "sudo date -s '400 seconds ago'").returncode == 0
     (behind,) = yard.hosts.list(name="saved")
@@ -141,7 +141,7 @@ def ssh_is_silent(host: HostInfo) -> bool:
     return False
 
 
-def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
+def test_running_host_that_libvirt_reports_as_off_is_unchanged(
     yard: Yard, host: HostInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a daemon that knows nothing of it, as without a record of the session."""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Molecule in real forks: the sample role from create to destroy, many at once, the debugging loop,
-a killed run.
+"""Molecule in real forks: a whole test of the sample role, many at once, the debugging loop, a
+killed run.
 """
 
 from __future__ import annotations
@@ -51,74 +51,73 @@ def test_the_sample_role_from_create_to_destroy(
     yard: Yard, checkout: Callable[..., Checkout]
 ) -> None:
     begin = time.monotonic()
-    said = checkout().ok("test")
-    print(f"create to destroy took {time.monotonic() - begin:.0f} s")
+    output = checkout().ok("test")
+    print(f"the whole test took {time.monotonic() - begin:.0f} s")
     assert (
-        "Idempotence completed successfully" in said or "idempotence: Executed: Successful" in said
+        "Idempotence completed successfully" in output
+        or "idempotence: Executed: Successful" in output
     )
-    assert "verify: Executed: Successful" in said
+    assert "verify: Executed: Successful" in output
     assert forks(yard) == []
 
 
 # Not in each run: it is the machine's time too.
 @pytest.mark.full
-def test_that_takes_less_than_a_minute_and_a_half(
+def test_sample_scenario_takes_less_than_ninety_seconds(
     yard: Yard, checkout: Callable[..., Checkout]
 ) -> None:
     begin = time.monotonic()
-    said = checkout().ok("test")
+    output = checkout().ok("test")
     took = time.monotonic() - begin
-    assert took < BOUND, f"{took:.0f} s\n{said}"
+    assert took < BOUND, f"{took:.0f} s\n{output}"
 
 
 @pytest.mark.full
 def test_three_at_once(yard: Yard, checkout: Callable[..., Checkout]) -> None:
     runs = [checkout(place).start("test") for place in ("one", "two", "three")]
     for run in runs:
-        said, _nothing = run.communicate(timeout=600)
-        assert run.returncode == 0, said
+        output, _stderr = run.communicate(timeout=600)
+        assert run.returncode == 0, output
     assert forks(yard) == []
 
 
 @pytest.mark.full
 def test_the_debugging_loop(yard: Yard, checkout: Callable[..., Checkout]) -> None:
-    """Create, converge, fail, log in, fix, converge, destroy: the host stays the same until it is
-    destroyed.
-    """
-    mine = checkout()
-    tasks = mine.role / "tasks" / "main.yml"
+    """Create, converge, fail, log in, fix, converge: the host stays the same until the end."""
+    own_checkout = checkout()
+    tasks = own_checkout.role / "tasks" / "main.yml"
     good = tasks.read_text()
     tasks.write_text(good.replace("state: started", "state: begun"))
-    mine.ok("create")
+    own_checkout.ok("create")
     (host,) = forks(yard)
-    code, said = mine.molecule("converge")
+    code, output = own_checkout.molecule("converge")
     assert code != 0
-    assert "begun" in said
-    assert login(mine, host).endswith(host.name)
+    assert "begun" in output
+    assert login(own_checkout, host).endswith(host.name)
     tasks.write_text(good)
-    mine.ok("converge")
-    mine.ok("verify")
-    assert [again.uuid for again in forks(yard)] == [host.uuid]
-    mine.ok("destroy")
+    own_checkout.ok("converge")
+    own_checkout.ok("verify")
+    assert [fork.uuid for fork in forks(yard)] == [host.uuid]
+    own_checkout.ok("destroy")
     assert forks(yard) == []
 
 
-def login(mine: Checkout, host: HostInfo) -> str:
-    """What the host is called, asked by `molecule login` on a terminal."""
-    molecule = mine.role / "molecule" / "default" / "molecule.yml"
-    kept = "~/.config/stockyard/molecule/default/known_hosts"
-    molecule.write_text(molecule.read_text().replace(kept, host.ssh.known_hosts))
-    done = subprocess.run(
+def login(own_checkout: Checkout, host: HostInfo) -> str:
+    """Return the name of the host, read by `molecule login` on a terminal."""
+    molecule = own_checkout.role / "molecule" / "default" / "molecule.yml"
+    known_hosts = "~/.config/stockyard/molecule/default/known_hosts"
+    molecule.write_text(molecule.read_text().replace(known_hosts, host.ssh.known_hosts))
+    result = subprocess.run(
         ["script", "--quiet", "--return", "--command", "molecule login --host debian", "/dev/null"],
-        cwd=mine.role,
-        env=mine.environment,
+        cwd=own_checkout.role,
+        env=own_checkout.environment,
         input="cat /etc/hostname >/tmp/name; exit\n",
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert result.returncode == 0, result.stdout
     from .conftest import ssh
 
     return ssh(host, "cat /tmp/name").stdout.strip()
@@ -128,8 +127,8 @@ def login(mine: Checkout, host: HostInfo) -> str:
 def test_a_killed_run_leaves_nothing_after_reap(
     yard: Yard, checkout: Callable[..., Checkout]
 ) -> None:
-    mine = checkout(molecule_ttl="1m")
-    run = mine.start("test")
+    own_checkout = checkout(molecule_ttl="1m")
+    run = own_checkout.start("test")
     end = time.monotonic() + 600
     while not any(host.ready for host in forks(yard)):
         assert run.poll() is None, run.communicate()[0]
@@ -150,11 +149,9 @@ def test_a_killed_run_leaves_nothing_after_reap(
 def test_the_scenario_of_each_role(
     yard: Yard, template: TemplateInfo, tmp_path: Path, role: str
 ) -> None:
-    """As it is shipped: created, converged, nothing changed by a second time, verified,
-    destroyed.
-    """
+    """The shipped scenario: create, converge, converge without changes, verify, delete."""
     variables = {key: VARIABLES[key] for key in ("yard_owner", "yard_storage", "yard_pki_dir")}
-    said = Checkout(tmp_path, variables, role, CHECKOUT / "roles" / role).ok("test")
+    output = Checkout(tmp_path, variables, role, CHECKOUT / "roles" / role).ok("test")
     for stage in ("create", "converge", "idempotence", "verify", "destroy"):
-        assert f"{stage}: Executed: Successful" in said, said
+        assert f"{stage}: Executed: Successful" in output, output
     assert forks(yard) == []

@@ -58,11 +58,11 @@ class Nested:
         return self.run("docker", "run", "--rm", *line, **options)
 
     def limit(self, name: str, *options: str) -> str:
-        """What the kernel says of such a container."""
+        """Return the limits of one container as the kernel reports them."""
         return self.inside(*options, "box", "cat", f"/sys/fs/cgroup/{name}").stdout.decode().strip()
 
     def outer(self, name: str) -> str:
-        """What it says of all of it."""
+        """Return the limits of the whole daemon as the kernel reports them."""
         pid = (
             self.docker(self.host, "inspect", "--format", "{{.State.Pid}}", "nested")
             .stdout.decode()
@@ -92,10 +92,10 @@ def play(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 
 def traces(host: HostInfo, docker: Docker) -> tuple[str, ...]:
     """All that it could leave behind."""
-    asked = (("ps", "--all"), ("volume", "ls"), ("images", "--all"), ("network", "ls"))
+    queries = (("ps", "--all"), ("volume", "ls"), ("images", "--all"), ("network", "ls"))
     return (
         ssh(host, TRACES).stdout,
-        *(docker(host, *line, "--quiet").stdout.decode() for line in asked),
+        *(docker(host, *line, "--quiet").stdout.decode() for line in queries),
     )
 
 
@@ -112,18 +112,20 @@ def nested(
     want = {"mode": request.param, **LIMITS}
     dry = play(task("dry", "nested", {"check_mode": True}, **want))
     assert traces(host, docker) == before, dry.output
-    found = Nested(
+    nested_daemon = Nested(
         request.param,
         host,
         docker,
         play(task("first", "nested", **want), task("again", "nested", **want)),
     )
     assert dry["dry"]["changed"]
-    assert not found.played["first"].get("failed"), found.played["first"]
-    found.run("docker", "import", "-", "box", stdin=busybox)
-    yield found
-    gone = play(task("gone", "nested", state="absent"), task("still", "nested", state="absent"))
-    assert [gone[name]["changed"] for name in ("gone", "still")] == [True, False], gone.output
+    assert not nested_daemon.played["first"].get("failed"), nested_daemon.played["first"]
+    nested_daemon.run("docker", "import", "-", "box", stdin=busybox)
+    yield nested_daemon
+    deletion = play(task("gone", "nested", state="absent"), task("still", "nested", state="absent"))
+    assert [deletion[name]["changed"] for name in ("gone", "still")] == [True, False], (
+        deletion.output
+    )
     assert traces(host, docker) == before
 
 
@@ -132,7 +134,7 @@ def test_a_second_time_nothing_changes(nested: Nested) -> None:
     assert nested.played["again"]["exec"] == ["docker", "exec", "--interactive", "nested"]
 
 
-def test_it_works_without_the_hosts_docker(nested: Nested) -> None:
+def test_nested_daemon_works_without_the_hosts_docker(nested: Nested) -> None:
     assert nested.inside("box", "echo", "hello").stdout == b"hello\n"
     assert (
         nested.run("sh", "-c", "ls /run/docker.sock /var/run/docker.sock", check=False).returncode
@@ -177,7 +179,7 @@ def test_limits_of_its_containers_bite(nested: Nested) -> None:
     )
 
 
-def test_they_get_no_more_memory_than_all_of_it_has(nested: Nested) -> None:
+def test_nested_containers_are_within_the_memory_limit(nested: Nested) -> None:
     assert nested.outer("memory.max") == str(MEMORY << 20)
     bomb = (
         "--memory",
@@ -207,15 +209,15 @@ def test_they_fill_no_disk_but_its_own(nested: Nested) -> None:
     assert nested.inside("box", "echo", "still").stdout == b"still\n"
 
 
-def test_root_of_it_is_root_of_the_host_only_where_it_is_privileged(nested: Nested) -> None:
+def test_nested_root_is_root_of_the_host_only_if_privileged(nested: Nested) -> None:
     read = "busybox mknod /disk b 254 0 && busybox dd if=/disk of=/dev/null count=1"
     options = ("--privileged",) if nested.mode == "privileged" else ()
-    done = nested.inside(*options, "box", "sh", "-c", read, check=False)
-    assert (done.returncode == 0) is (nested.mode == "privileged"), done.stderr
-    assert done.returncode == 0 or b"mknod: /disk: Operation not permitted" in done.stderr
+    result = nested.inside(*options, "box", "sh", "-c", read, check=False)
+    assert (result.returncode == 0) is (nested.mode == "privileged"), result.stderr
+    assert result.returncode == 0 or b"mknod: /disk: Operation not permitted" in result.stderr
 
 
-def test_they_get_no_more_processes_than_all_of_it_has(nested: Nested) -> None:
+def test_nested_containers_are_within_the_process_limit(nested: Nested) -> None:
     """Last: a dockerd that gets no thread any more may end, and then all of it does."""
     assert nested.outer("pids.max") == str(PIDS)
     forks = "for i in $(busybox seq {}); do sleep 20 & done; sleep 20"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest reaches and what it does not, though its root writes the packets; and where its
+"""Reachable and unreachable targets of a guest whose root forges packets; addresses at which its
 ports answer.
 """
 
@@ -63,17 +63,17 @@ class Listener:
 @pytest.fixture
 def secret() -> Iterator[Listener]:
     """A controller's service: no guest may reach it."""
-    made = Listener()
-    yield made
-    made.socket.close()
+    new_listener = Listener()
+    yield new_listener
+    new_listener.socket.close()
 
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Listener]:
     """Answers whatever it is asked for, as a proxy would."""
-    made = Listener()
-    yield made
-    made.socket.close()
+    new_listener = Listener()
+    yield new_listener
+    new_listener.socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +96,27 @@ def reached(host: HostInfo, targets: list[tuple[str, int]]) -> list[list[Any]]:
     makes up.
     """
     script = f"{inspect.getsource(network_probe)}\nmain({targets!r})\n"
-    done = ssh(host, "sudo", "python3", "-", stdin=script)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    result = ssh(host, "sudo", "python3", "-", stdin=script)
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
     # Else the probe would prove nothing.
-    assert all(seen["control"].values()), seen
-    found: list[list[Any]] = seen["reached"]
-    return found
+    assert all(answer["control"].values()), answer
+    reached: list[list[Any]] = answer["reached"]
+    return reached
 
 
 def elsewhere(fleet: list[HostInfo], secret: Listener) -> list[tuple[str, int]]:
-    other = fleet[1].address
+    other_address = fleet[1].address
     gateway = [("10.0.2.2", secret.port), ("10.0.2.2", 2222), ("10.0.2.3", 53)]
     crafted = [(address, secret.port) for address in ("127.0.0.1", "0.0.0.0", "10.0.2.4")]  # noqa: S104
-    return [*gateway, *crafted, (other, 2222), (other, 2376), (other, 8080), ("198.51.100.1", 80)]
+    return [
+        *gateway,
+        *crafted,
+        (other_address, 2222),
+        (other_address, 2376),
+        (other_address, 8080),
+        ("198.51.100.1", 80),
+    ]
 
 
 def test_a_host_without_egress_reaches_nothing(fleet: list[HostInfo], secret: Listener) -> None:
@@ -138,15 +145,15 @@ IN_CONTAINER = "docker run --rm {} busybox /bin/busybox time {}"
         ),
     ],
 )
-def test_lookup_in_a_host_without_a_way_out_fails_at_once(
+def test_lookup_in_a_host_without_egress_fails_at_once(
     fleet: list[HostInfo], docker: Docker, busybox: bytes, command: str, reason: str
 ) -> None:
     if "busybox" in command:
         docker(fleet[0], "import", "-", "busybox:latest", stdin=busybox)
-    done = ssh(fleet[0], f"bash -c 'time {command} 2>&1'")
-    minutes, seconds = re.findall(r"real\s+(\d+)m ?([\d.]+)s", done.stdout + done.stderr)[0]
+    result = ssh(fleet[0], f"bash -c 'time {command} 2>&1'")
+    minutes, seconds = re.findall(r"real\s+(\d+)m ?([\d.]+)s", result.stdout + result.stderr)[0]
     print(command, minutes, seconds)
-    assert re.search(reason, done.stdout + done.stderr), done
+    assert re.search(reason, result.stdout + result.stderr), result
     assert 60 * int(minutes) + float(seconds) < AT_ONCE
 
 
@@ -163,8 +170,8 @@ def fetch(host: HostInfo) -> str:
         "import urllib.request as r; "
         "print(r.urlopen('http://outside.example/', timeout=20).read().decode())"
     )
-    done = ssh(host, "python3", "-", stdin=script)
-    return done.stdout + done.stderr
+    result = ssh(host, "python3", "-", stdin=script)
+    return result.stdout + result.stderr
 
 
 def test_the_proxy_is_found_from_a_login(proxied: HostInfo, proxy: Listener) -> None:
@@ -181,7 +188,7 @@ def test_the_proxy_is_found_from_a_container(
     assert docker(proxied, "run", "--rm", "busybox", *wget).stdout == b"proxied"
 
 
-def test_a_published_port_answers_where_it_was_bound(proxied: HostInfo) -> None:
+def test_published_port_answers_at_its_bind_address(proxied: HostInfo) -> None:
     assert proxied.published == (f"{BOUND}:{PORT}",)
     serve = f"import socket; s = socket.create_server(('', {PORT})); s.accept()[0].sendall(b'here')"
     server = threading.Thread(
@@ -201,11 +208,11 @@ def answer(address: str) -> bytes:
             contextlib.suppress(OSError),
             socket.create_connection((address, PORT), timeout=5) as connection,
         ):
-            said = connection.recv(4)
-            if said:
-                return said
+            greeting = connection.recv(4)
+            if greeting:
+                return greeting
         time.sleep(0.5)
-    raise AssertionError("nobody answers")
+    raise AssertionError("no server answers")
 
 
 def names(yard: Yard) -> list[tuple[str, str]]:
@@ -223,7 +230,7 @@ def test_a_port_is_bound_once(yard: Yard, proxied: HostInfo) -> None:
 
 
 @pytest.mark.parametrize("name", ["second", "proxied"])
-def test_a_port_that_somebody_else_has_is_refused(
+def test_port_of_another_host_is_refused(
     yard: Yard, proxied: HostInfo, secret: Listener, name: str
 ) -> None:
     """A host that would be replaced in its own place for it stays."""
@@ -239,7 +246,7 @@ def test_a_port_that_somebody_else_has_is_refused(
     assert names(yard) == before
 
 
-def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: HostInfo) -> None:
+def test_unsupported_egress_is_refused(yard: Yard, proxied: HostInfo) -> None:
     for spec in (HostSpec(egress="open"), HostSpec(network="default")):
         with pytest.raises(Unsupported, match="Remedy"):
             yard.hosts.apply(SingleSpec("proxied", "docker", host=spec))
@@ -248,16 +255,16 @@ def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: HostInfo) -> None:
 
 def tunnels(host: HostInfo) -> list[int]:
     """ssh processes that lead to a host."""
-    found = []
+    received = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             line = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
             if line and line[0] == b"ssh" and host.uuid.encode() in line:
-                found.append(int(entry.name))
-    return found
+                received.append(int(entry.name))
+    return received
 
 
-def test_a_lost_tunnel_is_mended(yard: Yard, proxied: HostInfo, declared: SingleSpec) -> None:
+def test_lost_tunnel_is_repaired(yard: Yard, proxied: HostInfo, declared: SingleSpec) -> None:
     (old,) = tunnels(proxied)
     os.kill(old, signal.SIGKILL)
     assert not yard.hosts.apply(declared).changed
@@ -266,7 +273,7 @@ def test_a_lost_tunnel_is_mended(yard: Yard, proxied: HostInfo, declared: Single
 
 
 @pytest.mark.full
-def test_a_program_that_holds_the_proxys_port_is_no_proxy(
+def test_foreign_listener_on_the_proxy_port_is_no_proxy(
     yard: Yard, proxied: HostInfo, declared: SingleSpec
 ) -> None:
     """It takes the port while the tunnel is away, and says nothing; when it has gone, all is well

@@ -42,7 +42,7 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
         # a socket's path is short
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108
     }
-    said = ""
+    output = ""
     with Yard("qemu:///session", owner=OWNER, **where) as own:
         try:
             for name, text in steps(CHECKOUT / "docs" / "newcomers-hour.md"):
@@ -53,7 +53,7 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
                     )
                     (tmp_path / name).write_text(text + (yaml.safe_dump(more) if more else ""))
                 elif not text.startswith(SETUP):
-                    done = subprocess.run(
+                    result = subprocess.run(
                         ["bash", "-c", text],
                         cwd=tmp_path,
                         env=environment,
@@ -63,9 +63,9 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
                         timeout=1200,
                         check=False,
                     )
-                    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-                    said += done.stdout
-            assert [f"Hello from web-{n}" in said for n in (1, 2, 3)] == [True] * 3
+                    assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
+                    output += result.stdout
+            assert [f"Hello from web-{n}" in output for n in (1, 2, 3)] == [True] * 3
             assert own.hosts.list() == ()
             assert own.templates.list() == ()
         finally:

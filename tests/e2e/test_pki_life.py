@@ -32,11 +32,15 @@ SAME = ("uuid", "address", "mac", "created", "generation")
 def second(pki_dir: Path, yard: Yard | None = None) -> Yard:
     """Another controller, with the first one's CA when that is given."""
     authority = yard.context.pki("default").authority(datetime.now(UTC)) if yard else None
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if authority:
-        given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
+        arguments = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
     return Yard(
-        "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(pki_dir), **given
+        "qemu:///session",
+        owner=OWNER,
+        storage=str(WORK / "store"),
+        pki_dir=str(pki_dir),
+        **arguments,
     )
 
 
@@ -54,16 +58,16 @@ def other(yard: Yard, fleet: list[HostInfo], empty: Path) -> Iterator[Yard]:
 
 
 @pytest.fixture(scope="module")
-def host(other: Yard) -> Iterator[HostInfo]:
+def host(other_yard: Yard) -> Iterator[HostInfo]:
     """A host of its own, made by the second controller."""
-    yield other.hosts.apply(SPEC).objects[0]
-    other.hosts.delete(SPEC.name)
+    yield other_yard.hosts.apply(SPEC).objects[0]
+    other_yard.hosts.delete(SPEC.name)
 
 
 def context(folder: Path) -> ssl.SSLContext:
-    made = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    made.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return made
+    tls_context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    tls_context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return tls_context
 
 
 def connect(host: HostInfo, folder: Path) -> http.client.HTTPSConnection:
@@ -104,12 +108,12 @@ def served(host: HostInfo, folder: Path) -> str:
         connection.close()
 
 
-def soon(what: Callable[[], object], expected: object) -> None:
+def soon(probe: Callable[[], object], expected: object) -> None:
     """The front takes up new files a moment after it was told to."""
     end = time.monotonic() + 10
-    while what() != expected and time.monotonic() < end:
+    while probe() != expected and time.monotonic() < end:
         time.sleep(0.2)
-    assert what() == expected
+    assert probe() == expected
 
 
 def own(host: HostInfo) -> Path:
@@ -123,9 +127,9 @@ def same(before: HostInfo, after: HostInfo) -> None:
 
 
 def test_a_yard_is_converged_from_an_empty_home_with_the_ca_as_text(
-    other: Yard, fleet: list[HostInfo], empty: Path
+    other_yard: Yard, fleet: list[HostInfo], empty: Path
 ) -> None:
-    result = other.fleets.apply(FLEET)
+    result = other_yard.fleets.apply(FLEET)
     assert result.plan.actions == ()
     assert [h.drift for h in result.objects] == [()] * len(fleet)
     assert answers(result.objects[0], own(result.objects[0]))
@@ -133,50 +137,50 @@ def test_a_yard_is_converged_from_an_empty_home_with_the_ca_as_text(
     assert not list(empty.rglob("ca-key*"))
 
 
-def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: HostInfo) -> None:
+def test_certificate_is_renewed_before_its_expiry(other_yard: Yard, host: HostInfo) -> None:
     assert served(host, own(host)) == present(host.identity).certificate
-    provider = other.context.provider
+    provider = other_yard.context.provider
     record = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == "keys")
     assert record.identity
     end = (datetime.now(UTC) + timedelta(days=100)).timestamp()
     provider.claim(record, identity=replace(record.identity, not_after=end))
-    assert [a.verb for a in other.hosts.apply(SPEC, check=True).plan.actions] == ["renew"]
+    assert [a.verb for a in other_yard.hosts.apply(SPEC, check=True).plan.actions] == ["renew"]
     live = connect(host, own(host))
     assert ping(live) == 200
-    after = other.hosts.apply(SPEC).objects[0]
+    after = other_yard.hosts.apply(SPEC).objects[0]
     same(host, after)
     soon(lambda: served(after, own(after)), present(after.identity).certificate)
     assert present(after.identity).certificate != present(host.identity).certificate
     assert ping(live) == 200, "a renewal hung up on a client"
     live.close()
-    assert not other.hosts.apply(SPEC).changed
+    assert not other_yard.hosts.apply(SPEC).changed
 
 
 def test_a_revoked_client_is_refused_and_the_operator_is_not(
-    other: Yard, host: HostInfo, tmp_path: Path
+    other_yard: Yard, host: HostInfo, tmp_path: Path
 ) -> None:
     guest = Client("guest", directory=str(tmp_path))
-    other.certificates.issue(guest)
+    other_yard.certificates.issue(guest)
     live = connect(host, tmp_path)
     assert ping(live) == 200
     # Only put on record: `revoke` would tell the shared fleet too.
-    other.context.pki("default").revoke(
-        other.context.pki("default").issued("guest"), datetime.now(UTC)
+    other_yard.context.pki("default").revoke(
+        other_yard.context.pki("default").issued("guest"), datetime.now(UTC)
     )
-    assert other.hosts.list(name="keys")[0].drift == (
+    assert other_yard.hosts.list(name="keys")[0].drift == (
         "its list of revoked certificates is outdated",
     )
-    assert [a.verb for a in other.hosts.apply(SPEC).plan.actions] == ["renew"]
+    assert [a.verb for a in other_yard.hosts.apply(SPEC).plan.actions] == ["renew"]
     assert refused(host, tmp_path)
     with pytest.raises((OSError, http.client.HTTPException)):
         ping(live)
     live.close()
     assert answers(host, own(host))
-    assert not other.hosts.apply(SPEC).changed
+    assert not other_yard.hosts.apply(SPEC).changed
 
 
 def test_a_lost_ca_is_replaced_where_the_host_is(
-    other: Yard, host: HostInfo, tmp_path: Path
+    other_yard: Yard, host: HostInfo, tmp_path: Path
 ) -> None:
     """The same as a rotation: there is no CA in the directory."""
     with second(tmp_path) as heir:
@@ -191,6 +195,6 @@ def test_a_lost_ca_is_replaced_where_the_host_is(
         assert answers(after, own(after))
         assert served(after, own(after)) == present(after.identity).certificate
         assert refused(host, own(host))
-        done = ssh(after, "hostname")
-        assert (done.stdout, done.returncode) == ("keys\n", 0), done.stderr
+        result = ssh(after, "hostname")
+        assert (result.stdout, result.returncode) == ("keys\n", 0), result.stderr
         assert not heir.hosts.apply(SPEC).changed

@@ -41,7 +41,7 @@ def uuids(yard: Yard) -> dict[str, str]:
     return {h.name: h.uuid for h in yard.hosts.list(fleet="fenced")}
 
 
-def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> None:
+def test_pool_admits_hosts_up_to_its_limit_and_grows(pool: Yard) -> None:
     with pytest.raises(
         PoolQuotaExceeded, match=r"insufficient quota for 2 hosts \(host fenced-3, host fenced-4\)"
     ) as refused:
@@ -117,12 +117,10 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
 
 
 @pytest.mark.full
-def test_sixteen_that_have_written_half_their_memory(
+def test_sixteen_hosts_with_half_their_memory_written(
     pool: Yard, docker: Docker, busybox: bytes
 ) -> None:
-    """What docs/pools.md says of a pool that is given out more than once: what is held grows, and
-    somebody is told.
-    """
+    """An overcommitted pool as in docs/pools.md: private memory grows, and a warning names it."""
     free = available_mib()
     if free < 16 * 700:
         pytest.skip(f"16 forks that write half their memory need 11 GiB, and {free} MiB are free")
@@ -130,12 +128,12 @@ def test_sixteen_that_have_written_half_their_memory(
     hosts = pool.fleets.apply(replace(FLEET, count=16), timeout=1500).objects
     before = present(pool.pools.list(name="fenced")[0].held).private_mib
     for host in hosts:
-        done = ssh(
+        result = ssh(
             host,
             "sudo mount -t tmpfs -o size=90% none /mnt && sudo dd if=/dev/urandom of=/mnt/x bs=1M "
             "count=512",
         )
-        assert done.returncode == 0, done.stderr
+        assert result.returncode == 0, result.stderr
     (known,) = pool.pools.list(name="fenced")
     print(
         "16 forks, half their memory written:",

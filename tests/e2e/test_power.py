@@ -30,13 +30,13 @@ def domain(yard: Yard) -> Iterator[Any]:
     import libvirt
 
     provider: Any = yard.context.provider
-    found = provider.connection.defineXML(XML)
+    domain = provider.connection.defineXML(XML)
     # One that a killed run left may be there.
-    power.off(found, "host racer")
-    found.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-    yield found
-    power.off(found, "host racer")
-    found.undefine()
+    power.off(domain, "host racer")
+    domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    yield domain
+    power.off(domain, "host racer")
+    domain.undefine()
 
 
 @pytest.mark.parametrize("later", [0.0, 0.002, 0.02])

@@ -26,7 +26,7 @@ from .conftest import TEMPLATE, Docker, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 LINGERING = "nohup sleep 86399 >/dev/null 2>&1 &"
-# What a hypervisor has at its address in QEMU's user network, and the name server there.
+# The hypervisor's address in QEMU's user network, and the name server there.
 OUTSIDE = (
     "for there in 10.0.2.2 10.0.2.3; do "
     'timeout 5 bash -c "echo > /dev/tcp/$there/53" && exit 1; done; true'
@@ -77,20 +77,22 @@ def spec(busybox: bytes, tmp_path_factory: pytest.TempPathFactory) -> Any:
         commands=("docker image inspect base:1 > /dev/null",),
     )
     shut = SecuritySpec("hostile", policy=Policy(images=("base:*", "made:*")))
-    given = Provision(write(folder / "good", TASKS), variables={"word": "cattle"})
-    return replace(TEMPLATE, name="made", image=image, security=shut, provision=given)
+    provision = Provision(write(folder / "good", TASKS), variables={"word": "cattle"})
+    return replace(TEMPLATE, name="made", image=image, security=shut, provision=provision)
 
 
 @pytest.fixture(scope="module")
 def host(yard: Yard, spec: Any) -> Iterator[HostInfo]:
-    found = yard.templates.apply(spec).objects[-1]
-    assert found.provision == "playbook template.yml"
+    built = yard.templates.apply(spec).objects[-1]
+    assert built.provision == "playbook template.yml"
     yield yard.fleets.apply(FleetSpec("made", "made", count=1)).objects[0]
     yard.fleets.delete("made")
     yard.templates.delete("made")
 
 
-def test_hosts_have_what_it_left(yard: Yard, host: HostInfo, spec: Any, docker: Docker) -> None:
+def test_hosts_have_the_changes_of_the_playbook(
+    yard: Yard, host: HostInfo, spec: Any, docker: Docker
+) -> None:
     assert ssh(host, "cat /etc/said").stdout == "cattle in made\n"
     listed = docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
     assert sorted(listed) == ["base:1", "made:1"]
@@ -103,7 +105,7 @@ def test_hosts_have_what_it_left(yard: Yard, host: HostInfo, spec: Any, docker: 
     assert "its declaration changed; playbook template.yml will run in it" in str(plan.actions[0])
 
 
-def test_nothing_of_its_way_in_is_left(host: HostInfo) -> None:
+def test_ssh_access_of_the_playbook_is_removed(host: HostInfo) -> None:
     keys = ssh(
         host, "cat /etc/ssh/stockyard_authorized_keys; ls -A ~; pgrep -a sleep; ls /etc/ssh/*_key*"
     ).stdout
@@ -125,11 +127,11 @@ def test_the_list_of_images_is_in_force_again(
     assert ssh(host, "ls /var/lib/stockyard").stdout.split().count("authorization.json") == 0
 
 
-def test_a_playbook_that_fails_freezes_nothing(yard: Yard, spec: Any, tmp_path: Path) -> None:
+def test_failed_playbook_freezes_no_template(yard: Yard, spec: Any, tmp_path: Path) -> None:
     bad = [{"name": "Break", "ansible.builtin.command": "sh -c 'echo it is broken; exit 3'"}]
-    given = Provision(write(tmp_path / "bad", bad))
+    provision = Provision(write(tmp_path / "bad", bad))
     with pytest.raises(GuestError, match="the template was not frozen") as failed:
-        yard.templates.apply(replace(spec, name="never", provision=given))
+        yard.templates.apply(replace(spec, name="never", provision=provision))
     assert "it is broken" in failed.value.cause
     assert "TASK [Break]" in failed.value.cause
     assert yard.templates.list(name="never") == ()

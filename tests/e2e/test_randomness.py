@@ -48,8 +48,8 @@ def all_differ(draws: list[str] | list[bytes]) -> bool:
 
 def test_the_kernels(many: list[HostInfo]) -> None:
     def draw(host: HostInfo) -> list[str]:
-        done = ssh(host, f"head -c {32 * DRAWS} /dev/urandom | od -An -v -tx1 -w32")
-        return done.stdout.splitlines()
+        result = ssh(host, f"head -c {32 * DRAWS} /dev/urandom | od -An -v -tx1 -w32")
+        return result.stdout.splitlines()
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         draws = [value for values in pool.map(draw, many) for value in values]
@@ -64,7 +64,7 @@ def test_the_agents(yard: Yard, many: list[HostInfo]) -> None:
         if host.record.name not in {h.name for h in many}:
             continue
         with yard.context.guest(host.record, Deadline(20 * DRAWS)) as guest:
-            for _each in range(DRAWS):
+            for _number in range(DRAWS):
                 for source, value in guest.draw().by_source.items():
                     drawn.setdefault(source, []).append(value)
     assert set(drawn) == {"kernel", "openssl", "python"}
@@ -76,7 +76,7 @@ def test_the_agents(yard: Yard, many: list[HostInfo]) -> None:
 def test_dockerds(many: list[HostInfo]) -> None:
     """The name of a volume that is made without one is 32 bytes that dockerd draws."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        names = [name for each in pool.map(volumes, many) for name in each]
+        names = [name for names_of_host in pool.map(volumes, many) for name in names_of_host]
     assert len(names) == DRAWS * len(many)
     assert all(len(bytes.fromhex(name)) == 32 for name in names)
     assert all_differ(names)
@@ -85,7 +85,7 @@ def test_dockerds(many: list[HostInfo]) -> None:
 def test_the_fronts(many: list[HostInfo]) -> None:
     """The random value of a ServerHello, 32 bytes (RFC 8446, section 4.1.3)."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        draws = list(pool.map(greeted, [host for host in many for _each in range(5)]))
+        draws = list(pool.map(greeted, [host for host in many for _number in range(5)]))
     assert all(len(set(value)) > 8 for value in draws)
     assert all_differ(draws)
 
@@ -95,18 +95,18 @@ def test_a_front_that_waits_has_no_generator(many: list[HostInfo]) -> None:
 
 
 def greeted(host: HostInfo) -> bytes:
-    """What a front says first: the random value of it."""
-    begun, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    """Return the random value in the first message of a front."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
-        trusting(host).wrap_bio(begun, said, server_hostname=host.address).do_handshake()
+        trusting(host).wrap_bio(incoming, outgoing, server_hostname=host.address).do_handshake()
     with socket.create_connection((host.address, 2376), 60) as front:
-        front.sendall(said.read())
+        front.sendall(outgoing.read())
         # A record's header has 5 bytes, a handshake message's 4, and its version 2.
         return front.recv(4096)[11:43]
 
 
 def trusting(host: HostInfo) -> ssl.SSLContext:
-    """What the operator has for a host."""
+    """Return the operator's TLS settings for a host."""
     certificates = Path(host.docker.environment["DOCKER_CERT_PATH"])
     context = ssl.create_default_context(cafile=certificates / "ca.pem")
     context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
@@ -114,18 +114,18 @@ def trusting(host: HostInfo) -> ssl.SSLContext:
 
 
 def volumes(host: HostInfo) -> list[str]:
-    """Make volumes without names, over one connection, and take them away again."""
+    """Create volumes without names over one connection, and delete them."""
     connection = http.client.HTTPSConnection(host.address, 2376, timeout=60, context=trusting(host))
 
     def ask(method: str, path: str, body: str = "") -> bytes:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        said = answer.read()
-        assert answer.status < 300, said
-        return said
+        answer_body = answer.read()
+        assert answer.status < 300, answer_body
+        return answer_body
 
-    made = [json.loads(ask("POST", "/volumes/create", "{}"))["Name"] for _each in range(DRAWS)]
-    for name in made:
+    names = [json.loads(ask("POST", "/volumes/create", "{}"))["Name"] for _number in range(DRAWS)]
+    for name in names:
         ask("DELETE", f"/volumes/{name}")
     connection.close()
-    return made
+    return names

@@ -28,7 +28,7 @@ OWN_SOCKET = "/run/stockyard-docker/docker.sock"
 IMPORT = b"POST /images/create?fromImage=busybox&tag=latest HTTP/1.1\r\nHost: docker\r\n"
 FORM_TYPE = b"Content-Type: application/x-www-form-urlencoded\r\n"
 TEXT_TYPE = b"Content-Type: text/plain\r\n"
-# A form that dockerd prefers to the query: it imports from an address where nobody listens.
+# A form that dockerd prefers to the query: it imports from an address without a server.
 FORM = b"fromImage=&fromSrc=http://127.0.0.1:9/x.tar&repo=busybox&tag=evil"
 LENGTH = b"Content-Length: %d\r\n\r\n%s" % (len(FORM), FORM)
 CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(FORM), FORM)
@@ -54,9 +54,9 @@ CONNECT = f"import socket; socket.socket(socket.AF_UNIX).connect('{OWN_SOCKET}')
 def hostile(yard: Yard, docker: Docker, busybox: bytes) -> Iterator[HostInfo]:
     """A host with the plugin and the reader, and an image in it."""
     yard.templates.apply(TEMPLATES["hostile"])
-    made = yard.hosts.apply(SingleSpec("read", "hostile")).objects[0]
-    docker(made, "import", "-", "busybox", stdin=busybox)
-    yield made
+    read_host = yard.hosts.apply(SingleSpec("read", "hostile")).objects[0]
+    docker(read_host, "import", "-", "busybox", stdin=busybox)
+    yield read_host
     yard.hosts.delete("read")
 
 
@@ -74,7 +74,7 @@ def ask(host: HostInfo, data: bytes) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("name", HIDDEN_FORMS)
-def test_form_that_the_plugin_is_not_shown_is_refused(
+def test_form_that_the_plugin_cannot_see_is_refused(
     hostile: HostInfo, fleet: list[HostInfo], name: str
 ) -> None:
     status, body = ask(hostile, HIDDEN_FORMS[name])

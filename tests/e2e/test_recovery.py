@@ -46,20 +46,20 @@ def there(yard: Yard, name: str) -> HostInfo:
 def same(before: HostInfo, after: HostInfo) -> None:
     assert [getattr(after, k) for k in SAME] == [getattr(before, k) for k in SAME]
     assert after.ready
-    done = ssh(after, "hostname; cat /etc/machine-id; cat /sys/class/net/eth0/address")
-    assert done.stdout.split() == [
+    result = ssh(after, "hostname; cat /etc/machine-id; cat /sys/class/net/eth0/address")
+    assert result.stdout.split() == [
         before.name,
         present(before.identity).machine_id,
         before.mac,
-    ], done.stderr
+    ], result.stderr
 
 
 @pytest.fixture(scope="module")
 def ordeal(yard: Yard, fleet: list[HostInfo], docker: Docker, busybox: bytes) -> Iterator[Ordeal]:
-    """Two boots at the same time: a host of its own is restarted, a killed member is brought back
-    by its fleet.
+    """Two boots at the same time: a single host is restarted, a killed member is restarted by its
+    fleet.
 
-    Beside them a fork idles, for as long as they take.
+    At the same time a fork idles.
     """
     yard.hosts.apply(SingleSpec("idle", "docker"))
     alone = yard.hosts.apply(SingleSpec("alone", "docker")).objects[0]
@@ -85,7 +85,7 @@ def test_a_restarted_host_is_the_same(ordeal: Ordeal) -> None:
     same(before, after)
 
 
-def test_a_killed_host_comes_back_with_its_containers(
+def test_killed_host_is_restarted_with_its_containers(
     yard: Yard, docker: Docker, ordeal: Ordeal
 ) -> None:
     before, plan, after = ordeal["web-5"]
@@ -109,7 +109,7 @@ def running(docker: Docker, host: HostInfo) -> None:
         time.sleep(1)
 
 
-def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: TemplateInfo) -> None:
+def test_start_of_a_frozen_template_does_not_damage_it(template: TemplateInfo) -> None:
     folder = Path(template.storage) / "templates" / template.uuid
     before = {part: (folder / part).stat().st_mtime_ns for part in ("disk.qcow2", "ram", "state")}
     virsh = ["virsh", "-c", "qemu:///session"]
@@ -120,11 +120,11 @@ def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: TemplateInf
 
 
 def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: Ordeal) -> None:
-    """Beside a twin that was booted cold: a fork writes a small part of what a boot touches."""
+    """Compared with a cold boot: a fork writes a small part of the memory that a boot touches."""
     booted = present(there(yard, "web-5").memory).private_mib
     fork = there(yard, "idle").memory
     print(
-        f"a host that was booted has {booted:.0f} MiB of its own, a fork that idled meanwhile "
+        f"a host that was booted has {booted:.0f} MiB of its own, an idle fork of the same age "
         f"{fork}"
     )
     assert present(fork).shared_mib > present(fork).private_mib

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The playbooks of the page on registries: a registry and a mirror in a host, and images that are
-built beside it.
+built there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPEC = replace(
     name="registry",
     image=ImageSpec(packages=(*TEMPLATE.image.packages, "docker-registry")),
 )
-# What a cache is for: it takes this long each time.
+# The work that a cache saves: it takes this long each time.
 SLOW = 25
 DOCKERFILE = f"""\
 FROM scratch
@@ -54,16 +54,16 @@ def registry(yard: Yard, controller: Controller) -> Iterator[str]:
     (host,) = yard.hosts.apply(spec).objects
     hosts = controller.root / "registry.json"
     hosts.write_text(json.dumps(inventory(host)))
-    given = {
+    variables = {
         "registry_on": "all",
         "registry_address": "0.0.0.0",  # noqa: S104
         "registry_mirror_of": f"http://127.0.0.1:{PUSH}",
     }
-    line = ("stockyard.container_hosts.registry", "-i", hosts, "-e", json.dumps(given))
+    line = ("stockyard.container_hosts.registry", "-i", hosts, "-e", json.dumps(variables))
     first = controller.run(*line)
     assert first.returncode == 0, first.output
-    again = controller.run(*line)
-    assert "changed=0 " in again.stdout, again.output
+    second_run = controller.run(*line)
+    assert "changed=0 " in second_run.stdout, second_run.output
     yield str(host.ssh.host)
     ssh(host, "sudo journalctl --no-pager -u 'stockyard-registry-*' | tail -20")
     yard.hosts.delete("registry")
@@ -84,15 +84,17 @@ def build(controller: Controller, context: Path, registry: str, image: str) -> t
     declared = controller.root / "yard.json"
     where = {"yard_owner": OWNER, "yard_storage": f"{WORK}/store", "yard_pki_dir": f"{WORK}/pki"}
     declared.write_text(json.dumps({**where, "yard_hypervisor": "qemu:///session"}))
-    given = {
+    variables = {
         "yard": str(declared),
         "build_context": str(context),
         "build_image": image,
         "build_registry": f"{registry}:{PUSH}",
     }
     begin = time.monotonic()
-    done = controller.run("stockyard.container_hosts.build_push_dispose", "-e", json.dumps(given))
-    return done, time.monotonic() - begin
+    result = controller.run(
+        "stockyard.container_hosts.build_push_dispose", "-e", json.dumps(variables)
+    )
+    return result, time.monotonic() - begin
 
 
 def layers(registry: str, port: int, image: str, tag: str) -> list[str]:
@@ -123,7 +125,7 @@ def test_the_second_build_is_faster_by_the_cache(
     assert [h.name for h in yard.hosts.list() if h.name.startswith("build-")] == []
 
 
-def test_a_build_that_fails_disposes_of_its_host_too(
+def test_failed_build_deletes_its_host(
     yard: Yard, template: TemplateInfo, controller: Controller, registry: str, context: Path
 ) -> None:
     (context / "Dockerfile").write_text(

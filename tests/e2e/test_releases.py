@@ -20,15 +20,15 @@ BOOKWORM = replace(
 )
 TWELVE = FleetSpec("twelve", "bookworm", count=2)
 THIRTEEN = FleetSpec("thirteen", "docker", count=2)
-# What the documentation says that each release has.
+# The versions of each release in the documentation.
 ENGINES = {"12": ("20.10", "1.41"), "13": ("26.1", "1.45")}
 
 
 @pytest.fixture(scope="module")
 def fleets(yard: Yard, template: TemplateInfo) -> Iterator[dict[str, list[HostInfo]]]:
     """Two hosts of each release."""
-    made = yard.templates.apply(BOOKWORM).objects[-1]
-    print("a template of Debian 12:", made.sizes, "of Debian 13:", template.sizes)
+    built = yard.templates.apply(BOOKWORM).objects[-1]
+    print("a template of Debian 12:", built.sizes, "of Debian 13:", template.sizes)
     yield {
         "12": list(yard.fleets.apply(TWELVE).objects),
         "13": list(yard.fleets.apply(THIRTEEN).objects),
@@ -44,16 +44,16 @@ def test_fleets_of_both_releases_serve_side_by_side(
     for release, hosts in fleets.items():
         for host in hosts:
             assert host.mode == "instant", host.mode_reason
-            said = ssh(
+            words = ssh(
                 host, ". /etc/os-release; echo $VERSION_ID $(hostname); uname -r"
             ).stdout.split()
-            print(host.name, said)
-            assert said[:2] == [release, host.name]
+            print(host.name, words)
+            assert words[:2] == [release, host.name]
             docker(host, "import", "-", "busybox", stdin=busybox)
             assert docker(host, "run", "--rm", "busybox", "/bin/echo", "here").stdout == b"here\n"
 
 
-def test_each_release_has_the_docker_that_the_documentation_names(
+def test_each_release_has_the_documented_docker(
     fleets: dict[str, list[HostInfo]], docker: Docker
 ) -> None:
     for release, hosts in fleets.items():
@@ -66,7 +66,7 @@ def test_each_release_has_the_docker_that_the_documentation_names(
 
 
 def test_they_are_hosts_of_their_own(fleets: dict[str, list[HostInfo]]) -> None:
-    found = [
+    kernels = [
         ssh(
             host,
             "cat /etc/machine-id; head -c 16 /dev/urandom | sha256sum; cat "
@@ -75,12 +75,12 @@ def test_they_are_hosts_of_their_own(fleets: dict[str, list[HostInfo]]) -> None:
         for hosts in fleets.values()
         for host in hosts
     ]
-    lines = [line for text in found for line in text.splitlines()]
+    lines = [line for text in kernels for line in text.splitlines()]
     assert len(lines) == 12
     assert len(set(lines)) == 12
 
 
-def test_nothing_changes_when_they_are_asked_for_again(
+def test_second_run_of_both_releases_changes_nothing(
     yard: Yard, fleets: dict[str, list[HostInfo]]
 ) -> None:
     assert not yard.templates.apply(BOOKWORM).changed
@@ -88,7 +88,7 @@ def test_nothing_changes_when_they_are_asked_for_again(
     assert not yard.fleets.apply(TWELVE).changed
 
 
-def test_a_front_that_waits_has_no_generator(fleets: dict[str, list[HostInfo]]) -> None:
+def test_waiting_front_has_no_random_generator(fleets: dict[str, list[HostInfo]]) -> None:
     """stunnel and OpenSSL are others in each release."""
     for hosts in fleets.values():
         waits_without_generator(hosts[0])

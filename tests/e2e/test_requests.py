@@ -48,12 +48,12 @@ POOLS = [ipaddress.ip_network(base) for base, _size in addresses.POOLS]
 class Reply:
     """A host's reply to an attempt.
 
-    :param shown: the value that the created container has for the key that the attempt is about.
+    :param observed: the value that the created container has for the key that the attempt is about.
     """
 
     status: int
     text: str
-    shown: Any = None
+    observed: Any = None
 
 
 @pytest.fixture(scope="module", params=["26.1", pytest.param("20.10", marks=pytest.mark.full)])
@@ -67,27 +67,27 @@ def hosts(
 ) -> Iterator[tuple[HostInfo, HostInfo]]:
     """A hostile host and one without a plugin, each with an image and a container that runs."""
     names = ("refuses", "obeys")
-    made = []
+    created = []
     for name, template in zip(names, ENGINES[engine], strict=True):
         yard.templates.apply(template)
         host = yard.hosts.apply(SingleSpec(name, template.name)).objects[0]
         docker(host, "import", "-", "attacks", stdin=busybox)
         docker(host, "run", "-d", "--name", "victim", "attacks", "sleep", "100000")
-        made.append(host)
-    yield made[0], made[1]
+        created.append(host)
+    yield created[0], created[1]
     for name in names:
         yard.hosts.delete(name)
 
 
 def ask(raw: Raw, attempt: Attempt) -> Reply:
     status, text = raw(attempt.uri, attempt.body or None, attempt.method, **attempt.headers)
-    shown = None
+    observed = None
     if status == 201 and attempt.effect:
         _status, container = raw(f"/containers/{json.loads(text)['Id']}/json", method="GET")
-        shown = json.loads(container)["HostConfig"][attempt.effect[0]]
+        observed = json.loads(container)["HostConfig"][attempt.effect[0]]
     if status == 201 and attempt.uri == "/networks/create":
         raw("/networks/cut", method="DELETE")
-    return Reply(status, text, shown)
+    return Reply(status, text, observed)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +104,12 @@ def replies(hosts: tuple[HostInfo, HostInfo]) -> tuple[dict[str, Reply], dict[st
         return ask_all(hosts[0], list(ATTEMPTS)), control.result()
 
 
-def shows(shown: Any, value: Any) -> bool:
+def shows(observed: Any, value: Any) -> bool:
     """dockerd adds its default limits to the list of limits."""
     return (
-        all(item in shown for item in value)
+        all(item in observed for item in value)
         if isinstance(value, list) and value
-        else bool(shown == value)
+        else bool(observed == value)
     )
 
 
@@ -126,7 +126,7 @@ def test_raw_request_is_refused_and_succeeds_without_the_plugin(
         assert (
             attempt.effect is None
             or control.status != 201
-            or shows(control.shown, attempt.effect[1])
+            or shows(control.observed, attempt.effect[1])
         )
 
 
@@ -147,15 +147,15 @@ def test_network_of_docker_is_inside_the_pools(
 
     def networks(host: HostInfo) -> Any:
         docker(host, "network", "create", *options, "pooled")
-        shown = json.loads(docker(host, "network", "inspect", "pooled", "bridge").stdout)
+        observed = json.loads(docker(host, "network", "inspect", "pooled", "bridge").stdout)
         docker(host, "network", "rm", "pooled")
-        return shown
+        return observed
 
     with ThreadPoolExecutor() as pool:
-        for shown in pool.map(networks, hosts):
+        for observed in pool.map(networks, hosts):
             subnets = [
                 ipaddress.ip_network(item["Subnet"])
-                for network in shown
+                for network in observed
                 for item in network["IPAM"]["Config"]
             ]
             assert subnets

@@ -74,14 +74,14 @@ def test_a_second_time_nothing_changes(played: list[Played]) -> None:
     assert "changed=0" in played[1].stdout, played[1].output[-3000:]
 
 
-def test_all_of_it_is_in_force(played: list[Played]) -> None:
-    found = played[2]["look"]
-    assert [f for f in found["findings"] if f["ok"] is not True] == []
-    assert found["profile"] == "hostile"
+def test_all_settings_of_the_roles_are_in_force(played: list[Played]) -> None:
+    report = played[2]["look"]
+    assert [f for f in report["findings"] if f["ok"] is not True] == []
+    assert report["profile"] == "hostile"
 
 
 def test_container_with_host_access_is_refused(
     played: list[Played], host: HostInfo, docker: Docker
 ) -> None:
-    done = docker(host, "create", "--privileged", "x", check=False)
-    assert b"authorization denied" in done.stderr
+    result = docker(host, "create", "--privileged", "x", check=False)
+    assert b"authorization denied" in result.stderr

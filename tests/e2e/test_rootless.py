@@ -55,7 +55,9 @@ def works(host: HostInfo, docker: Docker) -> None:
     assert docker(host, "run", "--rm", "attacks", "busybox", "echo", "hello").stdout == b"hello\n"
 
 
-def test_it_says_so_and_no_dockerd_is_root(rootless: HostInfo, docker: Docker) -> None:
+def test_rootless_host_reports_it_and_no_dockerd_is_root(
+    rootless: HostInfo, docker: Docker
+) -> None:
     works(rootless, docker)
     assert set(ssh(rootless, "ps -o user:32= -C dockerd").stdout.split()) == {"stockyard-docker"}
 
@@ -79,7 +81,9 @@ def test_limits_bite(rootless: HostInfo, docker: Docker) -> None:
     assert docker(rootless, *bomb, check=False).returncode == 137
 
 
-def test_root_of_a_privileged_container_is_that_user(rootless: HostInfo, docker: Docker) -> None:
+def test_root_of_a_privileged_container_is_the_rootless_user(
+    rootless: HostInfo, docker: Docker
+) -> None:
     docker(rootless, "run", "-d", "--name", "victim", "--privileged", "attacks", "sleep", "1000")
     assert attacks.uid_map(rootless, docker, "victim")[1] == 64100
     docker(rootless, "rm", "-f", "victim")
@@ -89,5 +93,7 @@ def test_root_of_a_privileged_container_is_that_user(rootless: HostInfo, docker:
     assert read.returncode != 0
 
 
-def test_it_works_after_a_cold_boot(rootless: HostInfo, yard: Yard, docker: Docker) -> None:
+def test_rootless_docker_works_after_a_cold_boot(
+    rootless: HostInfo, yard: Yard, docker: Docker
+) -> None:
     works(yard.hosts.restart("rootless").objects[0], docker)

@@ -29,7 +29,7 @@ PRIVATE = re.compile(
 
 
 def pieces(path: Path) -> Iterator[bytes]:
-    """What a file holds, less its holes, in pieces that overlap."""
+    """Read the data of a file, without holes, in overlapping pieces."""
     with path.open("rb") as handle:
         end, at = os.fstat(handle.fileno()).st_size, 0
         while at < end:
@@ -70,16 +70,16 @@ def number(pem: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def secrets(yard: Yard, fleet: list[HostInfo]) -> dict[str, bytes]:
     """Every private key there is: two hosts', the CA's, the operator's."""
-    found: dict[str, bytes] = {}
+    needles: dict[str, bytes] = {}
     for host in fleet[:2]:
         for path in ("/etc/ssh/ssh_host_ed25519_key", "/var/lib/stockyard/tls/key.pem"):
-            found[f"{host.name}:{path}"] = ssh(host, "sudo", "cat", path).stdout.encode()
+            needles[f"{host.name}:{path}"] = ssh(host, "sudo", "cat", path).stdout.encode()
     folder = WORK / "pki" / yard.context.owner / "default"
     for name in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
-        found[str(folder / name)] = (folder / name).read_bytes()
+        needles[str(folder / name)] = (folder / name).read_bytes()
     return {
         f"{name} ({form})": value
-        for name, pem in found.items()
+        for name, pem in needles.items()
         for form, value in forms(pem).items()
     }
 
@@ -113,7 +113,7 @@ def test_no_secret_is_in_the_template(secrets: dict[str, bytes], files: list[Pat
     assert holders(secrets, files) == set()
 
 
-def test_the_search_finds_what_is_there(
+def test_search_finds_a_planted_secret(
     secrets: dict[str, bytes], template: TemplateInfo, fleet: list[HostInfo], files: list[Path]
 ) -> None:
     """So the test above does not pass by looking past it: a host's keys are on that host's own
@@ -127,16 +127,16 @@ def test_the_search_finds_what_is_there(
     assert holders({"the agent's name": b"stockyard_agent"}, files[:1])
 
 
-def test_what_private_keys_are_in_the_template_are_the_rehearsals(files: list[Path]) -> None:
+def test_only_private_keys_of_the_rehearsal_are_in_the_template(files: list[Path]) -> None:
     """At most its two keys, in memory or in freed blocks; docs/identity.md lists them."""
-    found = {
+    matches = {
         match.group()
         for path in files
         for piece in pieces(path)
         for match in PRIVATE.finditer(piece)
     }
     keys = set()
-    for pem in found:
+    for pem in matches:
         with suppress(ValueError):  # a part of one, overwritten since
             keys.add(number(pem))
     assert len(keys) <= 2

@@ -61,9 +61,9 @@ def inspect(docker: Docker, host: HostInfo) -> Guest:
         "pidof dockerd containerd systemd-journald sleep stunnel4 stunnel | tr ' ' '\\n' | sort",
         "cat /run/note",
     )
-    done = ssh(host, "; echo ==; ".join(commands))
-    assert done.returncode == 0, done.stderr
-    boot, pids, note = (part.strip() for part in done.stdout.split("==\n"))
+    result = ssh(host, "; echo ==; ".join(commands))
+    assert result.returncode == 0, result.stderr
+    boot, pids, note = (part.strip() for part in result.stdout.split("==\n"))
     facts = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{.State.Running}}"
     containers = docker(host, "inspect", "-f", facts, "worker").stdout.decode()
     pem = ssl.get_server_certificate((host.address, 2376))
@@ -74,10 +74,10 @@ def inspect(docker: Docker, host: HostInfo) -> Guest:
 def clock_error(host: HostInfo) -> float:
     """Return the seconds by which a guest's clock is wrong at least."""
     begin = time.time()
-    done = ssh(host, "date +%s.%N")
+    result = ssh(host, "date +%s.%N")
     end = time.time()
-    assert done.returncode == 0, done.stderr
-    guest = float(done.stdout)
+    assert result.returncode == 0, result.stderr
+    guest = float(result.stdout)
     return max(begin - guest, guest - end, 0.0)
 
 
@@ -141,15 +141,15 @@ def test_host_of_a_failed_job_is_kept_with_its_containers(
     try:
         with yard.leases.acquire("jobs", holder="me") as held:
             run_container(docker, job, busybox)
-            kept = held.keep("1h")
-        assert (kept.state, kept.fleet) == ("suspended", "")
-        assert kept.name.startswith("jobs-1-kept-")
-        assert [host.name for host in yard.hosts.list(name=kept.name)] == [kept.name]
+            kept_host = held.keep("1h")
+        assert (kept_host.state, kept_host.fleet) == ("suspended", "")
+        assert kept_host.name.startswith("jobs-1-kept-")
+        assert [host.name for host in yard.hosts.list(name=kept_host.name)] == [kept_host.name]
         assert not yard.hosts.list(fleet="jobs")
-        resumed = yard.hosts.resume(kept.name).object
+        resumed = yard.hosts.resume(kept_host.name).object
         facts = docker(resumed, "inspect", "-f", "{{.State.Running}}", "worker").stdout
         assert facts.decode().strip() == "true"
-        assert ssh(resumed, "cat /run/note; hostname").stdout.split() == ["kept", kept.name]
+        assert ssh(resumed, "cat /run/note; hostname").stdout.split() == ["kept", kept_host.name]
     finally:
         yard.fleets.delete("jobs")
         for host in yard.hosts.list():
@@ -158,7 +158,7 @@ def test_host_of_a_failed_job_is_kept_with_its_containers(
 
 
 @pytest.mark.full
-def test_host_that_slept_for_ten_minutes_has_the_right_time(
+def test_host_suspended_for_ten_minutes_has_the_correct_time(
     yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
 ) -> None:
     run_container(docker, host, busybox)

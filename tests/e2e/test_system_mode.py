@@ -22,7 +22,7 @@ Found = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def found(template: TemplateInfo, tmp_path_factory: pytest.TempPathFactory) -> Found:
+def networks(template: TemplateInfo, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Two hosts in an isolated network, one in a network that forwards, and what they reach."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip(
@@ -83,34 +83,34 @@ def found(template: TemplateInfo, tmp_path_factory: pytest.TempPathFactory) -> F
     return result
 
 
-def test_forks_are_instant_and_docker_answers_in_the_network(found: Found) -> None:
+def test_forks_are_instant_and_docker_answers_in_the_network(networks: Found) -> None:
     for host, whole in (
-        (found["pair"][0], "10.78.0.0/24"),
-        (found["pair"][1], "10.78.0.0/24"),
-        (found["single"], "10.77.0.0/24"),
+        (networks["pair"][0], "10.78.0.0/24"),
+        (networks["pair"][1], "10.78.0.0/24"),
+        (networks["single"], "10.77.0.0/24"),
     ):
         assert (host["mode"], host["ready"], host["ssh"]["port"]) == ("instant", True, 22), host
         assert ip_address(host["address"]) in ip_network(whole)
-    assert not found["again"]
+    assert not networks["again"]
 
 
-def test_only_the_network_that_forwards_leads_out(found: Found) -> None:
-    assert found["outside out"]
-    assert not found["inside out"]
-    assert found["names"] == "nameserver 10.77.0.1\n"
+def test_only_a_forwarding_network_gives_egress(networks: Found) -> None:
+    assert networks["outside out"]
+    assert not networks["inside out"]
+    assert networks["names"] == "nameserver 10.77.0.1\n"
 
 
-def test_neighbours_do_not_reach_each_other(found: Found) -> None:
-    assert found["itself"]
-    assert not found["neighbour"]
+def test_neighbours_do_not_reach_each_other(networks: Found) -> None:
+    assert networks["itself"]
+    assert not networks["neighbour"]
 
 
-def test_an_egress_that_the_network_does_not_keep_is_refused(found: Found) -> None:
-    assert "egress none is not possible in network outside" in found["no way in"]
-    assert "egress open is not possible in network inside" in found["no way out"]
-    assert "the network does not exist" in found["no network"]
+def test_egress_that_the_network_cannot_enforce_is_refused(networks: Found) -> None:
+    assert "egress none is not possible in network outside" in networks["no way in"]
+    assert "egress open is not possible in network inside" in networks["no way out"]
+    assert "the network does not exist" in networks["no network"]
 
 
-def test_nothing_is_left(found: Found) -> None:
-    assert found["left"] == [[], 0]
-    assert found["folders"] == []
+def test_nothing_is_left(networks: Found) -> None:
+    assert networks["left"] == [[], 0]
+    assert networks["folders"] == []

@@ -100,7 +100,9 @@ def filled(yard: Yard, stateful: None, docker: Docker, busybox: bytes) -> dict[s
 
 
 def state_of(docker: Docker, host: HostInfo) -> dict[str, bytes]:
-    """What must not change: images, the stopped container, and what is in the named volume."""
+    """Return the state that must not change: images, the stopped container, and the content of the
+    named volume.
+    """
     return {
         "images": docker(
             host, "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"
@@ -116,25 +118,25 @@ def state_of(docker: Docker, host: HostInfo) -> dict[str, bytes]:
 
 def mounts(host: HostInfo) -> dict[str, str]:
     """Device by mount point."""
-    done = ssh(host, "cat", "/proc/mounts")
-    assert done.returncode == 0, done.stderr
-    return {words[1]: words[0] for words in map(str.split, done.stdout.splitlines())}
+    result = ssh(host, "cat", "/proc/mounts")
+    assert result.returncode == 0, result.stderr
+    return {words[1]: words[0] for words in map(str.split, result.stdout.splitlines())}
 
 
 def fsck(disk: str, tmp_path: Path) -> None:
-    """The file system on a volume that nobody has is whole, to the last block."""
+    """Check that the file system on a detached volume is intact to the last block."""
     raw = tmp_path / "raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", disk, raw], check=True)
     tool = shutil.which("e2fsck", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     assert tool
-    done = subprocess.run([tool, "-f", "-n", raw], capture_output=True, text=True, check=False)
+    result = subprocess.run([tool, "-f", "-n", raw], capture_output=True, text=True, check=False)
     raw.unlink()
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def the(yard: Yard, name: str) -> VolumeInfo:
-    (found,) = yard.volumes.list(name=name)
-    return found
+    (volume,) = yard.volumes.list(name=name)
+    return volume
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Passed:
     before: HostInfo
     detached: VolumeInfo
     copies: list[dict[str, bytes]]
-    other: dict[str, bytes]
+    other_state: dict[str, bytes]
     after: tuple[HostInfo, dict[str, bytes]]
 
 
@@ -169,13 +171,13 @@ def passed(
     with ThreadPoolExecutor() as pool:
         copies = list(pool.map(lambda host: state_of(docker, host), (first, second)))
     docker(first, "rmi", "-f", "busybox")
-    other = state_of(docker, second)
+    other_state = state_of(docker, second)
     yard.fleets.delete("seeded")
     (after,) = yard.fleets.apply(STATE).objects
-    return Passed(before, detached, copies, other, (after, state_of(docker, after)))
+    return Passed(before, detached, copies, other_state, (after, state_of(docker, after)))
 
 
-def test_what_is_on_a_volume_outlives_its_host(
+def test_data_on_a_volume_outlive_its_host(
     yard: Yard, filled: dict[str, bytes], passed: Passed
 ) -> None:
     assert filled["named"] == b"kept\n"
@@ -188,10 +190,10 @@ def test_what_is_on_a_volume_outlives_its_host(
     assert not yard.fleets.apply(STATE).changed
 
 
-def test_copies_of_a_cache_hold_what_it_holds(filled: dict[str, bytes], passed: Passed) -> None:
+def test_copies_of_a_cache_have_its_data(filled: dict[str, bytes], passed: Passed) -> None:
     assert passed.copies == [filled, filled]
     # Neither the other copy nor the original lost what one copy lost.
-    assert passed.other == filled
+    assert passed.other_state == filled
     assert passed.after[1] == filled
 
 
@@ -226,15 +228,15 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
         )
     # The layer goes with the last that lives on it, and not before.
     layers = WORK / "store" / "layers"
-    mine = [p for p in layers.iterdir() if p.stat().st_size > GOLDEN_MIB << 20]
+    own_layers = [p for p in layers.iterdir() if p.stat().st_size > GOLDEN_MIB << 20]
     yard.volumes.delete("golden")
-    assert all(p.exists() for p in mine)
+    assert all(p.exists() for p in own_layers)
     clean(yard)
-    assert mine
-    assert not any(p.exists() for p in mine)
+    assert own_layers
+    assert not any(p.exists() for p in own_layers)
 
 
-def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[HostInfo]) -> None:
+def test_one_of_two_parallel_attachments_succeeds(yard: Yard, pair: list[HostInfo]) -> None:
     """Two controllers, one volume, at once; and QEMU itself lets no second machine
     write to a disk.
     """
@@ -244,19 +246,21 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[HostInfo]) -> None:
     def ask(name: str) -> str:
         with Yard(
             "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
-        ) as other:
+        ) as other_yard:
             try:
-                other.volumes.attach(spec, host=name, path="/data")
+                other_yard.volumes.attach(spec, host=name, path="/data")
             except OperationRefused as error:
                 return str(error)
         return ""
 
     try:
         with ThreadPoolExecutor() as pool:
-            said = dict(zip(("pair-1", "pair-2"), pool.map(ask, ("pair-1", "pair-2")), strict=True))
-        (winner,) = [name for name, error in said.items() if not error]
-        (loser,) = said.keys() - {winner}
-        assert f"it is attached to host {winner}" in said[loser]
+            answers = dict(
+                zip(("pair-1", "pair-2"), pool.map(ask, ("pair-1", "pair-2")), strict=True)
+            )
+        (winner,) = [name for name, error in answers.items() if not error]
+        (loser,) = answers.keys() - {winner}
+        assert f"it is attached to host {winner}" in answers[loser]
         assert the(yard, "wanted").host == winner
         provider = yard.context.provider
         second = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == loser)
@@ -270,7 +274,7 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[HostInfo]) -> None:
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
-def test_a_volume_goes_into_a_fork_and_out_of_it(
+def test_volume_is_attached_to_a_fork_and_detached(
     yard: Yard, pair: list[HostInfo], tmp_path: Path, times: int
 ) -> None:
     spec, host = VolumeSpec("moved"), pair[1]
@@ -279,10 +283,10 @@ def test_a_volume_goes_into_a_fork_and_out_of_it(
     try:
         for number in range(times):
             yard.volumes.attach(spec, host=host.name, path="/data/moved")
-            done = ssh(
+            result = ssh(
                 host, f"sudo sh -c 'echo {number} >> /data/moved/file; cat /data/moved/file'"
             )
-            assert done.stdout.split() == [str(n) for n in range(number + 1)], done.stderr
+            assert result.stdout.split() == [str(n) for n in range(number + 1)], result.stderr
             if number == 0:
                 # Grown where it is.
                 assert yard.volumes.apply(replace(spec, size_gib=2)).changed
@@ -299,21 +303,21 @@ def test_a_volume_goes_into_a_fork_and_out_of_it(
 
 
 @pytest.mark.full
-def test_what_is_on_a_volume_outlives_a_kill(
+def test_data_on_a_volume_outlive_a_kill(
     yard: Yard, docker: Docker, filled: dict[str, bytes]
 ) -> None:
     (host,) = yard.fleets.apply(STATE).objects
     ssh(host, "sync")
     os.kill(pid_of(host.uuid), signal.SIGKILL)
     wait_until_off(yard, "state-1")
-    again = yard.fleets.apply(STATE)
-    assert [a.verb for a in again.plan.actions] == ["start"]
-    assert mounts(again.objects[0])["/var/lib/docker"].startswith("/dev/vd")
-    assert state_of(docker, again.objects[0]) == filled
+    second_result = yard.fleets.apply(STATE)
+    assert [a.verb for a in second_result.plan.actions] == ["start"]
+    assert mounts(second_result.objects[0])["/var/lib/docker"].startswith("/dev/vd")
+    assert state_of(docker, second_result.objects[0]) == filled
 
 
 @pytest.mark.full
-def test_what_is_on_a_volume_outlives_a_rebuild(
+def test_data_on_a_volume_outlive_a_rebuild(
     yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Another generation: the host is replaced, and its volume goes to the one that comes."""
@@ -334,14 +338,12 @@ def test_what_is_on_a_volume_outlives_a_rebuild(
 def test_docker_does_not_start_without_its_volume(
     yard: Yard, docker: Docker, filled: dict[str, bytes]
 ) -> None:
-    """Somebody takes the disk out of the definition: the host that boots is not ready, and nothing
-    is lost by it.
-    """
+    """Without the disk in the definition the booted host is not ready, and no data are lost."""
     (host,) = yard.fleets.apply(STATE).objects
-    done = ssh(
+    result = ssh(
         host, "sudo systemctl stop docker.socket docker.service && sudo umount /var/lib/docker"
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     ssh(host, "sudo systemctl start docker.service")
     assert ssh(host, "systemctl is-active docker.service").stdout.strip() == "inactive"
     yard.hosts.restart("state-1")
@@ -349,11 +351,11 @@ def test_docker_does_not_start_without_its_volume(
 
 
 @pytest.mark.full
-def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
+def test_volumes_are_attached_after_a_restart_of_the_hypervisor(
     yard: Yard, stateful: None, docker: Docker, busybox: bytes, tmp_path: Path
 ) -> None:
     """Every QEMU and the daemon are killed at once; one run brings the yard back."""
-    found = private_libvirt.run(
+    facts = private_libvirt.run(
         tmp_path,
         """
         from stockyard import VolumeUse
@@ -386,11 +388,11 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
         }))
         """,
     )
-    assert found["verbs"] == ["start"], json.dumps(found)
-    assert found["said"].split() == ["here", "kept", "2"], found
-    assert not found["third"]
-    assert [kept for kept in found["kept"] if "island" in kept] == [
+    assert facts["verbs"] == ["start"], json.dumps(facts)
+    assert facts["said"].split() == ["here", "kept", "2"], facts
+    assert not facts["third"]
+    assert [kept_object for kept_object in facts["kept"] if "island" in kept_object] == [
         "volume island-1-data",
         "volume island-1-docker",
     ]
-    assert found["left"] == []
+    assert facts["left"] == []

@@ -46,7 +46,7 @@ def inventory(machine: HostInfo) -> dict[str, Any]:
     return {"template": {"hosts": {"golden": reached}}}
 
 
-def test_a_machine_is_made_a_source_and_ends(
+def test_prepared_vsphere_machine_becomes_a_source_and_ends(
     yard: Yard, machine: HostInfo, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
@@ -54,15 +54,15 @@ def test_a_machine_is_made_a_source_and_ends(
     controller = OnGuests(tmp_path / "user")
     hosts = tmp_path / "inventory.json"
     hosts.write_text(json.dumps(inventory(machine)))
-    given = {"template_packages": [], "template_seal": False}
-    first = controller.run(PLAYBOOK, "-i", hosts, "-e", json.dumps(given))
+    variables = {"template_packages": [], "template_seal": False}
+    first = controller.run(PLAYBOOK, "-i", hosts, "-e", json.dumps(variables))
     assert first.returncode == 0, first.output
     agent = ssh(machine, "cat /usr/lib/stockyard/stockyard_agent/guestinfo.py")
     shipped = Path(__file__).parents[2] / "plugins/module_utils/stockyard/guest/agent/guestinfo.py"
     assert agent.stdout == shipped.read_text()
 
     ended = controller.run(
-        PLAYBOOK, "-i", hosts, "-e", json.dumps({**given, "template_seal": True})
+        PLAYBOOK, "-i", hosts, "-e", json.dumps({**variables, "template_seal": True})
     )
     assert ended.returncode == 0, ended.output
     assert not ended["Extract the archive on the machine"]["changed"]

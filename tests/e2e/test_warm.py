@@ -96,23 +96,23 @@ def roomy(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
     """A host of that template, into which more can be plugged."""
     spec = roomy_template()
     begin = time.monotonic()
-    made = yard.templates.apply(spec).objects[-1]
+    built = yard.templates.apply(spec).objects[-1]
     print(
         f"having a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:",
-        made.sizes,
+        built.sizes,
     )
     assert not yard.templates.apply(spec).changed
     yield yard.fleets.apply(FLEET).objects[0]
     yard.fleets.delete("roomy")
 
 
-def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: TemplateInfo) -> None:
+def test_ram_file_contains_no_free_memory(template: TemplateInfo) -> None:
     print("a template of 1 GiB:", template.sizes)
     assert 0 < present(template.sizes).ram_mib < LARGEST_RAM
     assert 0 < present(template.sizes).state_mib < 8
 
 
-def test_a_fork_has_what_was_preloaded(roomy: HostInfo, docker: Docker) -> None:
+def test_fork_has_the_preloaded_images(roomy: HostInfo, docker: Docker) -> None:
     listed = docker(
         roomy, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}"
     ).stdout.decode()
@@ -129,26 +129,26 @@ def test_a_fork_has_what_was_preloaded(roomy: HostInfo, docker: Docker) -> None:
 
 def figures(host: HostInfo) -> tuple[int, int]:
     """Processors, and MiB of memory, as the guest sees them."""
-    said = ssh(host, "nproc; grep MemTotal /proc/meminfo").stdout.split()
-    return int(said[0]), int(said[2]) // 1024
+    words = ssh(host, "nproc; grep MemTotal /proc/meminfo").stdout.split()
+    return int(words[0]), int(words[2]) // 1024
 
 
 def limits(host: HostInfo) -> tuple[int, int]:
     """MiB that all containers may have, and that the one which runs may have."""
     under = "/sys/fs/cgroup/stockyard.slice/stockyard-containers.slice"
-    said = ssh(host, f"cat {under}/memory.max {under}/docker-*.scope/memory.max").stdout.split()
-    return int(said[0]) >> 20, int(said[1]) >> 20
+    words = ssh(host, f"cat {under}/memory.max {under}/docker-*.scope/memory.max").stdout.split()
+    return int(words[0]) >> 20, int(words[1]) >> 20
 
 
 def settled(host: HostInfo, vcpus: int, least: int, most: int) -> None:
     """Wait until the guest has taken note."""
     end = time.monotonic() + 30
-    found = figures(host)
-    while (found[0] != vcpus or not least < found[1] < most) and time.monotonic() < end:
+    current = figures(host)
+    while (current[0] != vcpus or not least < current[1] < most) and time.monotonic() < end:
         time.sleep(1)
-        found = figures(host)
-    assert found[0] == vcpus, found
-    assert least < found[1] < most, found
+        current = figures(host)
+    assert current[0] == vcpus, current
+    assert least < current[1] < most, current
 
 
 STARTED = "{{.State.StartedAt}} {{.State.Pid}}"
@@ -164,8 +164,8 @@ def test_a_host_grows_around_its_container(yard: Yard, roomy: HostInfo, docker: 
         yard.fleets.apply(replace(FLEET, host=HostSpec(vcpus=5)))
     with pytest.raises(Unsupported, match="steps of 128 MiB"):
         yard.fleets.apply(replace(FLEET, host=HostSpec(memory_mib=1100)))
-    shown = [str(a) for a in yard.fleets.apply(GROWN, check=True).plan.actions]
-    assert shown == ["resize host roomy-1: memory_mib, vcpus changed; the host keeps running"]
+    actions = [str(a) for a in yard.fleets.apply(GROWN, check=True).plan.actions]
+    assert actions == ["resize host roomy-1: memory_mib, vcpus changed; the host keeps running"]
     begin = time.monotonic()
     (grown,) = yard.fleets.apply(GROWN).objects
     print(f"growing took {time.monotonic() - begin:.1f} s")
@@ -195,7 +195,7 @@ def test_a_host_shrinks_around_its_container(yard: Yard, roomy: HostInfo, docker
 
 
 @pytest.mark.full
-def test_what_was_plugged_in_is_there_after_a_boot(yard: Yard, roomy: HostInfo) -> None:
+def test_added_hardware_exists_after_a_boot(yard: Yard, roomy: HostInfo) -> None:
     (grown,) = yard.fleets.apply(GROWN).objects
     yard.hosts.restart("roomy-1", timeout=900)
     settled(grown, 2, 1150, 1300)

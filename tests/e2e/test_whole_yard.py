@@ -43,20 +43,20 @@ def play(name: str, owner: str, *arguments: str) -> subprocess.CompletedProcess[
     declaration = WORK / f"{owner}.yml"
     declaration.write_text(DECLARATION.format(owner=owner))
     line = [f"{CHECKOUT}/hack/playbook.sh", name, "-e", f"yard={declaration}", *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    result = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
 
 
-def changes(done: subprocess.CompletedProcess[str]) -> int:
-    found = re.search(r"changed=(\d+)", done.stdout)
-    assert found, done.stdout
-    return int(found[1])
+def changes(result: subprocess.CompletedProcess[str]) -> int:
+    match = re.search(r"changed=(\d+)", result.stdout)
+    assert match, result.stdout
+    return int(match[1])
 
 
 def processes(owner: str) -> list[str]:
     """QEMU processes of an owner."""
-    found = []
+    lines = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -64,8 +64,8 @@ def processes(owner: str) -> list[str]:
             except OSError:
                 continue
             if line.startswith("/usr/bin/qemu-system") and f"guest={owner}." in line:
-                found.append(line)
-    return found
+                lines.append(line)
+    return lines
 
 
 def domains() -> str:
@@ -80,9 +80,9 @@ def files() -> set[str]:
 
 def test_check_mode_on_an_empty_yard_lists_all_and_writes_nothing(yard: Yard) -> None:
     before = (domains(), files(), (WORK / "pki" / "nobody").exists())
-    done = play("site", "nobody", "--check", "--diff")
+    result = play("site", "nobody", "--check", "--diff")
     for name in ("template docker", "host web-1", "host web-2", "host web-3"):
-        assert f'"{name}"' in done.stdout
+        assert f'"{name}"' in result.stdout
     assert (domains(), files(), (WORK / "pki" / "nobody").exists()) == before
 
 

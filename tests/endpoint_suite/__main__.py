@@ -64,17 +64,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(
+    argument_parser = argparse.ArgumentParser(
         prog="endpoint-suite",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("selection", nargs="*", metavar="N/M|FILE", help="a part, or files")
-    made.add_argument("--server", action="append", metavar="NAME[=DOCKER_HOST]", help="a server")
-    made.add_argument("--minutes", type=float, default=600.0, help="time limit of this run")
-    made.add_argument("--fresh", action="store_true", help="discard outcomes of selected files")
-    made.add_argument("--report", action="store_true", help="show results, and run nothing")
-    return made
+    argument_parser.add_argument(
+        "selection", nargs="*", metavar="N/M|FILE", help="a part, or files"
+    )
+    argument_parser.add_argument(
+        "--server", action="append", metavar="NAME[=DOCKER_HOST]", help="a server"
+    )
+    argument_parser.add_argument(
+        "--minutes", type=float, default=600.0, help="time limit of this run"
+    )
+    argument_parser.add_argument(
+        "--fresh", action="store_true", help="discard outcomes of selected files"
+    )
+    argument_parser.add_argument(
+        "--report", action="store_true", help="show results, and run nothing"
+    )
+    return argument_parser
 
 
 def run(
@@ -173,8 +183,8 @@ def measure(
 def pending_tests(store: RecordStore, server: str, tests: list[str]) -> list[str]:
     """Return the tests that have no outcome yet."""
     results = store.load(server)
-    done = results.tests if results else {}
-    return [test for test in tests if test not in done]
+    completed = results.tests if results else {}
+    return [test for test in tests if test not in completed]
 
 
 def report(store: RecordStore, files: dict[str, list[str]]) -> int:
@@ -192,9 +202,9 @@ def report(store: RecordStore, files: dict[str, list[str]]) -> int:
     RESULT.write_text(json.dumps(document(results, differences, head), indent=1), encoding="utf-8")
     print("\n".join(table(results, len(tests))))
     bare, endpoint = results.get("bare"), results.get("endpoint")
-    for name, other in results.items():
+    for name, of_server in results.items():
         if bare and name != "bare":
-            print("\n".join(summary(name, compare(bare, other, differences))))
+            print("\n".join(summary(name, compare(bare, of_server, differences))))
     print(f"every outcome: {RESULT}")
     if not bare or not endpoint:
         return 0

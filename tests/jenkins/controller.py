@@ -39,7 +39,7 @@ class Build:
 
     label: str
     node: str = ""
-    done: bool = False
+    is_done: bool = False
 
 
 @dataclass
@@ -61,8 +61,8 @@ class Computer:
 
     @property
     def launcher(self) -> str:
-        found = self.xml.find("launcher")
-        return "" if found is None else found.get("class", "")
+        launcher = self.xml.find("launcher")
+        return "" if launcher is None else launcher.get("class", "")
 
     @property
     def labels(self) -> set[str]:
@@ -105,15 +105,15 @@ class Jenkins(http.server.ThreadingHTTPServer):
     def build(self, label: str) -> Build:
         """Ask for a build."""
         with self.lock:
-            one = Build(label)
-            self.queue.append(one)
+            build = Build(label)
+            self.queue.append(build)
             self.schedule()
-            return one
+            return build
 
     def finish(self, build: Build) -> None:
         """End a build."""
         with self.lock:
-            build.done = True
+            build.is_done = True
             for name, computer in list(self.computers.items()):
                 if build in computer.builds:
                     computer.builds.remove(build)
@@ -222,12 +222,12 @@ def node_xml(bean: dict[str, Any]) -> ElementTree.Element:
 def pruned(value: Any, tree: str) -> Any:
     """Reduce an answer as ``?tree=`` does: ``a,b[c,d[e]]``."""
     if isinstance(value, list):
-        return [pruned(one, tree) for one in value]
-    found = {}
+        return [pruned(part, tree) for part in value]
+    selected = {}
     for name, inner in branches(tree):
         if name in value:
-            found[name] = pruned(value[name], inner) if inner else value[name]
-    return found
+            selected[name] = pruned(value[name], inner) if inner else value[name]
+    return selected
 
 
 def branches(tree: str) -> Iterator[tuple[str, str]]:
@@ -309,8 +309,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case ("GET", ["crumbIssuer", "api", "json"]):
                 session = secrets.token_hex(8)
                 self.server.sessions.add(session)
-                said = {"crumb": f"crumb-of-{session}", "crumbRequestField": "Jenkins-Crumb"}
-                self._json(said, {"Set-Cookie": f"JSESSIONID.x={session}; Path=/; HttpOnly"})
+                answer = {"crumb": f"crumb-of-{session}", "crumbRequestField": "Jenkins-Crumb"}
+                self._json(answer, {"Set-Cookie": f"JSESSIONID.x={session}; Path=/; HttpOnly"})
             case ("POST", ["computer", "doCreateItem"]):
                 self._create()
             case (_, ["computer", name, action]) if name in self.server.computers:

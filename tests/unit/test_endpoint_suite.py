@@ -159,12 +159,12 @@ def test_server_has_hosts_and_a_socket_until_its_context_ends(
     monkeypatch.setattr(servers, "tunnel", tunnel)
     with (
         getattr(servers, name)(tmp_path, 5000) as server,
-        open_yard("", pki_dir=str(tmp_path)) as y,
+        open_yard("", pki_dir=str(tmp_path)) as opened,
     ):
         assert server.facts()["Version"] == "26.1"
         server.check()
-        assert len(y.hosts.list()) == 1
-        generation = y.templates.get("endpoint-suite").generation
+        assert len(opened.hosts.list()) == 1
+        generation = opened.templates.get("endpoint-suite").generation
         assert server.identity == {"bare": generation, "endpoint": servers.source_digest()}[name]
     with pytest.raises(OSError, match="No such file"):
         server.check()
@@ -302,11 +302,11 @@ def test_comparison_excludes_documented_differences() -> None:
 
 def test_document_and_table_contain_every_server() -> None:
     measured = {"bare": results(a="passed", b="failed"), "endpoint": results(a="passed")}
-    made = document(measured, {f"{PREFIX}b": "reason"}, {"commit": "abc"})
-    assert made["commit"] == "abc"
-    assert made["comparisons"]["endpoint"]["ratio"] == 1.0
-    assert made["servers"]["bare"]["tests"][f"{PREFIX}b"]["outcome"] == "failed"
-    assert made["servers"]["endpoint"]["facts"] == {"Version": "26.1"}
+    written = document(measured, {f"{PREFIX}b": "reason"}, {"commit": "abc"})
+    assert written["commit"] == "abc"
+    assert written["comparisons"]["endpoint"]["ratio"] == 1.0
+    assert written["servers"]["bare"]["tests"][f"{PREFIX}b"]["outcome"] == "failed"
+    assert written["servers"]["endpoint"]["facts"] == {"Version": "26.1"}
     assert table(measured, 3)[2:] == [
         "| bare     | 26.1   | 1      | 1      | 0       | 1       |",
         "| endpoint | 26.1   | 1      | 0      | 0       | 2       |",

@@ -111,20 +111,20 @@ def machine(vcenter: Simulator, yard: Yard, name: str) -> Any:
     return vcenter.find(f"stockyard/{record_of(yard, name).domain}")
 
 
-def card_of(found: Any) -> Any:
+def card_of(virtual_machine: Any) -> Any:
     (card,) = (
         device
-        for device in found.config.hardware.device
+        for device in virtual_machine.config.hardware.device
         if isinstance(device, vim.vm.device.VirtualEthernetCard)
     )
     return card
 
 
-def chain(found: Any) -> list[str]:
+def chain(virtual_machine: Any) -> list[str]:
     """The files under the disk of a machine, the last one first."""
     (disk,) = (
         device
-        for device in found.config.hardware.device
+        for device in virtual_machine.config.hardware.device
         if isinstance(device, vim.vm.device.VirtualDisk)
     )
     files: list[str] = []
@@ -387,11 +387,11 @@ def test_address_is_reserved_while_the_template_is_connected(
     network = provider.template_network(draft)
     assert provider.template_network(draft) == network
     assert (network.address in ADDRESSES, network.gateway) == (True, "")
-    found = own_vcenter.find(f"stockyard/{draft.domain}")
+    virtual_machine = own_vcenter.find(f"stockyard/{draft.domain}")
     with provider.reach(draft, Deadline(60)) as (address, _port):
         assert address == network.address
         assert reserved_addresses(own_vcenter) == {address}
-        link = card_of(found).connectable
+        link = card_of(virtual_machine).connectable
         # If the machine is started again, it is not connected.
         assert (link.connected, link.startConnected) == (True, False)
         second = provider.template_network(running_draft(reached, "other")).address
@@ -400,7 +400,7 @@ def test_address_is_reserved_while_the_template_is_connected(
             provider.template_network(running_draft(reached, "third"))
         with pytest.raises(Conflict, match="0 addresses are free"):
             provider.check_host(HostSpec(network=NETWORK), None, [], 1)
-    assert not card_of(found).connectable.connected
+    assert not card_of(virtual_machine).connectable.connected
     assert reserved_addresses(own_vcenter) == {second}
 
 
@@ -421,11 +421,11 @@ def test_address_of_a_template_that_was_deleted_in_vcenter_is_released(
 ) -> None:
     provider, draft = reached.context.provider, running_draft(reached)
     provider.template_network(draft)
-    found = own_vcenter.find(f"stockyard/{draft.domain}")
+    virtual_machine = own_vcenter.find(f"stockyard/{draft.domain}")
     provider.sweep(OWNER, 0.0)
     assert len(reserved_addresses(own_vcenter)) == 1
-    finished(found.PowerOffVM_Task())
-    finished(found.Destroy_Task())
+    finished(virtual_machine.PowerOffVM_Task())
+    finished(virtual_machine.Destroy_Task())
     provider.sweep(OWNER, 0.0, check=True)
     assert len(reserved_addresses(own_vcenter)) == 1
     provider.sweep(OWNER, 0.0)

@@ -82,7 +82,7 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(
     second_plan = does(agents().converge(60))
     assert second_plan == [f"create node {node_of(yard, other_host)}", f"delete node {old}"]
     assert jenkins.names() == nodes(yard)
-    assert not build.done
+    assert not build.is_done
     assert jenkins.computers[build.node].builds == [build]
     jenkins.finish(build)
     assert does(agents().converge(60)) == []
@@ -194,7 +194,7 @@ def test_draining_waits_for_builds_until_its_deadline(
     timer.start()
     monkeypatch.setattr(clock, "sleep", lambda _seconds: time.sleep(0.05))
     agents().drain(600, 500, only=[name])
-    assert build.done
+    assert build.is_done
     timer.join()
 
 
@@ -442,7 +442,7 @@ def test_rolling_update_drains_each_node_before_its_host_is_deleted(
         FleetSpec("ci", "base", count=3, recreate="always", update=UpdateSpec(hook=hook))
     )
     assert {jenkins.computers[n].held for n in old} == {DRAINED}
-    assert not build.done
+    assert not build.is_done
     agents().converge(60)
     assert jenkins.names() == nodes(yard) + [build.node] * (build.node in jenkins.names())
     assert not set(nodes(yard)) & set(old)

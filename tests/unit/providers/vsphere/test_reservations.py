@@ -215,16 +215,16 @@ def test_another_host_of_the_name_keeps_its_reservation() -> None:
 
 def test_address_of_a_template_is_given_to_no_host() -> None:
     values: dict[str, str] = {}
-    made, host = host_record(), host_record(name="other")
+    first_host, host = host_record(), host_record(name="other")
     assert address_of(values, TEMPLATE) == ""
     reserve_address(values, TEMPLATE, host.address)
     assert address_of(values, TEMPLATE) == host.address
-    assert set(addresses(values, known(made))) == {made.address, host.address}
+    assert set(addresses(values, known(first_host))) == {first_host.address, host.address}
     with pytest.raises(Conflict, match="in use by a template"):
-        reserve(values, known(made), host, TEMPLATE)
+        reserve(values, known(first_host), host, TEMPLATE)
     release_address(values, TEMPLATE)
-    reserve(values, known(made), host, TEMPLATE)
-    assert set(addresses(values, known(made))) == {made.address, host.address}
+    reserve(values, known(first_host), host, TEMPLATE)
+    assert set(addresses(values, known(first_host))) == {first_host.address, host.address}
 
 
 def test_address_of_a_template_is_released_with_the_template() -> None:

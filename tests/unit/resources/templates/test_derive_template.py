@@ -394,8 +394,10 @@ def test_packages_of_another_release_than_the_source_are_refused(
     tmp_path: Path, release: str, fits: bool
 ) -> None:
     (tmp_path / "os-release").write_text(release)
-    here = f'sudo() {{ "$@"; }}; eval "$(echo "$0" | sed s,/etc/os-release,{tmp_path}/os-release,)"'
-    shell = Shell(["sh", "-c", here], "template jdk", Deadline(60))
+    script = (
+        f'sudo() {{ "$@"; }}; eval "$(echo "$0" | sed s,/etc/os-release,{tmp_path}/os-release,)"'
+    )
+    shell = Shell(["sh", "-c", script], "template jdk", Deadline(60))
     if fits:
         derive_template.refuse_other_release(shell, JDK)
         return
