@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check names and prose against the glossary.
 
-``words.py [PATH...]`` checks the product and its documentation, or the given files, and prints one
-line for each finding. The last column of the verbs in docs/glossary.md contains the words to avoid.
+``words.py [PATH...]`` checks the product, its documentation and its tests, or the given files, and
+prints one line for each finding. The last column of the verbs in docs/glossary.md contains the
+words to avoid.
 
 A finding is corrected. An exception says why, at the end of its line: ``# words: REASON`` in
 Python, ``<!-- words: REASON -->`` in Markdown. For a text of several lines, the comment is on its
