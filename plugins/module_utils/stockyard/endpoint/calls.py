@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls of the Docker API, and replies that the endpoint writes itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal, Request
+
+JSON = "application/json"
+# The oldest version of the API that the endpoint answers.
+OLDEST_VERSION = (1, 24)
+_VERSIONED = re.compile(r"/v(\d{1,4})\.(\d{1,4})(/.*)")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a client.
+
+    :param path: the path without the version, decoded.
+    :param query: the values of each parameter.
+    :param version: the version of the API in the path, or that of the newest dockerd.
+    :param target: the path and the query as the client sent them, without the version.
+    """
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    version: tuple[int, int]
+    target: str
+    request: Request
+
+    def value(self, name: str, default: str = "") -> str:
+        """Return the first value of a parameter."""
+        return self.query.get(name, [default])[0]
+
+    def flag(self, name: str) -> bool:
+        """Return whether a parameter is true, in Docker's spelling."""
+        return self.value(name).strip().lower() not in ("", "0", "no", "false", "none")
+
+    @property
+    def prefix(self) -> str:
+        """Return the version as the first part of a path."""
+        return "/v{}.{}".format(*self.version)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete reply.
+
+    :param headers: further headers.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        """Return the decoded body.
+
+        :raises Refusal: if it is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise Refusal(
+                "The answer of Docker in the machine is not JSON.", HTTPStatus.BAD_GATEWAY
+            ) from error
+
+
+def json_reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
+    """Return a reply with a JSON body, as dockerd writes it."""
+    return Reply(status, json.dumps(value, separators=(",", ":")).encode() + b"\n")
+
+
+def error_reply(refusal: Refusal) -> Reply:
+    """Return the reply for an error, in Docker's form."""
+    return json_reply({"message": str(refusal)}, refusal.status)
+
+
+def parse_call(request: Request, newest: tuple[int, int]) -> Call:
+    """Return the call of a request.
+
+    :param newest: the newest version of the API that every dockerd of this endpoint answers.
+    :raises Refusal: if the version of the API is outside the range.
+    """
+    method, target, _protocol = request.head.partition(LINE_END)[0].decode("latin-1").split(" ")
+    version = newest
+    if match := _VERSIONED.fullmatch(target):
+        version, target = (int(match[1]), int(match[2])), match[3]
+        check_version(version, newest)
+    # A path that begins with two slashes is no host name.
+    parts = urlsplit(f"http://endpoint{target}")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    return Call(method, unquote(parts.path), query, version, target, request)
+
+
+def check_version(version: tuple[int, int], newest: tuple[int, int]) -> None:
+    """Refuse a version of the API outside the range, in Docker's words."""
+    shown = "{}.{}".format(*version)
+    if version > newest:
+        raise Refusal(
+            f"client version {shown} is too new. Maximum supported API version is {{}}.{{}}".format(
+                *newest
+            )
+        )
+    if version < OLDEST_VERSION:
+        raise Refusal(
+            f"client version {shown} is too old. Minimum supported API version is "
+            "{}.{}, please upgrade your client to a newer version".format(*OLDEST_VERSION)
+        )
+
+
+def encode_reply(reply: Reply, headers: dict[str, str], *, close: bool, bodiless: bool) -> bytes:
+    """Return the bytes of a reply.
+
+    :param headers: the headers of every reply of this endpoint.
+    :param bodiless: whether the body is omitted, as in the reply to HEAD.
+    """
+    status = HTTPStatus(reply.status)
+    fields = dict(headers)
+    if status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        fields |= {"Content-Type": reply.content_type, "Content-Length": str(len(reply.body))}
+    fields |= reply.headers
+    if close:
+        fields["Connection"] = "close"
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return LINE_END.join(map(str.encode, lines)) + HEAD_END + (b"" if bodiless else reply.body)

@@ -1,0 +1,168 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image host of an endpoint: changes of images, and the generation that machines fork from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal
+from .calls import Call, Reply, json_reply
+from .containers import Containers
+from .lines import Lines, payload, read_answer, send_call
+from .machines import IMAGE_HOST, Machines
+
+
+class ImageHost:
+    """The image host.
+
+    :param containers: the containers, which use images.
+    """
+
+    def __init__(self, machines: Machines, lines: Lines, containers: Containers) -> None:
+        self.machines = machines
+        self.lines = lines
+        self.containers = containers
+        self._stale = True
+        self._builds = 0
+        self._no_builds = asyncio.Event()
+        self._no_builds.set()
+        self._renewing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def changing(self, builds: bool) -> AsyncIterator[None]:
+        """Note that images change in this block.
+
+        :param builds: whether containers can run on the image host in it. They must not be
+            copied into container machines.
+        """
+        if builds:
+            # A freeze that has begun ends first.
+            async with self._renewing:
+                self._builds += 1
+                self._no_builds.clear()
+        try:
+            yield
+        finally:
+            self._stale = True
+            if builds:
+                self._builds -= 1
+                if not self._builds:
+                    self._no_builds.set()
+
+    async def ensure_generation(self) -> None:
+        """Freeze the image host if its images changed since the last time."""
+        async with self._renewing:
+            if self._stale:
+                await self._no_builds.wait()
+                self._stale = False
+                try:
+                    await self.machines.renew_generation()
+                except BaseException:
+                    self._stale = True
+                    raise
+
+    async def check_exists(self, image: str) -> None:
+        """Refuse an image that the image host does not have, in Docker's words."""
+        reply = await self.lines.ask(IMAGE_HOST, "GET", f"/images/{quote(image)}/json")
+        if reply.status == HTTPStatus.NOT_FOUND:
+            last = image.rpartition("/")[2]
+            tagged = image if ":" in last or "@" in last else f"{image}:latest"
+            raise Refusal(f"No such image: {tagged}", HTTPStatus.NOT_FOUND)
+
+    async def remove(self, call: Call, reference: str) -> Reply:
+        """Remove an image that no container uses."""
+        path = f"/images/{quote(reference)}"
+        image = await self.lines.ask(IMAGE_HOST, "GET", f"{path}/json")
+        if image.status == HTTPStatus.OK:
+            facts = image.json()
+            # One name of several can always be removed.
+            if len(facts.get("RepoTags") or ()) < 2 or facts["Id"].endswith(reference):
+                await self._check_unused(facts, reference, call.flag("force"))
+        return await self.lines.ask(IMAGE_HOST, "DELETE", call.prefix + call.target)
+
+    async def _check_unused(self, facts: dict[str, Any], reference: str, force: bool) -> None:
+        identifier = facts["Id"].removeprefix("sha256:")
+        by_id = identifier.startswith(reference.removeprefix("sha256:"))
+        for container in self.containers:
+            path = f"/containers/{container.id}/json"
+            reply = await self.lines.ask(container.machine, "GET", path)
+            if reply.status != HTTPStatus.OK:
+                continue
+            inspected = reply.json()
+            if inspected.get("Image") != facts["Id"]:
+                continue
+            running = bool(inspected.get("State", {}).get("Running"))
+            if running and (force or by_id):
+                raise Refusal(
+                    f"conflict: unable to delete {identifier[:12]} (cannot be forced) - image is "
+                    f"being used by running container {container.id[:12]}",
+                    HTTPStatus.CONFLICT,
+                )
+            if force:
+                continue
+            if by_id:
+                raise Refusal(
+                    f"conflict: unable to delete {identifier[:12]} (must be forced) - image is "
+                    f"being used by stopped container {container.id[:12]}",
+                    HTTPStatus.CONFLICT,
+                )
+            raise Refusal(
+                f'conflict: unable to remove repository reference "{reference}" (must force) - '
+                f"container {container.id[:12]} is using its referenced image {identifier[:12]}",
+                HTTPStatus.CONFLICT,
+            )
+
+    async def commit(self, call: Call, body: bytes) -> Reply:
+        """Commit a container in its machine, and copy the image to the image host."""
+        machine = self.containers.find(call.value("container")).machine
+        reply = await self.lines.ask(machine, "POST", call.prefix + call.target, body or b"{}")
+        if reply.status != HTTPStatus.CREATED:
+            return reply
+        identifier = str(reply.json()["Id"])
+        await self._copy(machine, identifier)
+        if repository := call.value("repo"):
+            name = f"repo={quote(repository, safe='')}&tag={quote(call.value('tag'), safe='')}"
+            tagged = await self.lines.ask(
+                IMAGE_HOST, "POST", f"/images/{quote(identifier)}/tag?{name}"
+            )
+            if tagged.status != HTTPStatus.CREATED:
+                return tagged
+        return json_reply({"Id": identifier}, HTTPStatus.CREATED)
+
+    async def _copy(self, machine: str, identifier: str) -> None:
+        """Copy an image from a machine to the image host, without a copy in between."""
+        source, target = await self.lines.take(machine), await self.lines.take(IMAGE_HOST)
+        try:
+            answer, _headers = await send_call(source, "GET", f"/images/{quote(identifier)}/get")
+            head = (
+                "POST /images/load?quiet=1 HTTP/1.1",
+                "Host: docker",
+                "Content-Type: application/x-tar",
+                "Transfer-Encoding: chunked",
+            )
+            await target.send(LINE_END.join(map(str.encode, head)) + HEAD_END)
+            async for block in payload(source, answer.body, None):
+                await target.send(b"%x\r\n%s\r\n" % (len(block), block))
+            await target.send(b"0\r\n\r\n")
+            loaded, _headers = await read_answer(target, "POST")
+            told = b"".join([block async for block in payload(target, loaded.body, 1 << 20)])
+        except (OSError, EOFError, ValueError) as error:
+            raise Refusal(
+                "The image could not be copied from the machine of the container.",
+                HTTPStatus.BAD_GATEWAY,
+            ) from error
+        finally:
+            source.abort()
+            target.abort()
+        if loaded.status != HTTPStatus.OK or b'"error"' in told:
+            raise Refusal(
+                f"The image host refused the image: {told.decode(errors='replace').strip()}",
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+            )

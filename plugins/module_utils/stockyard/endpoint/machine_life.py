@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of container machines: they are watched while they exist, and deleted when their last
+container is gone and nobody waits for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from ..errors import StockyardError
+from ..guest.security.reader.grammar import Refusal
+from .containers import Container, Containers
+from .events import Event, EventBus
+from .lines import Lines
+from .machines import Machines
+
+# Seconds to wait for the event of a removal, and between two attempts to watch a machine.
+EVENT_WAIT, WATCH_RETRY = 5.0, 1.0
+
+
+class MachineLife:
+    """The container machines of an endpoint.
+
+    :param progress: receives a line for each failure that no client is told.
+    """
+
+    def __init__(
+        self,
+        machines: Machines,
+        lines: Lines,
+        containers: Containers,
+        bus: EventBus,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.machines = machines
+        self.lines = lines
+        self.containers = containers
+        self.bus = bus
+        self.progress = progress
+        self._uses: Counter[str] = Counter()
+        # Removed containers whose event was not sent yet, by machine.
+        self._unsent: dict[str, set[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._known: set[str] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all container machines."""
+        return sorted(self._known)
+
+    async def load(self) -> None:
+        """Find the machines and containers of an earlier run of the endpoint."""
+        machines = await self.machines.all()
+        for machine in machines:
+            self.adopt(machine.name)
+        await asyncio.gather(*(self._list(machine.name) for machine in machines))
+        for machine in machines:
+            self.settle(machine.name)
+
+    def adopt(self, machine: str) -> None:
+        """Watch a machine from now on."""
+        self._known.add(machine)
+        self._start(self._watch(machine))
+
+    @contextmanager
+    def use(self, machine: str) -> Iterator[None]:
+        """Keep a machine while an exchange with it runs."""
+        self._uses[machine] += 1
+        try:
+            yield
+        finally:
+            self._uses[machine] -= 1
+            self.settle(machine)
+
+    def removed(self, container: Container) -> None:
+        """Note that a container was removed: its machine ends when clients had the event."""
+        self.containers.remove(container.id)
+        self._unsent.setdefault(container.machine, set()).add(container.id)
+        loop = asyncio.get_running_loop()
+        loop.call_later(EVENT_WAIT, self._sent, container.machine, container.id)
+
+    def settle(self, machine: str) -> None:
+        """Delete a machine that nothing uses any more."""
+        if (
+            machine in self._known
+            and not self._uses[machine]
+            and not self._unsent.get(machine)
+            and not self.containers.on(machine)
+        ):
+            self._known.discard(machine)
+            self._start(self._delete(machine))
+
+    async def close(self) -> None:
+        """End all tasks; deletions are completed."""
+        deletions = [task for task in self._tasks if task.get_name() == "delete"]
+        for task in self._tasks - set(deletions):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        if work.__name__ == "_delete":
+            task.set_name("delete")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _delete(self, machine: str) -> None:
+        self.lines.forget(machine)
+        try:
+            await self.machines.delete(machine)
+        except StockyardError as error:
+            self.progress(f"machine {machine} could not be deleted: {error}")
+        self._uses.pop(machine, None)
+        self._unsent.pop(machine, None)
+
+    async def _watch(self, machine: str) -> None:
+        while machine in self._known:
+            with contextlib.suppress(Refusal):
+                async for event in self.lines.events(machine):
+                    self._received(machine, event)
+            await asyncio.sleep(WATCH_RETRY)
+            if machine in self._known:
+                await self._list(machine)
+                self.settle(machine)
+
+    def _received(self, machine: str, event: Event) -> None:
+        self.bus.publish(event)
+        if (event.get("Type"), event.get("Action")) == ("container", "destroy"):
+            identifier = str((event.get("Actor") or {}).get("ID", ""))
+            self.containers.remove(identifier)
+            self._sent(machine, identifier)
+
+    def _sent(self, machine: str, container_id: str) -> None:
+        self._unsent.get(machine, set()).discard(container_id)
+        self.settle(machine)
+
+    async def _list(self, machine: str) -> None:
+        """Enter the containers of a machine into the index as Docker in it lists them."""
+        try:
+            reply = await self.lines.ask(machine, "GET", "/containers/json?all=1")
+        except Refusal as refusal:
+            self.progress(f"machine {machine}: {refusal}")
+            return
+        if reply.status != HTTPStatus.OK:
+            return
+        listed = reply.json()
+        present = {str(entry["Id"]) for entry in listed}
+        for container in self.containers.on(machine):
+            if container.id not in present:
+                self.containers.remove(container.id)
+        for entry in listed:
+            # A linked container has further names, such as /web/db.
+            names = [name for name in entry["Names"] if name.count("/") == 1]
+            name = str(names[0]).removeprefix("/")
+            self.containers.add(Container(str(entry["Id"]), name, machine))

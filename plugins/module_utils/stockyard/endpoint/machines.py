@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The port to the virtual machines of an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..guest.security.reader.streams import Peer
+
+# The image host among the machines.
+IMAGE_HOST = "image host"
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A request for a container machine.
+
+    :param container: the name of the container that it is forked for.
+    :param ports: the TCP ports that the hypervisor publishes.
+    """
+
+    container: str
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A container machine, as its record describes it.
+
+    :param name: its name on the hypervisor.
+    :param facts: the facts of the endpoint in its record.
+    """
+
+    name: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Machines(Protocol):
+    """The machines of one endpoint. The image host exists before the endpoint starts."""
+
+    # The id of the endpoint, which clients see as that of the engine.
+    id: str
+    title: str
+
+    async def all(self) -> list[Machine]:
+        """Return the container machines, without the image host."""
+        ...
+
+    async def renew_generation(self) -> None:
+        """Freeze the image host as it is now: later forks have its present images."""
+        ...
+
+    async def fork(self, request: Fork) -> Machine:
+        """Create a container machine from the current generation. Docker in it answers.
+
+        :raises StockyardError: if the pool or the hypervisor has no room.
+        """
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete a container machine. A machine that does not exist is no error."""
+        ...
+
+    async def connect(self, name: str) -> Peer:
+        """Open a line to Docker in a machine.
+
+        :param name: the name of the machine, or ``IMAGE_HOST``.
+        :raises OSError: if Docker in the machine does not answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the generation. The machines stay."""
+        ...

@@ -1,0 +1,148 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls whose answer is merged from all machines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from ..guest.security.reader.grammar import Refusal
+from .calls import Call, Reply, json_reply
+from .events import Event, EventBus, matches, moment, parse_filters
+from .lines import Lines
+from .machine_life import MachineLife
+from .machines import IMAGE_HOST, Machines
+
+_STATES = {"running": "ContainersRunning", "paused": "ContainersPaused"}
+
+
+class MergedCalls:
+    """The calls of one endpoint about everything that it has."""
+
+    def __init__(self, machines: Machines, lines: Lines, life: MachineLife, bus: EventBus) -> None:
+        self.machines = machines
+        self.lines = lines
+        self.life = life
+        self.bus = bus
+
+    async def list_containers(self, call: Call) -> Reply:
+        """Return the containers of all machines, the newest first."""
+        limit = _number(call.value("limit"))
+        replies = await self._ask_all("GET", call.prefix + call.target)
+        for reply in replies:
+            if reply.status != HTTPStatus.OK:
+                return reply
+        entries = [entry for reply in replies for entry in reply.json()]
+        entries.sort(key=lambda entry: entry.get("Created", 0), reverse=True)
+        return json_reply(entries[:limit] if limit > 0 else entries)
+
+    async def prune_containers(self, call: Call) -> Reply:
+        """Remove the stopped containers of all machines."""
+        replies = await self._ask_all("POST", call.prefix + call.target)
+        deleted: list[str] = []
+        reclaimed = 0
+        for reply in replies:
+            if reply.status != HTTPStatus.OK:
+                return reply
+            pruned = reply.json()
+            deleted += pruned.get("ContainersDeleted") or []
+            reclaimed += pruned.get("SpaceReclaimed") or 0
+        for container in self.life.containers:
+            if container.id in deleted:
+                self.life.removed(container)
+        return json_reply({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+
+    async def info(self, call: Call) -> Reply:
+        """Return the facts of the endpoint: those of the image host, with all containers."""
+        host, *listings = await asyncio.gather(
+            self.lines.ask(IMAGE_HOST, "GET", call.prefix + call.target),
+            *(self._ask(name, "GET", "/containers/json?all=1") for name in self.life.names),
+        )
+        if host is None or host.status != HTTPStatus.OK:
+            raise Refusal("The image host does not answer.", HTTPStatus.SERVICE_UNAVAILABLE)
+        facts = host.json()
+        entries = [entry for reply in listings if reply for entry in reply.json()]
+        counts = dict.fromkeys(("ContainersRunning", "ContainersPaused", "ContainersStopped"), 0)
+        for entry in entries:
+            counts[_STATES.get(entry.get("State"), "ContainersStopped")] += 1
+        facts |= counts | {
+            "Containers": len(entries),
+            "ID": self.machines.id,
+            "Name": self.machines.title,
+        }
+        return json_reply(facts)
+
+    async def disk_usage(self, call: Call) -> Reply:
+        """Return the disk usage of the images, and of the containers of all machines."""
+        target = call.prefix + call.target
+        host = (await self.lines.ask(IMAGE_HOST, "GET", target)).json()
+        usage = [reply.json() for reply in await self._ask_all("GET", target)]
+        for part in ("Containers", "Volumes"):
+            host[part] = [entry for facts in usage for entry in facts.get(part) or ()]
+        return json_reply(host)
+
+    async def events(self, call: Call) -> AsyncIterator[bytes]:
+        """Return the events of all machines and of the image host, each as a line of JSON."""
+        filters = parse_filters(call.value("filters"))
+        since, until = _time(call.value("since")), _time(call.value("until"))
+        with self.bus.reading() as reader:
+            if since is not None:
+                for event in list(self.bus.recent):
+                    if since <= moment(event) <= (until or math.inf) and matches(event, filters):
+                        yield _line(event)
+            async for event in _until(reader, until):
+                if matches(event, filters):
+                    yield _line(event)
+
+    async def _ask_all(self, method: str, path: str) -> Sequence[Reply]:
+        """Return the answers of all machines that answer."""
+        replies = await asyncio.gather(*(self._ask(name, method, path) for name in self.life.names))
+        return [reply for reply in replies if reply]
+
+    async def _ask(self, machine: str, method: str, path: str) -> Reply | None:
+        try:
+            return await self.lines.ask(machine, method, path)
+        except Refusal:
+            return None
+
+
+async def _until(reader: asyncio.Queue[Event | None], until: float | None) -> AsyncIterator[Event]:
+    """Return the events of a queue, up to a time by the clock of the endpoint."""
+    end = None if until is None else asyncio.get_running_loop().time() + until - time.time()
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                event = await reader.get()
+        except TimeoutError:
+            return
+        if event is None:
+            return
+        yield event
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text or 0)
+    except ValueError as error:
+        raise Refusal(f'strconv.Atoi: parsing "{text}": invalid syntax') from error
+
+
+def _time(text: str) -> float | None:
+    """Return a time in seconds since the epoch, as Docker's clients send it."""
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise Refusal(f"the time {text} is not a number of seconds") from error

@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Placement: which machine a new container is created in, and whether it can be."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from ..guest.security.reader.grammar import Refusal
+from .containers import Container, Containers
+
+_BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
+_SHARED_MODES = ("NetworkMode", "IpcMode", "PidMode")
+_LARGEST_PORT = 65535
+
+
+def partners(config: dict[str, Any]) -> list[str]:
+    """Return the references of the containers that a new one must share a machine with."""
+    host = config.get("HostConfig") or {}
+    references = [
+        mode.partition(":")[2]
+        for mode in (str(host.get(key) or "") for key in _SHARED_MODES)
+        if mode.startswith("container:")
+    ]
+    references += [str(source).partition(":")[0] for source in host.get("VolumesFrom") or ()]
+    references += [str(link).partition(":")[0] for link in host.get("Links") or ()]
+    return references
+
+
+def shared_machine(containers: Containers, config: dict[str, Any]) -> str:
+    """Return the machine that a new container must be created in; empty for one of its own.
+
+    :raises Refusal: if it would have to be in two machines, or names no container.
+    """
+    found: list[Container] = [containers.find(reference) for reference in partners(config)]
+    machines = {container.machine for container in found}
+    if len(machines) > 1:
+        names = ", ".join(sorted({container.name for container in found}))
+        raise Refusal(
+            f"The containers {names} run in different machines, so no container can share with all "
+            "of them. Create them with --network container: of the first one.",
+            HTTPStatus.NOT_IMPLEMENTED,
+        )
+    return machines.pop() if machines else ""
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse a container that a machine cannot have, with the reason and a remedy."""
+    host = config.get("HostConfig") or {}
+    sources = [str(bind).split(":") for bind in host.get("Binds") or ()]
+    named = [parts[0] for parts in sources if len(parts) > 1]
+    mounts = host.get("Mounts") or ()
+    named += [str(m.get("Source") or "") for m in mounts if m.get("Type") in ("bind", "volume")]
+    for source in named:
+        if source.startswith("/"):
+            raise Refusal(
+                f"The directory {source} cannot be bound: the container is a virtual machine, and "
+                "shares no files with the endpoint. Copy files with docker cp, or build them into "
+                "an image."
+            )
+        if source:
+            raise Refusal(
+                f"The volume {source} cannot be used: this endpoint has no named volumes yet. Use "
+                "an anonymous volume, which is deleted together with the container.",
+                HTTPStatus.NOT_IMPLEMENTED,
+            )
+    network = str(host.get("NetworkMode") or "")
+    if network not in _BUILT_IN_NETWORKS and not network.startswith("container:"):
+        raise Refusal(f"network {network} not found", HTTPStatus.NOT_FOUND)
+
+
+def published_ports(config: dict[str, Any]) -> tuple[int, ...]:
+    """Return the TCP ports of the machine that the container publishes.
+
+    :raises Refusal: if a port is not given as one number.
+    """
+    bindings = (config.get("HostConfig") or {}).get("PortBindings") or {}
+    ports: set[int] = set()
+    for exposed, targets in bindings.items():
+        for target in targets or ():
+            text = str((target or {}).get("HostPort") or "")
+            if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _LARGEST_PORT:
+                raise Refusal(
+                    f"The port for {exposed} is {text or 'random'}: this endpoint publishes single "
+                    "declared ports only. Give the port as a number.",
+                    HTTPStatus.NOT_IMPLEMENTED,
+                )
+            if str(exposed).rpartition("/")[2] not in ("tcp", str(exposed)):
+                raise Refusal(
+                    f"{exposed} cannot be published: this endpoint publishes TCP ports only.",
+                    HTTPStatus.NOT_IMPLEMENTED,
+                )
+            ports.add(int(text))
+    return tuple(sorted(ports))

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of calls: which part of the endpoint answers each one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from ..guest.security.reader.grammar import Refusal
+
+# Passed through to the image host, to the machine of a container, or to that of an exec instance.
+IMAGE_HOST, CONTAINER, EXEC = "image host", "container", "exec"
+# Answered by a function of the endpoint, or refused with 501.
+HANDLED, REFUSED = "handled", "refused"
+
+
+@dataclass(frozen=True)
+class Route:
+    """The answer to one kind of call.
+
+    :param handler: for a handled call the name of the function; for a refused one the subject.
+    :param changes_images: whether the call can change the images of the image host.
+    :param builds: whether containers can run on the image host during the call.
+    """
+
+    methods: str
+    pattern: str
+    kind: str
+    handler: str = ""
+    changes_images: bool = False
+    builds: bool = False
+
+
+@dataclass(frozen=True)
+class Match:
+    """A route, with the reference in the path of the call."""
+
+    route: Route
+    reference: str = ""
+
+
+ROUTES = (
+    Route("GET HEAD", "/_ping", HANDLED, "ping"),
+    Route("GET", "/version", IMAGE_HOST),
+    Route("GET", "/info", HANDLED, "info"),
+    Route("GET", "/events", HANDLED, "events"),
+    Route("GET", "/system/df", HANDLED, "disk_usage"),
+    Route("POST", "/auth", IMAGE_HOST),
+    # containers
+    Route("GET", "/containers/json", HANDLED, "list_containers"),
+    Route("POST", "/containers/create", HANDLED, "create"),
+    Route("POST", "/containers/prune", HANDLED, "prune_containers"),
+    Route("POST", "/containers/{}/rename", HANDLED, "rename"),
+    Route("POST", "/containers/{}/exec", HANDLED, "create_exec"),
+    Route("POST", "/commit", HANDLED, "commit", changes_images=True),
+    Route("GET", "/containers/{}/json", CONTAINER),
+    Route("GET", "/containers/{}/top", CONTAINER),
+    Route("GET", "/containers/{}/logs", CONTAINER),
+    Route("GET", "/containers/{}/changes", CONTAINER),
+    Route("GET", "/containers/{}/export", CONTAINER),
+    Route("GET", "/containers/{}/stats", CONTAINER),
+    Route("GET HEAD PUT", "/containers/{}/archive", CONTAINER),
+    Route("GET", "/containers/{}/attach/ws", CONTAINER),
+    Route("POST", "/containers/{}/attach", CONTAINER),
+    Route("POST", "/containers/{}/resize", CONTAINER),
+    Route("POST", "/containers/{}/start", CONTAINER),
+    Route("POST", "/containers/{}/stop", CONTAINER),
+    Route("POST", "/containers/{}/restart", CONTAINER),
+    Route("POST", "/containers/{}/kill", CONTAINER),
+    Route("POST", "/containers/{}/update", CONTAINER),
+    Route("POST", "/containers/{}/pause", CONTAINER),
+    Route("POST", "/containers/{}/unpause", CONTAINER),
+    Route("POST", "/containers/{}/wait", CONTAINER),
+    Route("POST", "/containers/{}/copy", CONTAINER),
+    Route("DELETE", "/containers/{}", HANDLED, "remove"),
+    Route("POST", "/exec/{}/start", EXEC),
+    Route("POST", "/exec/{}/resize", EXEC),
+    Route("GET", "/exec/{}/json", EXEC),
+    # images
+    Route("GET", "/images/json", IMAGE_HOST),
+    Route("GET", "/images/search", IMAGE_HOST),
+    Route("GET", "/images/get", IMAGE_HOST),
+    Route("POST", "/images/create", IMAGE_HOST, changes_images=True),
+    Route("POST", "/images/load", IMAGE_HOST, changes_images=True),
+    Route("POST", "/images/prune", IMAGE_HOST, changes_images=True),
+    Route("GET", "/images/{}/json", IMAGE_HOST),
+    Route("GET", "/images/{}/history", IMAGE_HOST),
+    Route("GET", "/images/{}/get", IMAGE_HOST),
+    Route("POST", "/images/{}/push", IMAGE_HOST),
+    Route("POST", "/images/{}/tag", IMAGE_HOST, changes_images=True),
+    Route("DELETE", "/images/{}", HANDLED, "remove_image", changes_images=True),
+    Route("GET", "/distribution/{}/json", IMAGE_HOST),
+    Route("POST", "/build", IMAGE_HOST, changes_images=True, builds=True),
+    Route("POST", "/build/cancel", IMAGE_HOST),
+    Route("POST", "/build/prune", IMAGE_HOST),
+    Route("POST", "/session", IMAGE_HOST),
+    Route("POST", "/grpc", IMAGE_HOST, changes_images=True, builds=True),
+    # networks: those that each machine has from the start
+    Route("GET", "/networks", IMAGE_HOST),
+    Route("GET", "/networks/{}", IMAGE_HOST),
+    Route("POST", "/networks/prune", HANDLED, "prune_networks"),
+    Route("POST DELETE", "/networks/{}", REFUSED, "user-defined networks"),
+    # volumes
+    Route("GET", "/volumes", HANDLED, "list_volumes"),
+    Route("POST", "/volumes/prune", HANDLED, "prune_volumes"),
+    Route("GET DELETE", "/volumes/{}", HANDLED, "no_volume"),
+    Route("POST", "/volumes/{}", REFUSED, "named volumes"),
+    # what a pool of machines does not have
+    Route("GET POST DELETE", "/swarm{}", REFUSED, "swarm"),
+    Route("GET POST DELETE", "/nodes{}", REFUSED, "swarm"),
+    Route("GET POST DELETE", "/services{}", REFUSED, "swarm"),
+    Route("GET POST DELETE", "/tasks{}", REFUSED, "swarm"),
+    Route("GET POST DELETE", "/secrets{}", REFUSED, "secrets"),
+    Route("GET POST DELETE", "/configs{}", REFUSED, "configs"),
+    Route("GET POST DELETE", "/plugins{}", REFUSED, "plugins"),
+)
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    head, reference, tail = pattern.partition("{}")
+    # A subject such as /swarm is refused with everything below it.
+    group = "(.*)" if reference and not head.endswith("/") else "(.+)"
+    return re.compile(re.escape(head) + group * bool(reference) + re.escape(tail))
+
+
+_COMPILED = tuple(
+    (frozenset(route.methods.split()), _regex(route.pattern), route) for route in ROUTES
+)
+
+
+def find(method: str, path: str) -> Match:
+    """Return the route of a call.
+
+    :raises Refusal: if the API has no such call, or the endpoint does not answer it.
+    """
+    for methods, regex, route in _COMPILED:
+        match = regex.fullmatch(path) if method in methods else None
+        if match is None:
+            continue
+        if route.kind == REFUSED:
+            raise Refusal(
+                f"This endpoint has no {route.handler}: each container is a virtual machine.",
+                HTTPStatus.NOT_IMPLEMENTED,
+            )
+        return Match(route, match[1] if match.groups() else "")
+    raise Refusal("page not found", HTTPStatus.NOT_FOUND)

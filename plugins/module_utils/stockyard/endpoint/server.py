@@ -1,0 +1,324 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server of an endpoint: reads calls, and answers each one or passes it to a machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from ..guest.security.reader.exchange import LINGER, Exchange
+from ..guest.security.reader.grammar import (
+    HEAD_END,
+    LINE_END,
+    NO_BODY,
+    Refusal,
+    Request,
+    parse_request,
+)
+from ..guest.security.reader.streams import LIMIT, Peer, Stream
+from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call
+from .container_calls import ContainerCalls
+from .containers import Containers
+from .events import EventBus
+from .images import ImageHost
+from .lines import Lines, payload
+from .machine_life import MachineLife
+from .machines import IMAGE_HOST, Machines
+from .merged_calls import MergedCalls
+from .routes import CONTAINER, EXEC, Match, find
+
+BACKLOG = 4096
+# Seconds between two requests, and for a head after its first byte.
+IDLE, HEAD = 43200.0, 60.0
+# The longest body of a call that the endpoint answers itself.
+LONGEST_BODY = 1 << 22
+Handler = Callable[[Call, str, bytes], Awaitable[Reply]]
+
+
+class Endpoint:
+    """One endpoint.
+
+    :param progress: receives a line for each failure that no client is told.
+    """
+
+    def __init__(self, machines: Machines, progress: Callable[[str], None]) -> None:
+        self.machines = machines
+        self.progress = progress
+        self.lines = Lines(machines)
+        self.containers = Containers()
+        self.bus = EventBus()
+        self.images = ImageHost(machines, self.lines, self.containers)
+        self.life = MachineLife(machines, self.lines, self.containers, self.bus, progress)
+        self.calls = ContainerCalls(machines, self.lines, self.containers, self.images, self.life)
+        self.merged = MergedCalls(machines, self.lines, self.life, self.bus)
+        self.newest = (0, 0)
+        self.headers: dict[str, str] = {}
+        # asyncio itself keeps no reference to a task whose connection is lost.
+        self._clients: set[asyncio.Task[None] | None] = set()
+        self._image_events: asyncio.Task[None] | None = None
+        self._handlers: dict[str, Handler] = {
+            "ping": self._ping,
+            "info": lambda call, _reference, _body: self.merged.info(call),
+            "disk_usage": lambda call, _reference, _body: self.merged.disk_usage(call),
+            "list_containers": lambda call, _reference, _body: self.merged.list_containers(call),
+            "prune_containers": lambda call, _reference, _body: self.merged.prune_containers(call),
+            "create": lambda call, _reference, body: self.calls.create(call, body),
+            "rename": lambda call, reference, _body: self.calls.rename(call, reference),
+            "remove": lambda call, reference, _body: self.calls.remove(call, reference),
+            "create_exec": self.calls.create_exec,
+            "commit": lambda call, _reference, body: self.images.commit(call, body),
+            "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
+            "list_volumes": _list_volumes,
+            "no_volume": _no_volume,
+            "prune_networks": _prune_networks,
+            "prune_volumes": _prune_volumes,
+        }
+
+    async def start(self) -> None:
+        """Find the containers of an earlier run, and the versions of the API.
+
+        :raises Refusal: if Docker in the image host does not answer.
+        """
+        version = (await self.lines.ask(IMAGE_HOST, "GET", "/version")).json()
+        major, minor = str(version["ApiVersion"]).split(".")
+        self.newest = (int(major), int(minor))
+        self.headers = {
+            "Api-Version": str(version["ApiVersion"]),
+            "Docker-Experimental": "false",
+            "Ostype": "linux",
+            "Server": f"Docker/{version['Version']} (linux)",
+        }
+        await self.life.load()
+        self._image_events = asyncio.create_task(self._watch_images())
+
+    async def close(self) -> None:
+        """End the work of the endpoint. The machines of containers stay."""
+        if self._image_events:
+            self._image_events.cancel()
+        for client in self._clients:
+            if client:
+                client.cancel()
+        await self.life.close()
+        self.lines.close()
+        await self.machines.close()
+
+    async def listen(self, path: Path) -> asyncio.Server:
+        """Serve a Unix socket, which only this user can open."""
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.StreamReaderProtocol:
+            reader = Stream(LIMIT, loop)
+            return asyncio.StreamReaderProtocol(
+                reader, lambda _reader, writer: self.serve(Peer(reader, writer)), loop=loop
+            )
+
+        before = os.umask(0o177)
+        try:
+            return await loop.create_unix_server(accept, str(path), backlog=BACKLOG)
+        finally:
+            os.umask(before)
+
+    async def serve(self, client: Peer) -> None:
+        """Serve one client until either end hangs up."""
+        task = asyncio.current_task()
+        self._clients.add(task)
+        try:
+            while raw := await _read_head(client.reader):
+                if not await self._answer(client, parse_request(raw)):
+                    await _hang_up(client)
+                    return
+        except Refusal as refusal:
+            # The start of the next request is unknown.
+            with contextlib.suppress(OSError):
+                await self._send(client, error_reply(refusal), close=True)
+                await _hang_up(client)
+        except (OSError, EOFError, TimeoutError):
+            pass  # the client disconnected, or is too slow
+        finally:
+            self._clients.discard(task)
+            client.writer.close()
+
+    async def _answer(self, client: Peer, request: Request) -> bool:
+        """Answer one request. Return whether another one may follow."""
+        try:
+            call = parse_call(request, self.newest)
+            match = find(call.method, call.path)
+        except Refusal as refusal:
+            return await self._refuse(client, request, refusal)
+        if match.route.kind == "handled":
+            return await self._handle(client, call, match)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                machine = await self._machine(match)
+                if match.route.changes_images:
+                    await stack.enter_async_context(self.images.changing(match.route.builds))
+                stack.enter_context(self.life.use(machine))
+                docker = await self.lines.take(machine)
+            except Refusal as refusal:
+                return await self._refuse(client, request, refusal)
+            return await self._pass(client, request, machine, docker)
+
+    async def _machine(self, match: Match) -> str:
+        if match.route.kind == CONTAINER:
+            return self.containers.find(match.reference).machine
+        if match.route.kind == EXEC:
+            return await self.calls.machine_of_exec(match.reference)
+        return IMAGE_HOST
+
+    async def _pass(self, client: Peer, request: Request, machine: str, docker: Peer) -> bool:
+        kept = False
+        try:
+            kept = await Exchange(client, docker, request).run()
+            return kept
+        finally:
+            if kept:
+                self.lines.give(machine, docker)
+            else:
+                docker.abort()
+
+    async def _handle(self, client: Peer, call: Call, match: Match) -> bool:
+        body = await _read_body(client, call.request)
+        try:
+            if match.route.handler == "events":
+                return await self._stream(client, self.merged.events(call))
+            handler = self._handlers[match.route.handler]
+            if match.route.changes_images:
+                async with self.images.changing(builds=False):
+                    reply = await handler(call, match.reference, body)
+            else:
+                reply = await handler(call, match.reference, body)
+        except Refusal as refusal:
+            reply = error_reply(refusal)
+        close = call.request.close
+        await self._send(client, reply, close=close, bodiless=call.method == "HEAD")
+        return not close
+
+    async def _refuse(self, client: Peer, request: Request, refusal: Refusal) -> bool:
+        """Refuse a request whose body was not read."""
+        close = request.close or request.body != NO_BODY
+        await self._send(
+            client, error_reply(refusal), close=close, bodiless=request.method == b"HEAD"
+        )
+        return not close
+
+    async def _send(
+        self, client: Peer, reply: Reply, *, close: bool, bodiless: bool = False
+    ) -> None:
+        await client.send(encode_reply(reply, self.headers, close=close, bodiless=bodiless))
+
+    async def _stream(self, client: Peer, blocks: AsyncIterator[bytes]) -> bool:
+        """Send a stream in chunks, until it or the client ends."""
+        fields = {
+            **self.headers,
+            "Content-Type": "application/json",
+            "Transfer-Encoding": "chunked",
+        }
+        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in fields.items())]
+        await client.send(LINE_END.join(map(str.encode, lines)) + HEAD_END)
+        sending = asyncio.create_task(_send_chunks(client, blocks))
+        gone = asyncio.Event()
+        client.reader.on_eof = gone.set
+        if client.reader.at_eof():
+            gone.set()
+        waiting = asyncio.create_task(gone.wait())
+        try:
+            await asyncio.wait((sending, waiting), return_when=asyncio.FIRST_COMPLETED)
+            complete = sending.done()
+            if complete:
+                sending.result()
+                await client.send(b"0\r\n\r\n")
+            return complete
+        finally:
+            client.reader.on_eof = None
+            sending.cancel()
+            waiting.cancel()
+
+    async def _ping(self, _call: Call, _reference: str, _body: bytes) -> Reply:
+        headers = {"Builder-Version": "1", "Cache-Control": "no-cache, no-store, must-revalidate"}
+        return Reply(HTTPStatus.OK, b"OK", "text/plain; charset=utf-8", headers)
+
+    async def _watch_images(self) -> None:
+        """Pass the events of the image host on."""
+        while True:
+            with contextlib.suppress(Refusal):
+                async for event in self.lines.events(IMAGE_HOST):
+                    # Containers of a build are not containers of clients.
+                    if event.get("Type") == "image":
+                        self.bus.publish(event)
+            await asyncio.sleep(1.0)
+
+
+async def _list_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
+    return json_reply({"Volumes": [], "Warnings": None})
+
+
+async def _no_volume(_call: Call, reference: str, _body: bytes) -> Reply:
+    raise Refusal(f"get {reference}: no such volume", HTTPStatus.NOT_FOUND)
+
+
+async def _prune_networks(_call: Call, _reference: str, _body: bytes) -> Reply:
+    return json_reply({"NetworksDeleted": None})
+
+
+async def _prune_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
+    return json_reply({"VolumesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def _send_chunks(client: Peer, blocks: AsyncIterator[bytes]) -> None:
+    async for block in blocks:
+        await client.send(b"%x\r\n%s\r\n" % (len(block), block))
+
+
+async def _read_head(reader: Stream) -> bytes:
+    """Return the next head, empty at the end of the connection.
+
+    :raises Refusal: if the head is too long.
+    """
+    try:
+        async with asyncio.timeout(IDLE) as patience:
+            first_byte = await reader.read(1)
+            if not first_byte:
+                return b""
+            patience.reschedule(asyncio.get_running_loop().time() + HEAD)
+            return first_byte + await reader.readuntil(HEAD_END)
+    except asyncio.LimitOverrunError as error:
+        raise Refusal(
+            f"The head of the request is longer than {LIMIT} bytes.",
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ) from error
+
+
+async def _read_body(client: Peer, request: Request) -> bytes:
+    """Return the body of a request.
+
+    :raises Refusal: if the body is too long or badly framed.
+    """
+    if request.body == NO_BODY:
+        return b""
+    if b"\r\nexpect: 100-continue" in request.head.lower():
+        await client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    try:
+        async with asyncio.timeout(HEAD):
+            return b"".join([block async for block in payload(client, request.body, LONGEST_BODY)])
+    except (ValueError, asyncio.LimitOverrunError) as error:
+        raise Refusal(
+            f"The body of the request is badly framed, or longer than {LONGEST_BODY} bytes.",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        ) from error
+
+
+async def _hang_up(client: Peer) -> None:
+    """Close a connection after the client has read its answer: if unread bytes remain at the close,
+    the client loses the answer.
+    """
+    client.end()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while await client.reader.read(LIMIT):
+                pass
