@@ -48,7 +48,7 @@ class Call:
     @property
     def prefix(self) -> str:
         """Return the version as the first part of a path."""
-        return "/v{}.{}".format(*self.version)
+        return f"/v{_text(self.version)}"
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,20 @@ def parse_call(request: Request, newest: tuple[int, int]) -> Call:
 
 def check_version(version: tuple[int, int], newest: tuple[int, int]) -> None:
     """Refuse a version of the API outside the range, in Docker's words."""
-    shown = "{}.{}".format(*version)
+    number = _text(version)
     if version > newest:
         raise Refusal(
-            f"client version {shown} is too new. Maximum supported API version is {{}}.{{}}".format(
-                *newest
-            )
+            f"client version {number} is too new. Maximum supported API version is {_text(newest)}"
         )
     if version < OLDEST_VERSION:
         raise Refusal(
-            f"client version {shown} is too old. Minimum supported API version is "
-            "{}.{}, please upgrade your client to a newer version".format(*OLDEST_VERSION)
+            f"client version {number} is too old. Minimum supported API version is "
+            f"{_text(OLDEST_VERSION)}, please upgrade your client to a newer version"
         )
+
+
+def _text(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def encode_reply(reply: Reply, headers: dict[str, str], *, close: bool, bodiless: bool) -> bytes:

@@ -43,8 +43,8 @@ class ContainerCalls:
     async def create(self, call: Call, body: bytes) -> Reply:
         """Create a container in a machine of its own, or in that of its partners."""
         config = _parse(body)
-        given = call.value("name")
-        name = check_name(given) if given else self.containers.propose_name()
+        requested_name = call.value("name")
+        name = check_name(requested_name) if requested_name else self.containers.propose_name()
         check_config(config)
         await self._forget_if_gone(name)
         with self.containers.reserved(name):

@@ -152,7 +152,7 @@ class ImageHost:
                 await target.send(b"%x\r\n%s\r\n" % (len(block), block))
             await target.send(b"0\r\n\r\n")
             loaded, _headers = await read_answer(target, "POST")
-            told = b"".join([block async for block in payload(target, loaded.body, 1 << 20)])
+            answer_text = b"".join([block async for block in payload(target, loaded.body, 1 << 20)])
         except (OSError, EOFError, ValueError) as error:
             raise Refusal(
                 "The image could not be copied from the machine of the container.",
@@ -161,8 +161,8 @@ class ImageHost:
         finally:
             source.abort()
             target.abort()
-        if loaded.status != HTTPStatus.OK or b'"error"' in told:
+        if loaded.status != HTTPStatus.OK or b'"error"' in answer_text:
             raise Refusal(
-                f"The image host refused the image: {told.decode(errors='replace').strip()}",
+                f"The image host refused the image: {answer_text.decode(errors='replace').strip()}",
                 HTTPStatus.INTERNAL_SERVER_ERROR,
             )

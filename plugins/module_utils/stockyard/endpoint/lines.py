@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lines to Docker in machines: kept open while nobody uses them, and used for small exchanges."""
+"""Lines to Docker in machines: kept open between exchanges, and used for small exchanges."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ class Lines:
         peer = await self.take(machine)
         try:
             answer, _headers = await send_call(peer, "GET", "/events")
-            rest = b""
+            partial_line = b""
             async for block in payload(peer, answer.body, None):
-                *lines, rest = (rest + block).split(b"\n")
+                *lines, partial_line = (partial_line + block).split(b"\n")
                 for line in lines:
                     with contextlib.suppress(ValueError):
                         yield json.loads(line)

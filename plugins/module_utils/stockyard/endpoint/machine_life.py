@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The life of container machines: they are watched while they exist, and deleted when their last
-container is gone and nobody waits for an answer.
+container is gone and no client waits for an answer.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ..guest.security.reader.grammar import Refusal
-from .containers import Container, Containers
+from .containers import Containers
 
 _BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
 _SHARED_MODES = ("NetworkMode", "IpcMode", "PidMode")
@@ -34,10 +34,10 @@ def shared_machine(containers: Containers, config: dict[str, Any]) -> str:
 
     :raises Refusal: if it would have to be in two machines, or names no container.
     """
-    found: list[Container] = [containers.find(reference) for reference in partners(config)]
-    machines = {container.machine for container in found}
+    shared_with = [containers.find(reference) for reference in partners(config)]
+    machines = {container.machine for container in shared_with}
     if len(machines) > 1:
-        names = ", ".join(sorted({container.name for container in found}))
+        names = ", ".join(sorted({container.name for container in shared_with}))
         raise Refusal(
             f"The containers {names} run in different machines, so no container can share with all "
             "of them. Create them with --network container: of the first one.",

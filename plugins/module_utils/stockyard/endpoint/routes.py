@@ -142,7 +142,9 @@ def find(method: str, path: str) -> Match:
             continue
         if route.kind == REFUSED:
             raise Refusal(
-                f"This endpoint has no {route.handler}: each container is a virtual machine.",
+                # Docker's client looks for these two words.
+                f"{route.handler}: not supported by this endpoint, because each container is a "
+                "virtual machine.",
                 HTTPStatus.NOT_IMPLEMENTED,
             )
         return Match(route, match[1] if match.groups() else "")

@@ -31,7 +31,7 @@ from .lines import Lines, payload
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
-from .routes import CONTAINER, EXEC, Match, find
+from .routes import CONTAINER, EXEC, HANDLED, Match, find
 
 BACKLOG = 4096
 # Seconds between two requests, and for a head after its first byte.
@@ -151,7 +151,7 @@ class Endpoint:
             match = find(call.method, call.path)
         except Refusal as refusal:
             return await self._refuse(client, request, refusal)
-        if match.route.kind == "handled":
+        if match.route.kind == HANDLED:
             return await self._handle(client, call, match)
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -172,12 +172,13 @@ class Endpoint:
         return IMAGE_HOST
 
     async def _pass(self, client: Peer, request: Request, machine: str, docker: Peer) -> bool:
-        kept = False
+        reusable = False
         try:
-            kept = await Exchange(client, docker, request).run()
-            return kept
+            reusable = await Exchange(client, docker, request).run()
+            return reusable
         finally:
-            if kept:
+            # When the client has ended, so has the sending side of the line.
+            if reusable and not client.reader.at_eof():
                 self.lines.give(machine, docker)
             else:
                 docker.abort()
@@ -222,11 +223,11 @@ class Endpoint:
         lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in fields.items())]
         await client.send(LINE_END.join(map(str.encode, lines)) + HEAD_END)
         sending = asyncio.create_task(_send_chunks(client, blocks))
-        gone = asyncio.Event()
-        client.reader.on_eof = gone.set
+        disconnected = asyncio.Event()
+        client.reader.on_eof = disconnected.set
         if client.reader.at_eof():
-            gone.set()
-        waiting = asyncio.create_task(gone.wait())
+            disconnected.set()
+        waiting = asyncio.create_task(disconnected.wait())
         try:
             await asyncio.wait((sending, waiting), return_when=asyncio.FIRST_COMPLETED)
             complete = sending.done()

@@ -118,7 +118,7 @@ class HostBranching:
         if not verbs:
             return Plan()
         parent = self._parent(observation)
-        template = _template(observation, parent)
+        template = template_of(observation, parent)
         volumes = _volumes(observation, parent)
         branches.check(ctx, parent, spec, template.record.profile, volumes)
         branched.check_names(spec, parent.record, volumes, verbs, observation)
@@ -145,7 +145,7 @@ class HostBranching:
 
     def _carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
         ctx, parent = self.ctx, self._parent(observation)
-        template = _template(observation, parent).record
+        template = template_of(observation, parent).record
         for action in todo.actions:
             incomplete_child = observation.host(self.spec.tenant, action.name)
             if incomplete_child:
@@ -211,7 +211,11 @@ def _unrelated(record: HostRecord, spec: BranchSpec) -> OperationRefused:
     )
 
 
-def _template(observation: Observation, parent: Host) -> Template:
+def template_of(observation: Observation, parent: Host) -> Template:
+    """Return the template that a host was forked from, directly or through branches.
+
+    :raises NotFound: if it does not exist.
+    """
     record = parent.record
     for template in observation.generations(record.tenant, record.template):
         if template.record.generation == record.generation:

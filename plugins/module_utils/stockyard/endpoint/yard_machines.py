@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machines of an endpoint on a yard: hosts that are forked from branches of the image host."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from typing import cast
+
+from ..guest.security.reader.streams import Peer
+from ..model import naming
+from ..model.host import DOCKER_PORT, HostRecord
+from ..resources.context import Context
+from ..resources.fleets.host_generation import HostGeneration, freeze_generation
+from ..resources.hosts import docker_api, host_lifecycle
+from .machines import IMAGE_HOST, Fork, Machine
+from .tls import connect_tls
+
+# The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
+ENDPOINT_LABEL = "stockyard.endpoint"
+CONTAINER_LABEL = "stockyard.endpoint/container"
+# Seconds for a freeze, a fork or a deletion.
+PATIENCE = 600.0
+
+
+class YardMachines:
+    """The machines of an endpoint on a yard.
+
+    :param name: the name of the endpoint.
+    :param image_host: the name of its image host.
+    :param publish: the address of the hypervisor that ports of containers are published on.
+    """
+
+    def __init__(
+        self, ctx: Context, tenant: str, name: str, image_host: str, publish: str = "127.0.0.1"
+    ) -> None:
+        self.ctx = ctx
+        self.tenant = tenant
+        self.title = naming.name("endpoint", name)
+        self.image_host = image_host
+        self.publish = publish
+        self.id = ""
+        self._records: dict[str, HostRecord] = {}
+        self._generation: HostGeneration | None = None
+        self._context: ssl.SSLContext | None = None
+
+    async def all(self) -> list[Machine]:
+        """Return the container machines; those whose creation or deletion was interrupted are
+        deleted.
+        """
+        records = await asyncio.to_thread(self._observe)
+        for record in records:
+            if record.phase != "ready":
+                await asyncio.to_thread(self._destroy, record)
+        ready = [record for record in records if record.phase == "ready"]
+        self._records |= {record.name: record for record in ready}
+        return [Machine(record.name, record.labels) for record in ready]
+
+    async def renew_generation(self) -> None:
+        """Freeze the image host as it is now."""
+        previous = self._generation
+        deadline = self.ctx.deadline(PATIENCE)
+        self._generation = await asyncio.to_thread(
+            freeze_generation, self.ctx, self.tenant, self.image_host, deadline
+        )
+        if previous:
+            await asyncio.to_thread(previous.release)
+
+    async def fork(self, request: Fork) -> Machine:
+        """Create a container machine from the current generation."""
+        if self._generation is None:
+            await self.renew_generation()
+        # A container's name can have characters that a machine's cannot have.
+        name = f"{self.title}-{secrets.token_hex(6)}"
+        labels = {ENDPOINT_LABEL: self.title, CONTAINER_LABEL: request.container}
+        record = await asyncio.to_thread(
+            cast(HostGeneration, self._generation).create_host,
+            name,
+            labels,
+            request.ports,
+            self.publish,
+            self.ctx.deadline(PATIENCE),
+        )
+        self._records[name] = record
+        return Machine(name, labels)
+
+    async def delete(self, name: str) -> None:
+        """Delete a container machine."""
+        record = self._records.pop(name, None)
+        if record:
+            await asyncio.to_thread(self._destroy, record)
+
+    async def connect(self, name: str) -> Peer:
+        """Open a line to Docker in a machine, by mutual TLS."""
+        record = self._records.get(name)
+        if record is None and name == IMAGE_HOST:
+            record = await asyncio.to_thread(self._image_host)
+            self._records[name] = record
+            self.id = record.uuid
+        if record is None:
+            raise ConnectionError(f"the machine {name} does not exist")
+        if self._context is None:
+            pki = self.ctx.pki(self.tenant)
+            client = await asyncio.to_thread(pki.client, self.ctx.today())
+            self._context = docker_api.tls(client)
+        return await connect_tls(record.address, DOCKER_PORT, self._context)
+
+    async def close(self) -> None:
+        """Release the generation."""
+        if self._generation:
+            await asyncio.to_thread(self._generation.release)
+
+    def _observe(self) -> list[HostRecord]:
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        return [
+            host.record
+            for host in observation.of_tenant(self.tenant)
+            if host.record.labels.get(ENDPOINT_LABEL) == self.title
+        ]
+
+    def _image_host(self) -> HostRecord:
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        host = observation.host(self.tenant, self.image_host)
+        if host is None or not host.serving:
+            raise ConnectionError(f"the image host {self.image_host} does not run")
+        return host.record
+
+    def _destroy(self, record: HostRecord) -> None:
+        ctx = self.ctx
+        lock = ctx.lock_name("host", record.tenant, record.name)
+        with ctx.provider.exclusive(lock, ctx.deadline(PATIENCE)):
+            host_lifecycle.destroy(ctx, record)

@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docker's own client uses an endpoint: each of its containers is a virtual machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stockyard import HostSpec, SingleSpec, TemplateInfo, Yard
+
+from .conftest import OWNER, WORK, Docker
+
+pytestmark = [pytest.mark.real, pytest.mark.full]
+IMAGES, ENDPOINT = "images", "doors"
+# Seconds in which deleted machines are gone.
+DELETION = 60.0
+
+
+@dataclass(frozen=True)
+class Client:
+    """Docker's client against the endpoint."""
+
+    program: Path
+    socket: Path
+
+    def __call__(
+        self, *arguments: str, stdin: bytes | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(WORK / "docker-home"),
+            "DOCKER_BUILDKIT": "0",
+            "DOCKER_HOST": f"unix://{self.socket}",
+        }
+        done = subprocess.run(
+            [self.program, *arguments],
+            input=stdin,
+            env=environment,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done
+
+    def lines(self, *arguments: str) -> list[str]:
+        """Return the lines of the output."""
+        return self(*arguments).stdout.decode().split("\n")[:-1]
+
+
+def machines(yard: Yard) -> list[str]:
+    """Return the names of the container machines."""
+    return [host.name for host in yard.hosts.list() if "stockyard.endpoint" in host.labels]
+
+
+def wait_until_deleted(yard: Yard) -> None:
+    """Wait until no container machine exists."""
+    end = time.monotonic() + DELETION
+    while names := machines(yard):
+        assert time.monotonic() < end, names
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def image_host(yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes) -> Iterator[str]:
+    yard.hosts.apply(SingleSpec(IMAGES, template.name, host=HostSpec()))
+    docker(
+        yard.hosts.get(IMAGES), "import", "--change", 'CMD ["sh"]', "-", "busybox", stdin=busybox
+    )
+    yield IMAGES
+    yard.hosts.delete(IMAGES)
+
+
+@pytest.fixture(scope="module")
+def client(yard: Yard, image_host: str, docker: Docker) -> Iterator[Client]:
+    socket = WORK / "endpoint.sock"
+    (WORK / "docker-home").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
+    command += ["--unix", str(socket), "--name", ENDPOINT, "--image-host", image_host]
+    command += ["--owner", OWNER, "--hypervisor", "qemu:///session"]
+    command += ["--storage", str(WORK / "store"), "--pki-dir", str(WORK / "pki")]
+    with (WORK / "endpoint.log").open("wb") as log, subprocess.Popen(command, stderr=log) as server:
+        end = time.monotonic() + 60
+        while not socket.exists():
+            assert server.poll() is None, (WORK / "endpoint.log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield Client(docker.client, socket)
+        server.terminate()
+        assert server.wait(60) == 0
+
+
+def test_a_container_runs_in_a_machine_of_its_own(client: Client, yard: Yard) -> None:
+    begin = time.monotonic()
+    done = client("run", "--rm", "--network", "none", "busybox", "echo", "hi")
+    print(f"first run: {time.monotonic() - begin:.1f} s")
+    assert done.stdout == b"hi\n"
+    begin = time.monotonic()
+    done = client("run", "--rm", "-i", "--network", "none", "busybox", "cat", stdin=b"in" * 99999)
+    print(f"second run: {time.monotonic() - begin:.1f} s")
+    assert done.stdout == b"in" * 99999
+    wait_until_deleted(yard)
+
+
+def test_a_container_is_used_as_with_docker(client: Client, yard: Yard) -> None:
+    identifier = client.lines("run", "-d", "--name", "web", "busybox", "sleep", "1000")[0]
+    assert len(machines(yard)) == 1
+    assert client("exec", "-i", "web", "cat", stdin=b"text").stdout == b"text"
+    taken = client("run", "--name", "web", "busybox", check=False)
+    assert f'already in use by container "{identifier}"'.encode() in taken.stderr
+    assert client.lines("ps", "--format", "{{.Names}} {{.Image}}") == ["web busybox"]
+    client("commit", "web", "saved:1")
+    assert client.lines("run", "--rm", "saved:1", "echo", "again") == ["again"]
+    client("rm", "-f", "web")
+    missing = client("logs", "web", check=False)
+    assert b"No such container: web" in missing.stderr
+    wait_until_deleted(yard)
+
+
+def test_several_containers_start_at_once(client: Client, yard: Yard) -> None:
+    def run(number: int) -> list[str]:
+        return client.lines("run", "--rm", "--network", "none", "busybox", "echo", str(number))
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        assert list(pool.map(run, range(4))) == [[str(number)] for number in range(4)]
+    wait_until_deleted(yard)
