@@ -119,7 +119,6 @@ class ContainerCalls:
             raise Refusal(str(error), HTTPStatus.CONFLICT) from error
         except StockyardError as error:
             raise Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR) from error
-        self.life.adopt(machine)
         return machine
 
     async def _create_in(self, machine: str, call: Call, name: str, body: bytes) -> Reply:
@@ -127,6 +126,8 @@ class ContainerCalls:
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
         # A machine without a container is deleted at the end of the block.
         with self.life.use(machine):
+            if machine not in self.life.names:
+                await self.life.adopt(machine)
             reply = await self.lines.ask(machine, "POST", path, body)
             if reply.status == HTTPStatus.CREATED:
                 self.containers.add(Container(str(reply.json()["Id"]), name, machine))

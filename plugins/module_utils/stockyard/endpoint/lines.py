@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -102,11 +102,17 @@ class Lines:
                 peer.abort()
         return Reply(answer.status, b"".join(blocks), headers.get("content-type", JSON))
 
-    async def events(self, machine: str) -> AsyncIterator[dict[str, Any]]:
-        """Return the events of Docker in a machine, until the line ends."""
+    async def events(
+        self, machine: str, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Return the events of Docker in a machine, until the line ends.
+
+        :param opened: called when no later event will be missed.
+        """
         peer = await self.take(machine)
         try:
             answer, _headers = await send_call(peer, "GET", "/events")
+            opened()
             partial_line = b""
             async for block in payload(peer, answer.body, None):
                 *lines, partial_line = (partial_line + block).split(b"\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import Refusal
 from .containers import Container, Containers
-from .events import Event, EventBus
+from .events import RECENT, Event, EventBus
 from .lines import Lines
 from .machines import Machines
 
@@ -48,6 +48,8 @@ class MachineLife:
         self._uses: Counter[str] = Counter()
         # Removed containers whose event was not sent yet, by machine.
         self._unsent: dict[str, set[str]] = {}
+        # The containers whose event was sent, which can precede the answer to the removal.
+        self._sent: deque[str] = deque(maxlen=RECENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
 
@@ -59,16 +61,20 @@ class MachineLife:
     async def load(self) -> None:
         """Find the machines and containers of an earlier run of the endpoint."""
         machines = await self.machines.all()
-        for machine in machines:
-            self.adopt(machine.name)
+        await asyncio.gather(*(self.adopt(machine.name) for machine in machines))
         await asyncio.gather(*(self._list(machine.name) for machine in machines))
         for machine in machines:
             self.settle(machine.name)
 
-    def adopt(self, machine: str) -> None:
-        """Watch a machine from now on."""
+    async def adopt(self, machine: str) -> None:
+        """Watch a machine from now on. Return when none of its events will be missed."""
         self._known.add(machine)
-        self._start(self._watch(machine))
+        watched = asyncio.Event()
+        self._start(self._watch(machine, watched.set))
+        # A machine that does not answer is watched when it does.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EVENT_WAIT):
+                await watched.wait()
 
     @contextmanager
     def use(self, machine: str) -> Iterator[None]:
@@ -83,9 +89,11 @@ class MachineLife:
     def removed(self, container: Container) -> None:
         """Note that a container was removed: its machine ends when clients had the event."""
         self.containers.remove(container.id)
+        if container.id in self._sent:
+            return
         self._unsent.setdefault(container.machine, set()).add(container.id)
         loop = asyncio.get_running_loop()
-        loop.call_later(EVENT_WAIT, self._sent, container.machine, container.id)
+        loop.call_later(EVENT_WAIT, self._note_sent, container.machine, container.id)
 
     def settle(self, machine: str) -> None:
         """Delete a machine that nothing uses any more."""
@@ -121,10 +129,10 @@ class MachineLife:
         self._uses.pop(machine, None)
         self._unsent.pop(machine, None)
 
-    async def _watch(self, machine: str) -> None:
+    async def _watch(self, machine: str, watched: Callable[[], None]) -> None:
         while machine in self._known:
             with contextlib.suppress(Refusal):
-                async for event in self.lines.events(machine):
+                async for event in self.lines.events(machine, watched):
                     self._received(machine, event)
             await asyncio.sleep(WATCH_RETRY)
             if machine in self._known:
@@ -136,9 +144,10 @@ class MachineLife:
         if (event.get("Type"), event.get("Action")) == ("container", "destroy"):
             identifier = str((event.get("Actor") or {}).get("ID", ""))
             self.containers.remove(identifier)
-            self._sent(machine, identifier)
+            self._sent.append(identifier)
+            self._note_sent(machine, identifier)
 
-    def _sent(self, machine: str, container_id: str) -> None:
+    def _note_sent(self, machine: str, container_id: str) -> None:
         self._unsent.get(machine, set()).discard(container_id)
         self.settle(machine)
 

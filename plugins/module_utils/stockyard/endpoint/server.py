@@ -99,11 +99,10 @@ class Endpoint:
 
     async def close(self) -> None:
         """End the work of the endpoint. The machines of containers stay."""
-        if self._image_events:
-            self._image_events.cancel()
-        for client in self._clients:
-            if client:
-                client.cancel()
+        tasks = [task for task in (self._image_events, *self._clients) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.life.close()
         self.lines.close()
         await self.machines.close()

@@ -1,0 +1,256 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stand-in for dockerd in the machines of an endpoint: containers that echo what they read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from stockyard.endpoint.machines import IMAGE_HOST, Fork, Machine
+from stockyard.errors import StockyardError
+from stockyard.guest.security.reader.streams import Peer, connect
+
+VERSION = {"ApiVersion": "1.41", "Version": "20.10.24"}
+
+
+@dataclass
+class FakeDockerd:
+    """One dockerd.
+
+    :param images: their names, each with its id.
+    :param calls: the method and the path of each call.
+    """
+
+    socket: Path
+    images: dict[str, str] = field(default_factory=dict)
+    containers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    execs: set[str] = field(default_factory=set)
+    listeners: list[asyncio.StreamWriter] = field(default_factory=list)
+    server: asyncio.Server | None = None
+    tasks: set[asyncio.Task[Any] | None] = field(default_factory=set)
+
+    async def start(self) -> None:
+        self.server = await asyncio.start_unix_server(self._serve, str(self.socket))
+
+    async def stop(self) -> None:
+        if self.server:
+            self.server.close()
+        tasks = [task for task in self.tasks if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.socket.unlink(missing_ok=True)
+
+    def exit(self, identifier: str) -> None:
+        """End a container; one that removes itself is removed."""
+        container = self.containers[identifier]
+        container["State"] = "exited"
+        if container["AutoRemove"]:
+            self._remove(identifier)
+
+    def _remove(self, identifier: str) -> None:
+        name = self.containers.pop(identifier)["Name"]
+        self._event("destroy", identifier, name)
+
+    def _event(self, action: str, identifier: str, name: str) -> None:
+        actor = {"ID": identifier, "Attributes": {"name": name}}
+        event = {"Type": "container", "Action": action, "Actor": actor, "time": 1, "scope": "local"}
+        text = json.dumps(event).encode() + b"\n"
+        for listener in self.listeners:
+            listener.write(b"%x\r\n%s\r\n" % (len(text), text))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.add(asyncio.current_task())
+        try:
+            while await self._answer(reader, writer):
+                pass
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            self.tasks.discard(asyncio.current_task())
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        method, target, _protocol = head.partition("\r\n")[0].split(" ")
+        headers = {
+            line.partition(":")[0].lower(): line.partition(":")[2].strip()
+            for line in head.split("\r\n")[1:]
+        }
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        parts = urlsplit(target)
+        path = parts.path
+        if path.startswith("/v1."):
+            path = "/" + path.split("/", 2)[2]
+        self.calls.append(f"{method} {path}")
+        if path == "/events":
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self.listeners.append(writer)
+            await reader.read()
+            return False
+        if path.endswith("/attach"):
+            return await self._echo(reader, writer)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        status, answer = self._result(method, path, query, body)
+        content = b"" if status == 204 else json.dumps(answer).encode()
+        writer.write(
+            f"HTTP/1.1 {status} Any\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n".encode()
+            + content
+        )
+        await writer.drain()
+        return True
+
+    async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Send the input back when it ends, as ``sort`` would."""
+        writer.write(
+            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
+            b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        writer.write(b"read: " + await reader.read(-1))
+        await writer.drain()
+        return False
+
+    def _result(
+        self, method: str, path: str, query: dict[str, str], body: bytes
+    ) -> tuple[int, Any]:
+        parts = path.strip("/").split("/")
+        if path == "/version":
+            return 200, VERSION
+        if path == "/info":
+            return 200, {"ID": "copied", "Images": len(self.images)}
+        if parts[0] == "images" and method == "POST":
+            return self._change_images(query)
+        if parts[0] == "images":
+            return self._image(method, path.removeprefix("/images/").removesuffix("/json"))
+        if parts[0] == "exec":
+            known = parts[1] in self.execs
+            return (200, {"ID": parts[1]}) if known else (404, {"message": "No such exec"})
+        return self._container(method, parts[1:], query, body)
+
+    def _change_images(self, query: dict[str, str]) -> tuple[int, Any]:
+        self.images[query["fromImage"]] = f"sha256:{secrets.token_hex(32)}"
+        return 200, {"status": "done"}
+
+    def _image(self, method: str, name: str) -> tuple[int, Any]:
+        if name not in self.images:
+            return 404, {"message": f"No such image: {name}"}
+        if method == "DELETE":
+            del self.images[name]
+            return 200, [{"Untagged": name}]
+        return 200, {"Id": self.images[name], "RepoTags": [name]}
+
+    def _container(
+        self, method: str, parts: list[str], query: dict[str, str], body: bytes
+    ) -> tuple[int, Any]:
+        if parts == ["json"]:
+            return 200, [dict(entry) for entry in self.containers.values()]
+        if parts == ["prune"]:
+            stopped = [c for c, entry in self.containers.items() if entry["State"] == "exited"]
+            for identifier in stopped:
+                self._remove(identifier)
+            return 200, {"ContainersDeleted": stopped or None, "SpaceReclaimed": len(stopped)}
+        if parts == ["create"]:
+            return self._create(query["name"], json.loads(body))
+        keys = [
+            c
+            for c, entry in self.containers.items()
+            if parts[0] in (c, entry["Name"]) or c.startswith(parts[0])
+        ]
+        if not keys:
+            return 404, {"message": f"No such container: {parts[0]}"}
+        identifier = keys[0]
+        return self._change(method, parts[1:], identifier, query)
+
+    def _create(self, name: str, config: dict[str, Any]) -> tuple[int, Any]:
+        if config["Image"] not in self.images:
+            return 404, {"message": f"No such image: {config['Image']}"}
+        if config.get("Cmd") == ["nonsense"]:
+            return 400, {"message": "nonsense"}
+        identifier = secrets.token_hex(32)
+        self.containers[identifier] = {
+            "Id": identifier,
+            "Name": name,
+            "Names": [f"/{name}"],
+            "Image": self.images[config["Image"]],
+            "State": "created",
+            "Created": 1000 + len(self.calls),
+            "AutoRemove": bool((config.get("HostConfig") or {}).get("AutoRemove")),
+        }
+        self._event("create", identifier, name)
+        return 201, {"Id": identifier, "Warnings": []}
+
+    def _change(
+        self, method: str, parts: list[str], identifier: str, query: dict[str, str]
+    ) -> tuple[int, Any]:
+        container = self.containers[identifier]
+        if method == "DELETE":
+            self._remove(identifier)
+            return 204, None
+        if parts == ["json"]:
+            state = {"Running": container["State"] == "running"}
+            return 200, {"Id": identifier, "Image": container["Image"], "State": state}
+        if parts == ["rename"]:
+            container |= {"Name": query["name"], "Names": [f"/{query['name']}"]}
+            return 204, None
+        if parts == ["exec"]:
+            self.execs.add(number := secrets.token_hex(32))
+            return 201, {"Id": number}
+        container["State"] = {"start": "running", "stop": "exited"}.get(parts[0], "running")
+        return 204, None
+
+
+class FakeMachines:
+    """Machines that are fake daemons in one process.
+
+    :param failure: raised by each fork.
+    """
+
+    def __init__(self, folder: Path, images: tuple[str, ...] = ("busybox",)) -> None:
+        self.id, self.title = "ENDPOINT-ID", "doors"
+        self.folder = folder
+        self.host = FakeDockerd(
+            folder / "host", {name: f"sha256:{secrets.token_hex(32)}" for name in images}
+        )
+        self.running: dict[str, FakeDockerd] = {}
+        self.generation: dict[str, str] = {}
+        self.generations = 0
+        self.forks: list[Fork] = []
+        self.failure: StockyardError | None = None
+
+    async def all(self) -> list[Machine]:
+        return [Machine(name) for name in self.running]
+
+    async def renew_generation(self) -> None:
+        self.generations += 1
+        self.generation = dict(self.host.images)
+
+    async def fork(self, request: Fork) -> Machine:
+        if self.failure:
+            raise self.failure
+        self.forks.append(request)
+        name = f"machine-{len(self.forks)}"
+        await asyncio.sleep(0.01)
+        self.running[name] = FakeDockerd(self.folder / name, dict(self.generation))
+        await self.running[name].start()
+        return Machine(name)
+
+    async def delete(self, name: str) -> None:
+        await self.running.pop(name).stop()
+
+    async def connect(self, name: str) -> Peer:
+        if name != IMAGE_HOST and name not in self.running:
+            raise ConnectionError(name)
+        daemon = self.host if name == IMAGE_HOST else self.running[name]
+        return await connect(str(daemon.socket))
+
+    async def close(self) -> None:
+        for daemon in (self.host, *self.running.values()):
+            await daemon.stop()

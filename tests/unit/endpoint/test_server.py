@@ -1,0 +1,358 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The endpoint over a real socket, with stand-ins for dockerd in its machines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard.endpoint.server import Endpoint
+from stockyard.errors import PoolQuotaExceeded
+from stockyard.guest.security.reader.streams import Peer, connect
+from tests.helpers.fake_dockerd import FakeMachines
+
+BUSYBOX = {"Image": "busybox"}
+
+
+@dataclass
+class Answered:
+    """An answer as a client reads it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def message(self) -> str:
+        return str(self.json["message"])
+
+
+@dataclass
+class Bench:
+    """A running endpoint and its machines."""
+
+    socket: Path
+    machines: FakeMachines
+    endpoint: Endpoint
+    lines: list[str] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
+
+    async def call(self, method: str, path: str, body: Any = None) -> Answered:
+        return await call(await self.open(), method, path, body)
+
+    async def open(self) -> Peer:
+        """Open a connection, which ends with the story."""
+        self.peers.append(await connect(str(self.socket)))
+        return self.peers[-1]
+
+    async def create(self, name: str = "", config: dict[str, Any] = BUSYBOX) -> Answered:
+        query = f"?name={name}" if name else ""
+        return await self.call("POST", f"/v1.41/containers/create{query}", config)
+
+    async def settled(self, count: int) -> None:
+        """Wait until there are as many machines as expected."""
+        async with asyncio.timeout(5):
+            while len(self.machines.running) != count:
+                await asyncio.sleep(0.01)
+
+
+async def call(peer: Peer, method: str, path: str, body: Any = None) -> Answered:
+    """Send a call on an open connection and return the answer."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    await peer.send(head.encode() + content)
+    answer = await read_head(peer)
+    if method != "HEAD":
+        answer.body = await peer.reader.readexactly(int(answer.headers.get("content-length", 0)))
+    return answer
+
+
+async def read_head(peer: Peer) -> Answered:
+    first, *lines = (await peer.reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+    headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines}
+    return Answered(int(first.split()[1]), headers)
+
+
+def play(tmp_path: Path, story: Callable[[Bench], Awaitable[None]], *images: str) -> None:
+    """Run a story against an endpoint."""
+
+    async def run() -> None:
+        machines = FakeMachines(tmp_path, images or ("busybox",))
+        await machines.host.start()
+        lines: list[str] = []
+        endpoint = Endpoint(machines, lines.append)
+        await endpoint.start()
+        server = await endpoint.listen(tmp_path / "endpoint.sock")
+        bench = Bench(tmp_path / "endpoint.sock", machines, endpoint, lines)
+        try:
+            async with asyncio.timeout(20):
+                await story(bench)
+        finally:
+            for peer in bench.peers:
+                peer.abort()
+            server.close()
+            await endpoint.close()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
+def test_the_version_of_the_api_is_negotiated(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        for method in ("GET", "HEAD"):
+            ping = await bench.call(method, "/_ping")
+            assert (ping.status, ping.headers["api-version"]) == (200, "1.41")
+        for path in ("/version", "/v1.24/version", "/v1.41/version"):
+            assert (await bench.call("GET", path)).json["ApiVersion"] == "1.41"
+        new = await bench.call("GET", "/v1.42/version")
+        assert (new.status, new.message) == (
+            400,
+            "client version 1.42 is too new. Maximum supported API version is 1.41",
+        )
+        old = await bench.call("GET", "/v1.23/version")
+        assert (
+            "client version 1.23 is too old. Minimum supported API version is 1.24" in old.message
+        )
+
+    play(tmp_path, story)
+
+
+def test_each_container_has_a_machine_until_it_is_removed(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        first, second = await bench.create("web"), await bench.create()
+        assert (first.status, second.status, len(bench.machines.running)) == (201, 201, 2)
+        assert bench.machines.forks[0].container == "web"
+        listed = (await bench.call("GET", "/containers/json?all=1")).json
+        assert {entry["Id"] for entry in listed} == {first.json["Id"], second.json["Id"]}
+        assert listed[0]["Created"] >= listed[1]["Created"]
+        assert len((await bench.call("GET", "/containers/json?limit=1")).json) == 1
+        for reference in ("web", first.json["Id"], first.json["Id"][:12]):
+            inspected = await bench.call("GET", f"/containers/{reference}/json")
+            assert inspected.json["Id"] == first.json["Id"]
+        assert (await bench.call("DELETE", "/containers/web")).status == 204
+        await bench.settled(1)
+        missing = await bench.call("GET", "/containers/web/json")
+        assert (missing.status, missing.message) == (404, "No such container: web")
+
+    play(tmp_path, story)
+
+
+def test_names_belong_to_the_endpoint(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        answers = await asyncio.gather(*(bench.create("web") for _number in range(3)))
+        assert sorted(answer.status for answer in answers) == [201, 409, 409]
+        identifier = next(answer.json["Id"] for answer in answers if answer.status == 201)
+        taken = await bench.create("web")
+        assert taken.message == (
+            f'Conflict. The container name "/web" is already in use by container "{identifier}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+        assert (await bench.create("-web")).message.startswith("Invalid container name (-web)")
+        assert (await bench.call("POST", "/containers/web/rename?name=db")).status == 204
+        assert (await bench.create("web")).status == 201
+        assert (await bench.call("POST", "/containers/web/rename?name=db")).status == 409
+        await bench.settled(2)
+
+    play(tmp_path, story)
+
+
+def test_a_container_that_removes_itself_leaves_no_machine(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        created = await bench.create("job", BUSYBOX | {"HostConfig": {"AutoRemove": True}})
+        (daemon,) = bench.machines.running.values()
+        peer = await bench.open()
+        await peer.send(b"POST /containers/job/attach HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n")
+        assert (await read_head(peer)).status == 101
+        await asyncio.sleep(0.05)
+        daemon.exit(created.json["Id"])
+        # The machine waits for its client, and the name is free.
+        assert (await bench.create("job")).status == 201
+        await bench.settled(2)
+        peer.end()
+        assert await peer.reader.read() == b"read: "
+        await bench.settled(1)
+
+    play(tmp_path, story)
+
+
+def test_the_sides_of_a_hijacked_stream_end_separately(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("web")
+        peer = await bench.open()
+        head = "POST /containers/web/attach?stdin=1 HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n"
+        await peer.send(head.encode())
+        assert (await read_head(peer)).status == 101
+        await peer.send(b"in" * 99999)
+        peer.end()
+        assert await peer.reader.read(6) == b"read: "
+        assert await peer.reader.readexactly(2 * 99999) == b"in" * 99999
+        assert await peer.reader.read() == b""
+        # The machine can be used further.
+        assert (await bench.call("POST", "/containers/web/start")).status == 204
+
+    play(tmp_path, story)
+
+
+def test_a_changed_image_host_is_frozen_before_the_next_container(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("a1")
+        await bench.create("a2")
+        assert bench.machines.generations == 1
+        missing = await bench.create("a3", {"Image": "debian"})
+        assert (missing.status, missing.message) == (404, "No such image: debian:latest")
+        await bench.settled(2)
+        await bench.call("POST", "/images/create?fromImage=debian")
+        assert (await bench.create("a3", {"Image": "debian"})).status == 201
+        assert bench.machines.generations == 2
+
+    play(tmp_path, story)
+
+
+def test_an_image_of_a_container_is_not_removed(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        created = await bench.create("web")
+        refused = await bench.call("DELETE", "/images/busybox")
+        assert (refused.status, created.json["Id"][:12] in refused.message) == (409, True)
+        await bench.call("DELETE", "/containers/web")
+        assert (await bench.call("DELETE", "/images/busybox")).status == 200
+
+    play(tmp_path, story)
+
+
+def test_a_failed_create_leaves_no_machine(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        failed = await bench.create("web", BUSYBOX | {"Cmd": ["nonsense"]})
+        assert (failed.status, failed.message) == (400, "nonsense")
+        await bench.settled(0)
+        bench.machines.failure = PoolQuotaExceeded("the pool is full.")
+        assert (await bench.create("web")).message == "the pool is full."
+        bench.machines.failure = None
+        assert (await bench.create("web")).status == 201
+
+    play(tmp_path, story)
+
+
+def test_containers_that_share_are_in_one_machine(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        web = (await bench.create("web")).json["Id"]
+        for number, host in enumerate(
+            (
+                {"NetworkMode": f"container:{web}"},
+                {"VolumesFrom": ["web:ro"]},
+                {"Links": ["web:db"]},
+            )
+        ):
+            shared = await bench.create(f"s{number}", BUSYBOX | {"HostConfig": host})
+            assert shared.status == 201
+        assert len(bench.machines.running) == 1
+        await bench.create("other")
+        both = BUSYBOX | {"HostConfig": {"VolumesFrom": ["web", "other"]}}
+        assert (await bench.create("both", both)).status == 501
+        unknown = BUSYBOX | {"HostConfig": {"VolumesFrom": ["nothing"]}}
+        assert (await bench.create("unknown", unknown)).message == "No such container: nothing"
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ({"Binds": ["/etc:/x"]}, 400),
+        ({"Binds": ["data:/x"]}, 501),
+        ({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}, 400),
+        ({"NetworkMode": "backend"}, 404),
+        ({"PortBindings": {"80/tcp": [{"HostPort": ""}]}}, 501),
+        ({"PortBindings": {"80/udp": [{"HostPort": "80"}]}}, 501),
+    ],
+)
+def test_a_container_that_no_machine_can_have_is_refused(
+    tmp_path: Path, host: dict[str, Any], status: int
+) -> None:
+    async def story(bench: Bench) -> None:
+        assert (await bench.create("web", BUSYBOX | {"HostConfig": host})).status == status
+        assert bench.machines.forks == []
+
+    play(tmp_path, story)
+
+
+def test_published_ports_are_requested_from_the_hypervisor(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        host = {"PortBindings": {"80/tcp": [{"HostPort": "8080"}], "81/tcp": None}}
+        await bench.create("web", BUSYBOX | {"HostConfig": host})
+        assert bench.machines.forks[0].ports == (8080,)
+
+    play(tmp_path, story)
+
+
+def test_a_restarted_endpoint_answers_as_before(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        identifier = (await bench.create("web")).json["Id"]
+        number = (await bench.call("POST", "/containers/web/exec", {})).json["Id"]
+        other = Endpoint(bench.machines, bench.lines.append)
+        await other.start()
+        assert other.containers.find("web").id == identifier
+        assert await other.calls.machine_of_exec(number) == "machine-1"
+        await other.life.close()
+        other.lines.close()
+
+    play(tmp_path, story)
+
+
+def test_events_of_all_machines_are_one_stream(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        peer = await bench.open()
+        filters = '{"event":{"create":true},"container":["web"]}'
+        await peer.send(f"GET /events?filters={filters} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert (await read_head(peer)).headers["transfer-encoding"] == "chunked"
+        await bench.create("db")
+        created = await bench.create("web")
+        size = int((await peer.reader.readuntil(b"\r\n")), 16)
+        event = json.loads(await peer.reader.readexactly(size))
+        assert event["Actor"]["ID"] == created.json["Id"]
+
+    play(tmp_path, story)
+
+
+def test_counts_and_pruning_cover_all_machines(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        for name in ("a1", "a2", "a3"):
+            await bench.create(name)
+            await bench.call("POST", f"/containers/{name}/start")
+        await bench.call("POST", "/containers/a3/stop")
+        info = (await bench.call("GET", "/info")).json
+        assert (info["Containers"], info["ContainersRunning"], info["ContainersStopped"]) == (
+            3,
+            2,
+            1,
+        )
+        assert (info["ID"], info["Name"]) == ("ENDPOINT-ID", "doors")
+        pruned = (await bench.call("POST", "/containers/prune")).json
+        assert (len(pruned["ContainersDeleted"]), pruned["SpaceReclaimed"]) == (1, 1)
+        await bench.settled(2)
+
+    play(tmp_path, story)
+
+
+def test_one_connection_serves_many_calls(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        peer = await bench.open()
+        created = await call(peer, "POST", "/containers/create?name=web", BUSYBOX)
+        assert created.status == 201
+        assert (await call(peer, "GET", "/containers/web/json")).status == 200
+        assert (await call(peer, "GET", "/containers/nothing/json")).status == 404
+        assert (await call(peer, "GET", "/nonsense")).message == "page not found"
+        assert (await call(peer, "GET", "/swarm")).status == 501
+        assert (await call(peer, "GET", "/_ping")).body == b"OK"
+
+    play(tmp_path, story)
