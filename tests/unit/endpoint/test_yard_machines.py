@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machines of an endpoint on a yard: forks of a branch of the image host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stockyard import (
+    Conflict,
+    HostSpec,
+    NotFound,
+    PoolQuotaExceeded,
+    PoolSpec,
+    SingleSpec,
+    TemplateSpec,
+    Yard,
+)
+from stockyard.endpoint.machines import IMAGE_HOST, Fork
+from stockyard.endpoint.yard_machines import ENDPOINT_LABEL, YardMachines
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    uri = f"memory://{tmp_path}/yard.json"
+    with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
+        yard.templates.apply(TemplateSpec("docker"))
+        yard.pools.apply(PoolSpec("ci", hosts=3))
+        yard.hosts.apply(SingleSpec("images", "docker", host=HostSpec(pool="ci")))
+        yield yard
+
+
+def machines(yard: Yard, name: str = "doors") -> YardMachines:
+    return YardMachines(yard.context, "default", name, "images")
+
+
+def test_machines_are_forks_of_one_generation(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = machines(yard)
+        await endpoint.renew_generation()
+        first, second = await asyncio.gather(
+            endpoint.fork(Fork("Web_1")), endpoint.fork(Fork("db"))
+        )
+        records = {host.name: host for host in yard.hosts.list()}
+        assert records.keys() == {"images", first.name, second.name}
+        assert records[first.name].labels[ENDPOINT_LABEL] == "doors"
+        assert records[first.name].pool == "ci"
+        with pytest.raises(PoolQuotaExceeded):
+            await endpoint.fork(Fork("third"))
+        # A restarted endpoint knows its machines; another one does not.
+        assert {machine.name for machine in await machines(yard).all()} == {first.name, second.name}
+        assert await machines(yard, "other").all() == []
+        for name in (first.name, second.name, "unknown"):
+            await endpoint.delete(name)
+        await endpoint.close()
+        assert [host.name for host in yard.hosts.list()] == ["images"]
+        assert yard.context.provider.branches.all() == []
+
+    asyncio.run(story())
+
+
+def test_a_new_generation_replaces_the_previous_one(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = machines(yard)
+        await endpoint.renew_generation()
+        machine = await endpoint.fork(Fork("web"))
+        await endpoint.renew_generation()
+        assert len(yard.context.provider.branches.all()) == 2
+        await endpoint.delete(machine.name)
+        yard.context.provider.branches.prune(yard.context.owner)
+        assert len(yard.context.provider.branches.all()) == 1
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+def test_ports_are_published_at_the_address_of_the_endpoint(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = machines(yard)
+        machine = await endpoint.fork(Fork("web", (8080,)))
+        assert yard.hosts.get(machine.name).published == ("127.0.0.1:8080",)
+        with pytest.raises(Conflict):
+            await endpoint.fork(Fork("web2", (8080,)))
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+def test_an_image_host_that_does_not_run_is_reported(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = YardMachines(yard.context, "default", "doors", "nothing")
+        with pytest.raises(ConnectionError, match="nothing"):
+            await endpoint.connect(IMAGE_HOST)
+        with pytest.raises(ConnectionError):
+            await endpoint.connect("unknown")
+        with pytest.raises(NotFound):
+            await endpoint.renew_generation()
+
+    asyncio.run(story())
