@@ -43,6 +43,7 @@ ELSEWHERE = {
     r"ansible-playbook -i web\.stockyard\.yml page\.yml": "tests/e2e/test_newcomer.py",
     r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
     r"docker info": "tests/e2e/test_docker_client.py",
+    r"(stockyard endpoint serve|export DOCKER_HOST=|docker run) ?": "tests/e2e/test_endpoint.py",
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
     r"molecule (test|create|converge|login --host debian)": "tests/e2e/test_molecule.py",
     r"molecule destroy": "tests/e2e/test_molecule.py",  # words: a command of molecule
