@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ..endpoint.serve import serve
+from ..endpoint.serve import EndpointSpec, serve
+from ..errors import InvalidInput
+from ..model.host import DOCKER_PORT
 from ..yard import Yard
 
 
@@ -20,7 +21,13 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     ).add_subparsers(required=True, metavar="ACTION")
     command = actions.add_parser("serve", parents=[common], help="serve until SIGTERM")
     command.add_argument(
-        "--unix", type=Path, required=True, metavar="PATH", help="the Unix socket to serve"
+        "--unix", default="", metavar="PATH", help="serve a Unix socket, for this user only"
+    )
+    command.add_argument(
+        "--tls",
+        default="",
+        metavar="ADDRESS[:PORT]",
+        help=f"serve mutual TLS with the tenant's authority (default port: {DOCKER_PORT})",
     )
     command.add_argument(
         "--name", default="endpoint", help="name of the endpoint (default: %(default)s)"
@@ -36,5 +43,16 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _serve(yard: Yard, options: argparse.Namespace) -> int:
-    serve(yard, options.unix, options.name, options.image_host, options.tenant)
+    address, _colon, port = options.tls.partition(":")
+    if port and not port.isdecimal():
+        raise InvalidInput(f"--tls: {port} is not a port.", remedy="write ADDRESS:PORT")
+    spec = EndpointSpec(
+        options.name,
+        options.image_host,
+        options.tenant,
+        options.unix,
+        address,
+        int(port or DOCKER_PORT),
+    )
+    serve(yard, spec)
     return 0

@@ -22,6 +22,7 @@ from .tls import connect_tls
 # The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
 ENDPOINT_LABEL = "stockyard.endpoint"
 CONTAINER_LABEL = "stockyard.endpoint/container"
+LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
 PATIENCE = 600.0
 
@@ -35,7 +36,7 @@ class YardMachines:
     """
 
     def __init__(
-        self, ctx: Context, tenant: str, name: str, image_host: str, publish: str = "127.0.0.1"
+        self, ctx: Context, tenant: str, name: str, image_host: str, publish: str = LOOPBACK
     ) -> None:
         self.ctx = ctx
         self.tenant = tenant
