@@ -31,6 +31,7 @@ class FakeDockerd:
     images: dict[str, str] = field(default_factory=dict)
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    networks: dict[str, str] = field(default_factory=dict)
     execs: set[str] = field(default_factory=set)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     server: asyncio.Server | None = None
@@ -122,18 +123,39 @@ class FakeDockerd:
         self, method: str, path: str, query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         parts = path.strip("/").split("/")
-        if path == "/version":
-            return 200, VERSION
-        if path == "/info":
-            return 200, {"ID": "copied", "Images": len(self.images)}
+        if path in ("/version", "/info"):
+            return 200, VERSION | {"ID": "copied", "Images": len(self.images)}
         if parts[0] == "images" and method == "POST":
             return self._change_images(query)
         if parts[0] == "images":
             return self._image(method, path.removeprefix("/images/").removesuffix("/json"))
+        if parts[0] == "networks":
+            return self._network(method, parts[1:], body)
         if parts[0] == "exec":
             known = parts[1] in self.execs
             return (200, {"ID": parts[1]}) if known else (404, {"message": "No such exec"})
         return self._container(method, parts[1:], query, body)
+
+    def _network(self, method: str, parts: list[str], body: bytes) -> tuple[int, Any]:
+        if parts == ["create"]:
+            name = json.loads(body)["Name"]
+            self.networks[name] = secrets.token_hex(32)
+            return 201, {"Id": self.networks[name]}
+        if not parts:
+            return 200, [{"Name": name, "Id": number} for name, number in self.networks.items()]
+        names = [name for name, number in self.networks.items() if parts[0] in (name, number)]
+        if not names:
+            return 404, {"message": f"network {parts[0]} not found"}
+        if method == "DELETE":
+            del self.networks[names[0]]
+            return 204, None
+        if method == "POST":
+            return 200, None
+        running: dict[str, Any] = {
+            c: {} for c, entry in self.containers.items() if entry["State"] == "running"
+        }
+        facts = {"Name": names[0], "Id": self.networks[names[0]], "Driver": "bridge"}
+        return 200, facts | {"Containers": running}
 
     def _change_images(self, query: dict[str, str]) -> tuple[int, Any]:
         self.images[query["fromImage"]] = f"sha256:{secrets.token_hex(32)}"
@@ -221,6 +243,7 @@ class FakeMachines:
         )
         self.running: dict[str, FakeDockerd] = {}
         self.generation: dict[str, str] = {}
+        self.networks: dict[str, str] = {}
         self.generations = 0
         self.forks: list[Fork] = []
         self.failure: StockyardError | None = None
@@ -231,6 +254,7 @@ class FakeMachines:
     async def renew_generation(self) -> None:
         self.generations += 1
         self.generation = dict(self.host.images)
+        self.networks = dict(self.host.networks)
 
     async def fork(self, request: Fork) -> Machine:
         if self.failure:
@@ -239,6 +263,7 @@ class FakeMachines:
         name = f"machine-{len(self.forks)}"
         await asyncio.sleep(0.01)
         self.running[name] = FakeDockerd(self.folder / name, dict(self.generation))
+        self.running[name].networks = dict(self.networks)
         await self.running[name].start()
         return Machine(name)
 

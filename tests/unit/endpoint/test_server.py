@@ -271,7 +271,7 @@ def test_containers_that_share_are_in_one_machine(tmp_path: Path) -> None:
         ({"Binds": ["/etc:/x"]}, 400),
         ({"Binds": ["data:/x"]}, 501),
         ({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}, 400),
-        ({"NetworkMode": "backend"}, 404),
+        ({"NetworkMode": "backend"}, 400),
         ({"PortBindings": {"80/tcp": [{"HostPort": ""}]}}, 501),
         ({"PortBindings": {"80/udp": [{"HostPort": "80"}]}}, 501),
     ],
@@ -354,5 +354,64 @@ def test_one_connection_serves_many_calls(tmp_path: Path) -> None:
         assert (await call(peer, "GET", "/nonsense")).message == "page not found"
         assert (await call(peer, "GET", "/swarm")).status == 501
         assert (await call(peer, "GET", "/_ping")).body == b"OK"
+
+    play(tmp_path, story)
+
+
+def in_network(name: str) -> dict[str, Any]:
+    return BUSYBOX | {"HostConfig": {"NetworkMode": name}}
+
+
+def test_containers_of_a_network_are_in_one_machine(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("old")
+        created = await bench.call("POST", "/networks/create", {"Name": "backend"})
+        assert (created.status, bench.machines.generations) == (201, 1)
+        answers = await asyncio.gather(
+            *(bench.create(f"c{number}", in_network("backend")) for number in range(3))
+        )
+        assert [answer.status for answer in answers] == [201, 201, 201]
+        assert (len(bench.machines.running), bench.machines.generations) == (2, 2)
+        assert (await bench.call("DELETE", "/networks/backend")).status == 204
+
+    play(tmp_path, story)
+
+
+def test_a_network_shows_the_running_containers_of_its_machine(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        number = (await bench.call("POST", "/networks/create", {"Name": "backend"})).json["Id"]
+        identifier = (await bench.create("web", in_network("backend"))).json["Id"]
+        assert (await bench.call("GET", f"/networks/{number}")).json["Containers"] == {}
+        await bench.call("POST", "/containers/web/start")
+        shown = (await bench.call("GET", "/networks/backend")).json
+        assert (shown["Id"], list(shown["Containers"])) == (number, [identifier])
+        refused = await bench.call("DELETE", "/networks/backend")
+        assert (refused.status, "has active endpoints" in refused.message) == (403, True)
+        assert (await bench.call("POST", "/networks/prune")).json["NetworksDeleted"] is None
+        await bench.call("DELETE", "/containers/web?force=1")
+        assert (await bench.call("POST", "/networks/prune")).json["NetworksDeleted"] == ["backend"]
+
+    play(tmp_path, story)
+
+
+def test_a_container_is_connected_to_a_network_of_its_machine(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("old")
+        await bench.call("POST", "/networks/create", {"Name": "late"})
+        # The machine of the container is older than the network.
+        path, body = "/networks/late/connect", {"Container": "old"}
+        assert (await bench.call("POST", path, body)).status == 200
+        assert "late" in bench.machines.running["machine-1"].networks
+        # From now on the network is in that machine.
+        await bench.create("new", in_network("late"))
+        assert len(bench.machines.running) == 1
+        await bench.create("alone")
+        refused = await bench.call("POST", path, {"Container": "alone"})
+        assert (refused.status, "--network late" in refused.message) == (501, True)
+        for name in ("old", "new"):
+            await bench.call("POST", "/networks/late/disconnect", {"Container": name})
+        assert (await bench.call("POST", path, {"Container": "alone"})).status == 200
+        missing = await bench.call("POST", "/networks/none-such/connect", body)
+        assert (missing.status, missing.message) == (404, "network none-such not found")
 
     play(tmp_path, story)

@@ -18,6 +18,7 @@ from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
 from .machines import Fork, Machines
+from .networks import Networks
 from .placement import check_config, published_ports, shared_machine
 
 
@@ -31,12 +32,14 @@ class ContainerCalls:
         containers: Containers,
         images: ImageHost,
         life: MachineLife,
+        networks: Networks,
     ) -> None:
         self.machines = machines
         self.lines = lines
         self.containers = containers
         self.images = images
         self.life = life
+        self.networks = networks
         # The machine of each exec instance.
         self._instances: dict[str, str] = {}
 
@@ -47,12 +50,10 @@ class ContainerCalls:
         name = check_name(requested_name) if requested_name else self.containers.propose_name()
         check_config(config)
         await self._forget_if_gone(name)
+        networks = await self.networks.names_of(config)
         with self.containers.reserved(name):
-            if machine := shared_machine(self.containers, config):
-                return await self._create_in(machine, call, name, body)
-            await self.images.check_exists(str(config.get("Image") or ""))
-            machine = await self._fork(Fork(name, published_ports(config)))
-            return await self._create_in(machine, call, name, body)
+            async with self.networks.placing(networks):
+                return await self._place(call, body, config, name, networks)
 
     async def rename(self, call: Call, reference: str) -> Reply:
         """Rename a container."""
@@ -97,6 +98,25 @@ class ContainerCalls:
                 return name
         raise Refusal(f"No such exec instance: {identifier}", HTTPStatus.NOT_FOUND)
 
+    async def _place(
+        self,
+        call: Call,
+        body: bytes,
+        config: dict[str, Any],
+        name: str,
+        networks: frozenset[str],
+    ) -> Reply:
+        """Create a container in the machine that it shares, or in a new one."""
+        ports = published_ports(config)
+        machine = shared_machine(self.containers, config, self.networks.machines_of(networks))
+        if machine:
+            for network in networks:
+                await self.networks.ensure(machine, network)
+        else:
+            await self.images.check_exists(str(config.get("Image") or ""))
+            machine = await self._fork(Fork(name, ports))
+        return await self._create_in(machine, call, name, body, networks)
+
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:
         reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
         if reply.status == HTTPStatus.NO_CONTENT:
@@ -121,7 +141,9 @@ class ContainerCalls:
             raise Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR) from error
         return machine
 
-    async def _create_in(self, machine: str, call: Call, name: str, body: bytes) -> Reply:
+    async def _create_in(
+        self, machine: str, call: Call, name: str, body: bytes, networks: frozenset[str]
+    ) -> Reply:
         query = {key: value[0] for key, value in call.query.items()} | {"name": name}
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
         # A machine without a container is deleted at the end of the block.
@@ -130,7 +152,7 @@ class ContainerCalls:
                 await self.life.adopt(machine)
             reply = await self.lines.ask(machine, "POST", path, body)
             if reply.status == HTTPStatus.CREATED:
-                self.containers.add(Container(str(reply.json()["Id"]), name, machine))
+                self.containers.add(Container(str(reply.json()["Id"]), name, machine, networks))
         return reply
 
 

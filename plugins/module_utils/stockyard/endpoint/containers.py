@@ -14,6 +14,8 @@ from http import HTTPStatus
 
 from ..guest.security.reader.grammar import Refusal
 
+# The networks that each machine has from the start; empty is the default one.
+BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 # Forks of one machine propose the same names, so the endpoint chooses them.
 _QUALITIES = (
@@ -35,11 +37,13 @@ class Container:
     """One container.
 
     :param machine: the name of its machine.
+    :param networks: the names of its user-defined networks.
     """
 
     id: str
     name: str
     machine: str
+    networks: frozenset[str] = frozenset()
 
 
 class Containers:

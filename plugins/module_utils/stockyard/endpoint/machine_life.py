@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import Refusal
-from .containers import Container, Containers
+from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import RECENT, Event, EventBus
 from .lines import Lines
 from .machines import Machines
@@ -169,4 +169,6 @@ class MachineLife:
             # A linked container has further names, such as /web/db.
             names = [name for name in entry["Names"] if name.count("/") == 1]
             name = str(names[0]).removeprefix("/")
-            self.containers.add(Container(str(entry["Id"]), name, machine))
+            networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
+            user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
+            self.containers.add(Container(str(entry["Id"]), name, machine, user_defined))

@@ -11,7 +11,6 @@ from typing import Any
 from ..guest.security.reader.grammar import Refusal
 from .containers import Containers
 
-_BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
 _SHARED_MODES = ("NetworkMode", "IpcMode", "PidMode")
 _LARGEST_PORT = 65535
 
@@ -29,18 +28,20 @@ def partners(config: dict[str, Any]) -> list[str]:
     return references
 
 
-def shared_machine(containers: Containers, config: dict[str, Any]) -> str:
+def shared_machine(
+    containers: Containers, config: dict[str, Any], network_machines: set[str]
+) -> str:
     """Return the machine that a new container must be created in; empty for one of its own.
 
+    :param network_machines: the machines of the networks that it is in.
     :raises Refusal: if it would have to be in two machines, or names no container.
     """
     shared_with = [containers.find(reference) for reference in partners(config)]
-    machines = {container.machine for container in shared_with}
+    machines = {container.machine for container in shared_with} | network_machines
     if len(machines) > 1:
-        names = ", ".join(sorted({container.name for container in shared_with}))
         raise Refusal(
-            f"The containers {names} run in different machines, so no container can share with all "
-            "of them. Create them with --network container: of the first one.",
+            "The containers that the new container shares volumes or networks with are in "
+            "different machines. Create them in one common network.",
             HTTPStatus.NOT_IMPLEMENTED,
         )
     return machines.pop() if machines else ""
@@ -66,9 +67,6 @@ def check_config(config: dict[str, Any]) -> None:
                 "an anonymous volume, which is deleted together with the container.",
                 HTTPStatus.NOT_IMPLEMENTED,
             )
-    network = str(host.get("NetworkMode") or "")
-    if network not in _BUILT_IN_NETWORKS and not network.startswith("container:"):
-        raise Refusal(f"network {network} not found", HTTPStatus.NOT_FOUND)
 
 
 def published_ports(config: dict[str, Any]) -> tuple[int, ...]:

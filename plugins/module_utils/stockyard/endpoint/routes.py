@@ -22,7 +22,7 @@ class Route:
     """The answer to one kind of call.
 
     :param handler: for a handled call the name of the function; for a refused one the subject.
-    :param changes_images: whether the call can change the images of the image host.
+    :param changes_host: whether the call can change the images or networks of the image host.
     :param builds: whether containers can run on the image host during the call.
     """
 
@@ -30,7 +30,7 @@ class Route:
     pattern: str
     kind: str
     handler: str = ""
-    changes_images: bool = False
+    changes_host: bool = False
     builds: bool = False
 
 
@@ -55,7 +55,7 @@ ROUTES = (
     Route("POST", "/containers/prune", HANDLED, "prune_containers"),
     Route("POST", "/containers/{}/rename", HANDLED, "rename"),
     Route("POST", "/containers/{}/exec", HANDLED, "create_exec"),
-    Route("POST", "/commit", HANDLED, "commit", changes_images=True),
+    Route("POST", "/commit", HANDLED, "commit", changes_host=True),
     Route("GET", "/containers/{}/json", CONTAINER),
     Route("GET", "/containers/{}/top", CONTAINER),
     Route("GET", "/containers/{}/logs", CONTAINER),
@@ -83,26 +83,29 @@ ROUTES = (
     Route("GET", "/images/json", IMAGE_HOST),
     Route("GET", "/images/search", IMAGE_HOST),
     Route("GET", "/images/get", IMAGE_HOST),
-    Route("POST", "/images/create", IMAGE_HOST, changes_images=True),
-    Route("POST", "/images/load", IMAGE_HOST, changes_images=True),
-    Route("POST", "/images/prune", IMAGE_HOST, changes_images=True),
+    Route("POST", "/images/create", IMAGE_HOST, changes_host=True),
+    Route("POST", "/images/load", IMAGE_HOST, changes_host=True),
+    Route("POST", "/images/prune", IMAGE_HOST, changes_host=True),
     Route("GET", "/images/{}/json", IMAGE_HOST),
     Route("GET", "/images/{}/history", IMAGE_HOST),
     Route("GET", "/images/{}/get", IMAGE_HOST),
     Route("POST", "/images/{}/push", IMAGE_HOST),
-    Route("POST", "/images/{}/tag", IMAGE_HOST, changes_images=True),
-    Route("DELETE", "/images/{}", HANDLED, "remove_image", changes_images=True),
+    Route("POST", "/images/{}/tag", IMAGE_HOST, changes_host=True),
+    Route("DELETE", "/images/{}", HANDLED, "remove_image", changes_host=True),
     Route("GET", "/distribution/{}/json", IMAGE_HOST),
-    Route("POST", "/build", IMAGE_HOST, changes_images=True, builds=True),
+    Route("POST", "/build", IMAGE_HOST, changes_host=True, builds=True),
     Route("POST", "/build/cancel", IMAGE_HOST),
     Route("POST", "/build/prune", IMAGE_HOST),
     Route("POST", "/session", IMAGE_HOST),
-    Route("POST", "/grpc", IMAGE_HOST, changes_images=True, builds=True),
-    # networks: those that each machine has from the start
+    Route("POST", "/grpc", IMAGE_HOST, changes_host=True, builds=True),
+    # networks: a new one must be part of the next generation
     Route("GET", "/networks", IMAGE_HOST),
-    Route("GET", "/networks/{}", IMAGE_HOST),
+    Route("GET", "/networks/{}", HANDLED, "inspect_network"),
+    Route("POST", "/networks/create", HANDLED, "create_network", changes_host=True),
     Route("POST", "/networks/prune", HANDLED, "prune_networks"),
-    Route("POST DELETE", "/networks/{}", REFUSED, "user-defined networks"),
+    Route("POST", "/networks/{}/connect", HANDLED, "connect_network"),
+    Route("POST", "/networks/{}/disconnect", HANDLED, "disconnect_network"),
+    Route("DELETE", "/networks/{}", HANDLED, "remove_network"),
     # volumes
     Route("GET", "/volumes", HANDLED, "list_volumes"),
     Route("POST", "/volumes/prune", HANDLED, "prune_volumes"),

@@ -31,6 +31,7 @@ from .lines import Lines, payload
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
+from .networks import Networks
 from .routes import CONTAINER, EXEC, HANDLED, Match, find
 
 BACKLOG = 4096
@@ -55,7 +56,10 @@ class Endpoint:
         self.bus = EventBus()
         self.images = ImageHost(machines, self.lines, self.containers)
         self.life = MachineLife(machines, self.lines, self.containers, self.bus, progress)
-        self.calls = ContainerCalls(machines, self.lines, self.containers, self.images, self.life)
+        self.networks = Networks(self.lines, self.containers, self.images)
+        self.calls = ContainerCalls(
+            machines, self.lines, self.containers, self.images, self.life, self.networks
+        )
         self.merged = MergedCalls(machines, self.lines, self.life, self.bus)
         self.newest = (0, 0)
         self.headers: dict[str, str] = {}
@@ -76,7 +80,14 @@ class Endpoint:
             "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
             "list_volumes": _list_volumes,
             "no_volume": _no_volume,
-            "prune_networks": _prune_networks,
+            "create_network": lambda call, _reference, body: self.networks.create(call, body),
+            "inspect_network": lambda call, reference, _body: self.networks.inspect(
+                call, reference
+            ),
+            "remove_network": lambda call, reference, _body: self.networks.remove(call, reference),
+            "connect_network": self.networks.connect,
+            "disconnect_network": self.networks.disconnect,
+            "prune_networks": lambda call, _reference, _body: self.networks.prune(call),
             "prune_volumes": _prune_volumes,
         }
 
@@ -155,7 +166,7 @@ class Endpoint:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 machine = await self._machine(match)
-                if match.route.changes_images:
+                if match.route.changes_host:
                     await stack.enter_async_context(self.images.changing(match.route.builds))
                 stack.enter_context(self.life.use(machine))
                 docker = await self.lines.take(machine)
@@ -188,7 +199,7 @@ class Endpoint:
             if match.route.handler == "events":
                 return await self._stream(client, self.merged.events(call))
             handler = self._handlers[match.route.handler]
-            if match.route.changes_images:
+            if match.route.changes_host:
                 async with self.images.changing(builds=False):
                     reply = await handler(call, match.reference, body)
             else:
@@ -249,7 +260,7 @@ class Endpoint:
             with contextlib.suppress(Refusal):
                 async for event in self.lines.events(IMAGE_HOST):
                     # Containers of a build are not containers of clients.
-                    if event.get("Type") == "image":
+                    if event.get("Type") in ("image", "network"):
                         self.bus.publish(event)
             await asyncio.sleep(1.0)
 
@@ -260,10 +271,6 @@ async def _list_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
 
 async def _no_volume(_call: Call, reference: str, _body: bytes) -> Reply:
     raise Refusal(f"get {reference}: no such volume", HTTPStatus.NOT_FOUND)
-
-
-async def _prune_networks(_call: Call, _reference: str, _body: bytes) -> Reply:
-    return json_reply({"NetworksDeleted": None})
 
 
 async def _prune_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
