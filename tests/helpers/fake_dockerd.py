@@ -246,10 +246,11 @@ class FakeMachines:
         self.networks: dict[str, str] = {}
         self.generations = 0
         self.forks: list[Fork] = []
+        self.deleted: list[str] = []
         self.failure: StockyardError | None = None
 
     async def all(self) -> list[Machine]:
-        return [Machine(name) for name in self.running]
+        return [Machine(f"machine-{number + 1}") for number in range(len(self.forks))]
 
     async def renew_generation(self) -> None:
         self.generations += 1
@@ -268,7 +269,12 @@ class FakeMachines:
         return Machine(name)
 
     async def delete(self, name: str) -> None:
-        await self.running.pop(name).stop()
+        self.deleted.append(name)
+        if name in self.running:
+            await self.running.pop(name).stop()
+
+    async def is_running(self, name: str) -> bool:
+        return name in self.running
 
     async def connect(self, name: str) -> Peer:
         if name != IMAGE_HOST and name not in self.running:

@@ -353,6 +353,7 @@ def test_one_connection_serves_many_calls(tmp_path: Path) -> None:
         assert (await call(peer, "GET", "/containers/nothing/json")).status == 404
         assert (await call(peer, "GET", "/nonsense")).message == "page not found"
         assert (await call(peer, "GET", "/swarm")).status == 501
+        assert (await call(peer, "POST", "/swarm/leave?force=1")).status == 503
         assert (await call(peer, "GET", "/_ping")).body == b"OK"
 
     play(tmp_path, story)
@@ -413,5 +414,36 @@ def test_a_container_is_connected_to_a_network_of_its_machine(tmp_path: Path) ->
         assert (await bench.call("POST", path, {"Container": "alone"})).status == 200
         missing = await bench.call("POST", "/networks/none-such/connect", body)
         assert (missing.status, missing.message) == (404, "network none-such not found")
+
+    play(tmp_path, story)
+
+
+def test_a_container_of_an_ended_machine_is_removed(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("web")
+        await bench.create("db")
+        await bench.machines.running.pop("machine-1").stop()
+        assert (await bench.call("GET", "/containers/web/json")).status == 503
+        assert len((await bench.call("GET", "/containers/json?all=1")).json) == 1
+        assert (await bench.call("DELETE", "/containers/web?force=1")).status == 204
+        assert (await bench.call("GET", "/containers/web/json")).status == 404
+        await asyncio.sleep(0.05)
+        assert bench.machines.deleted == ["machine-1"]
+
+    play(tmp_path, story)
+
+
+def test_a_machine_that_does_not_answer_is_not_deleted(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("web")
+        daemon = bench.machines.running["machine-1"]
+        await daemon.stop()
+        other = Endpoint(bench.machines, bench.lines.append)
+        other.life.watch_wait = 0.05
+        await other.start()
+        await asyncio.sleep(0.1)
+        assert bench.machines.deleted == []
+        assert any("machine-1" in line for line in bench.lines)
+        await other.close()
 
     play(tmp_path, story)

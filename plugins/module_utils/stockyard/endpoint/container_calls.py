@@ -68,7 +68,14 @@ class ContainerCalls:
         """Remove a container; its machine is deleted afterwards."""
         container = self.containers.find(reference)
         with self.life.use(container.machine):
-            reply = await self.lines.ask(container.machine, "DELETE", call.prefix + call.target)
+            try:
+                reply = await self.lines.ask(container.machine, "DELETE", call.prefix + call.target)
+            except Refusal:
+                # Nothing in a machine that ended can be saved by an error.
+                if await self.machines.is_running(container.machine):
+                    raise
+                self.life.abandon(container.machine)
+                return Reply(HTTPStatus.NO_CONTENT)
             if reply.status == HTTPStatus.NO_CONTENT:
                 self.life.removed(container)
         return reply

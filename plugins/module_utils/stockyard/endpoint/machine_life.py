@@ -45,6 +45,8 @@ class MachineLife:
         self.containers = containers
         self.bus = bus
         self.progress = progress
+        # Seconds to wait until a machine is watched.
+        self.watch_wait = EVENT_WAIT
         self._uses: Counter[str] = Counter()
         # Removed containers whose event was not sent yet, by machine.
         self._unsent: dict[str, set[str]] = {}
@@ -52,6 +54,8 @@ class MachineLife:
         self._sent: deque[str] = deque(maxlen=RECENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
+        # The machines that did not answer the last time.
+        self._silent: set[str] = set()
 
     @property
     def names(self) -> list[str]:
@@ -62,9 +66,7 @@ class MachineLife:
         """Find the machines and containers of an earlier run of the endpoint."""
         machines = await self.machines.all()
         await asyncio.gather(*(self.adopt(machine.name) for machine in machines))
-        await asyncio.gather(*(self._list(machine.name) for machine in machines))
-        for machine in machines:
-            self.settle(machine.name)
+        await asyncio.gather(*(self._refresh(machine.name) for machine in machines))
 
     async def adopt(self, machine: str) -> None:
         """Watch a machine from now on. Return when none of its events will be missed."""
@@ -73,7 +75,7 @@ class MachineLife:
         self._start(self._watch(machine, watched.set))
         # A machine that does not answer is watched when it does.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EVENT_WAIT):
+            async with asyncio.timeout(self.watch_wait):
                 await watched.wait()
 
     @contextmanager
@@ -94,6 +96,13 @@ class MachineLife:
         self._unsent.setdefault(container.machine, set()).add(container.id)
         loop = asyncio.get_running_loop()
         loop.call_later(EVENT_WAIT, self._note_sent, container.machine, container.id)
+
+    def abandon(self, machine: str) -> None:
+        """Delete a machine that does not run any more, with its containers."""
+        for container in self.containers.on(machine):
+            self.containers.remove(container.id)
+        self._unsent.pop(machine, None)
+        self.settle(machine)
 
     def settle(self, machine: str) -> None:
         """Delete a machine that nothing uses any more."""
@@ -136,8 +145,7 @@ class MachineLife:
                     self._received(machine, event)
             await asyncio.sleep(WATCH_RETRY)
             if machine in self._known:
-                await self._list(machine)
-                self.settle(machine)
+                await self._refresh(machine)
 
     def _received(self, machine: str, event: Event) -> None:
         self.bus.publish(event)
@@ -151,13 +159,18 @@ class MachineLife:
         self._unsent.get(machine, set()).discard(container_id)
         self.settle(machine)
 
-    async def _list(self, machine: str) -> None:
-        """Enter the containers of a machine into the index as Docker in it lists them."""
+    async def _refresh(self, machine: str) -> None:
+        """Enter the containers of a machine into the index as Docker in it lists them. A machine
+        that does not answer stays as it is: it can still have containers.
+        """
         try:
             reply = await self.lines.ask(machine, "GET", "/containers/json?all=1")
         except Refusal as refusal:
-            self.progress(f"machine {machine}: {refusal}")
+            if machine not in self._silent:
+                self.progress(f"machine {machine}: {refusal}")
+            self._silent.add(machine)
             return
+        self._silent.discard(machine)
         if reply.status != HTTPStatus.OK:
             return
         listed = reply.json()
@@ -172,3 +185,4 @@ class MachineLife:
             networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
             user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
             self.containers.add(Container(str(entry["Id"]), name, machine, user_defined))
+        self.settle(machine)

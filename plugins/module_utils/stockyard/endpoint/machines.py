@@ -65,6 +65,10 @@ class Machines(Protocol):
         """Delete a container machine. A machine that does not exist is no error."""
         ...
 
+    async def is_running(self, name: str) -> bool:
+        """Return whether a container machine runs."""
+        ...
+
     async def connect(self, name: str) -> Peer:
         """Open a line to Docker in a machine.
 

@@ -112,6 +112,7 @@ ROUTES = (
     Route("GET DELETE", "/volumes/{}", HANDLED, "no_volume"),
     Route("POST", "/volumes/{}", REFUSED, "named volumes"),
     # what a pool of machines does not have
+    Route("POST", "/swarm/leave", HANDLED, "leave_swarm"),
     Route("GET POST DELETE", "/swarm{}", REFUSED, "swarm"),
     Route("GET POST DELETE", "/nodes{}", REFUSED, "swarm"),
     Route("GET POST DELETE", "/services{}", REFUSED, "swarm"),

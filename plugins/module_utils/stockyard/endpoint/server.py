@@ -78,6 +78,7 @@ class Endpoint:
             "create_exec": self.calls.create_exec,
             "commit": lambda call, _reference, body: self.images.commit(call, body),
             "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
+            "leave_swarm": _leave_swarm,
             "list_volumes": _list_volumes,
             "no_volume": _no_volume,
             "create_network": lambda call, _reference, body: self.networks.create(call, body),
@@ -263,6 +264,10 @@ class Endpoint:
                     if event.get("Type") in ("image", "network"):
                         self.bus.publish(event)
             await asyncio.sleep(1.0)
+
+
+async def _leave_swarm(_call: Call, _reference: str, _body: bytes) -> Reply:
+    raise Refusal("This node is not part of a swarm", HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 async def _list_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:

@@ -94,6 +94,12 @@ class YardMachines:
         if record:
             await asyncio.to_thread(self._destroy, record)
 
+    async def is_running(self, name: str) -> bool:
+        """Return whether a container machine runs."""
+        observation = await asyncio.to_thread(self.ctx.provider.observe, self.ctx.owner)
+        host = observation.host(self.tenant, name)
+        return host is not None and host.state == "running"
+
     async def connect(self, name: str) -> Peer:
         """Open a line to Docker in a machine, by mutual TLS."""
         record = self._records.get(name)
