@@ -204,6 +204,7 @@ class FakeDockerd:
             "Image": self.images[config["Image"]],
             "State": "created",
             "Created": 1000 + len(self.calls),
+            "HostConfig": config.get("HostConfig") or {},
             "AutoRemove": bool((config.get("HostConfig") or {}).get("AutoRemove")),
         }
         self._event("create", identifier, name)
@@ -256,6 +257,9 @@ class FakeMachines:
         self.generations += 1
         self.generation = dict(self.host.images)
         self.networks = dict(self.host.networks)
+
+    def free_port(self) -> int:
+        return 30000 + len(self.forks)
 
     async def fork(self, request: Fork) -> Machine:
         if self.failure:

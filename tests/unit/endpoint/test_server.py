@@ -272,7 +272,8 @@ def test_containers_that_share_are_in_one_machine(tmp_path: Path) -> None:
         ({"Binds": ["data:/x"]}, 501),
         ({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}, 400),
         ({"NetworkMode": "backend"}, 400),
-        ({"PortBindings": {"80/tcp": [{"HostPort": ""}]}}, 501),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}]}}, 501),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "65536"}]}}, 501),
         ({"PortBindings": {"80/udp": [{"HostPort": "80"}]}}, 501),
     ],
 )
@@ -291,6 +292,15 @@ def test_published_ports_are_requested_from_the_hypervisor(tmp_path: Path) -> No
         host = {"PortBindings": {"80/tcp": [{"HostPort": "8080"}], "81/tcp": None}}
         await bench.create("web", BUSYBOX | {"HostConfig": host})
         assert bench.machines.forks[0].ports == (8080,)
+        config = BUSYBOX | {"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"PublishAllPorts": True}}
+        await bench.create("db", config)
+        assert bench.machines.forks[1].ports == (30001,)
+        (daemon,) = (d for name, d in bench.machines.running.items() if name == "machine-2")
+        (received,) = daemon.containers.values()
+        bindings = received["HostConfig"]["PortBindings"]
+        assert bindings == {"80/tcp": [{"HostIp": "", "HostPort": "30001"}]}
+        shared = host | {"NetworkMode": "container:web"}
+        assert (await bench.create("s1", BUSYBOX | {"HostConfig": shared})).status == 501
 
     play(tmp_path, story)
 

@@ -19,7 +19,7 @@ from .lines import Lines
 from .machine_life import MachineLife
 from .machines import Fork, Machines
 from .networks import Networks
-from .placement import check_config, published_ports, shared_machine
+from .placement import check_config, publish, shared_machine
 
 
 class ContainerCalls:
@@ -53,7 +53,7 @@ class ContainerCalls:
         networks = await self.networks.names_of(config)
         with self.containers.reserved(name):
             async with self.networks.placing(networks):
-                return await self._place(call, body, config, name, networks)
+                return await self._place(call, config, name, networks)
 
     async def rename(self, call: Call, reference: str) -> Reply:
         """Rename a container."""
@@ -108,21 +108,26 @@ class ContainerCalls:
     async def _place(
         self,
         call: Call,
-        body: bytes,
         config: dict[str, Any],
         name: str,
         networks: frozenset[str],
     ) -> Reply:
         """Create a container in the machine that it shares, or in a new one."""
-        ports = published_ports(config)
+        ports = publish(config, self.machines.free_port)
         machine = shared_machine(self.containers, config, self.networks.machines_of(networks))
+        if machine and ports:
+            raise Refusal(
+                "The ports of a container that joins the machine of another one cannot be "
+                "published. Publish them for the first container.",
+                HTTPStatus.NOT_IMPLEMENTED,
+            )
         if machine:
             for network in networks:
                 await self.networks.ensure(machine, network)
         else:
             await self.images.check_exists(str(config.get("Image") or ""))
             machine = await self._fork(Fork(name, ports))
-        return await self._create_in(machine, call, name, body, networks)
+        return await self._create_in(machine, call, name, json.dumps(config).encode(), networks)
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:
         reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)

@@ -54,6 +54,10 @@ class Machines(Protocol):
         """Freeze the image host as it is now: later forks have its present images."""
         ...
 
+    def free_port(self) -> int:
+        """Return a TCP port of the hypervisor that no program uses now."""
+        ...
+
     async def fork(self, request: Fork) -> Machine:
         """Create a container machine from the current generation. Docker in it answers.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -69,26 +70,39 @@ def check_config(config: dict[str, Any]) -> None:
             )
 
 
-def published_ports(config: dict[str, Any]) -> tuple[int, ...]:
-    """Return the TCP ports of the machine that the container publishes.
+def publish(config: dict[str, Any], free_port: Callable[[], int]) -> tuple[int, ...]:
+    """Return the TCP ports of the machine that the container publishes. Ports that are left to
+    Docker are chosen, and written into the configuration.
 
-    :raises Refusal: if a port is not given as one number.
+    :param free_port: returns a port of the hypervisor that no program uses.
+    :raises Refusal: if a port cannot be published.
     """
-    bindings = (config.get("HostConfig") or {}).get("PortBindings") or {}
+    host = config.get("HostConfig") or {}
+    bindings = host.get("PortBindings") or {}
+    if host.get("PublishAllPorts"):
+        for exposed in config.get("ExposedPorts") or {}:
+            bindings.setdefault(exposed, [{}])
+        host |= {"PublishAllPorts": False, "PortBindings": bindings}
     ports: set[int] = set()
     for exposed, targets in bindings.items():
         for target in targets or ():
-            text = str((target or {}).get("HostPort") or "")
-            if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _LARGEST_PORT:
-                raise Refusal(
-                    f"The port for {exposed} is {text or 'random'}: this endpoint publishes single "
-                    "declared ports only. Give the port as a number.",
-                    HTTPStatus.NOT_IMPLEMENTED,
-                )
-            if str(exposed).rpartition("/")[2] not in ("tcp", str(exposed)):
+            if str(exposed).partition("/")[2] not in ("", "tcp"):
                 raise Refusal(
                     f"{exposed} cannot be published: this endpoint publishes TCP ports only.",
                     HTTPStatus.NOT_IMPLEMENTED,
                 )
-            ports.add(int(text))
+            text = str(target.get("HostPort") or "")
+            port = free_port() if text in ("", "0") else _port(exposed, text)
+            target |= {"HostIp": "", "HostPort": str(port)}
+            ports.add(port)
     return tuple(sorted(ports))
+
+
+def _port(exposed: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > _LARGEST_PORT:
+        raise Refusal(
+            f"The port for {exposed} is {text}: this endpoint publishes single ports only. Give "
+            "the port as one number.",
+            HTTPStatus.NOT_IMPLEMENTED,
+        )
+    return int(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import ssl
 from typing import cast
 
@@ -69,6 +70,12 @@ class YardMachines:
         )
         if previous:
             await asyncio.to_thread(previous.release)
+
+    def free_port(self) -> int:
+        """Return a TCP port of the address of the endpoint that no program uses now."""
+        with socket.socket() as probe:
+            probe.bind((self.publish, 0))
+            return int(probe.getsockname()[1])
 
     async def fork(self, request: Fork) -> Machine:
         """Create a container machine from the current generation."""
