@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,10 +249,17 @@ class FakeMachines:
         self.generations = 0
         self.forks: list[Fork] = []
         self.deleted: list[str] = []
+        self.facts: dict[str, dict[str, str]] = {}
         self.failure: StockyardError | None = None
 
     async def all(self) -> list[Machine]:
-        return [Machine(f"machine-{number + 1}") for number in range(len(self.forks))]
+        names = [f"machine-{number + 1}" for number in range(len(self.forks))]
+        return [
+            Machine(name, self.facts.get(name, {})) for name in names if name not in self.deleted
+        ]
+
+    async def note(self, name: str, facts: Mapping[str, str]) -> None:
+        self.facts[name] = dict(facts)
 
     async def renew_generation(self) -> None:
         self.generations += 1

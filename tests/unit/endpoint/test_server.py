@@ -434,7 +434,12 @@ def test_a_container_of_an_ended_machine_is_removed(tmp_path: Path) -> None:
         await bench.create("db")
         await bench.machines.running.pop("machine-1").stop()
         assert (await bench.call("GET", "/containers/web/json")).status == 503
-        assert len((await bench.call("GET", "/containers/json?all=1")).json) == 1
+        listed = (await bench.call("GET", "/containers/json?all=1")).json
+        assert {entry["Names"][0]: entry["State"] for entry in listed} == {
+            "/db": "created",
+            "/web": "dead",
+        }
+        assert len((await bench.call("GET", "/containers/json")).json) == 1
         assert (await bench.call("DELETE", "/containers/web?force=1")).status == 204
         assert (await bench.call("GET", "/containers/web/json")).status == 404
         await asyncio.sleep(0.05)
@@ -453,6 +458,7 @@ def test_a_machine_that_does_not_answer_is_not_deleted(tmp_path: Path) -> None:
         await other.start()
         await asyncio.sleep(0.1)
         assert bench.machines.deleted == []
+        assert other.containers.find("web").machine == "machine-1"
         assert any("machine-1" in line for line in bench.lines)
         await other.close()
 

@@ -20,7 +20,7 @@ from stockyard import (
     TemplateSpec,
     Yard,
 )
-from stockyard.endpoint.machines import IMAGE_HOST, Fork
+from stockyard.endpoint.machines import CONTAINER_ID, IMAGE_HOST, Fork
 from stockyard.endpoint.yard_machines import ENDPOINT_LABEL, YardMachines
 
 
@@ -51,8 +51,11 @@ def test_machines_are_forks_of_one_generation(yard: Yard) -> None:
         assert records[first.name].pool == "ci"
         with pytest.raises(PoolQuotaExceeded):
             await endpoint.fork(Fork("third"))
+        await endpoint.note(first.name, {CONTAINER_ID: "0123"})
         # A restarted endpoint knows its machines; another one does not.
         assert {machine.name for machine in await machines(yard).all()} == {first.name, second.name}
+        (noted,) = [m for m in await machines(yard).all() if m.name == first.name]
+        assert noted.facts == {"container": "Web_1", CONTAINER_ID: "0123"}
         assert await machines(yard, "other").all() == []
         for name in (first.name, second.name, "unknown"):
             await endpoint.delete(name)

@@ -133,6 +133,7 @@ class ContainerCalls:
         reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
         if reply.status == HTTPStatus.NO_CONTENT:
             self.containers.rename(container.id, name)
+            self.life.record(self.containers.find(container.id))
         return reply
 
     async def _forget_if_gone(self, name: str) -> None:
@@ -164,7 +165,9 @@ class ContainerCalls:
                 await self.life.adopt(machine)
             reply = await self.lines.ask(machine, "POST", path, body)
             if reply.status == HTTPStatus.CREATED:
-                self.containers.add(Container(str(reply.json()["Id"]), name, machine, networks))
+                container = Container(str(reply.json()["Id"]), name, machine, networks)
+                self.containers.add(container)
+                self.life.record(container)
         return reply
 
 

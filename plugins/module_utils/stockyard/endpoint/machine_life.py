@@ -20,7 +20,7 @@ from ..guest.security.reader.grammar import Refusal
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import RECENT, Event, EventBus
 from .lines import Lines
-from .machines import Machines
+from .machines import CONTAINER_ID, CONTAINER_NAME, Machines
 
 # Seconds to wait for the event of a removal, and between two attempts to watch a machine.
 EVENT_WAIT, WATCH_RETRY = 5.0, 1.0
@@ -65,6 +65,11 @@ class MachineLife:
     async def load(self) -> None:
         """Find the machines and containers of an earlier run of the endpoint."""
         machines = await self.machines.all()
+        for machine in machines:
+            # Docker in a machine that runs corrects this.
+            if identifier := machine.facts.get(CONTAINER_ID):
+                name = machine.facts.get(CONTAINER_NAME, "")
+                self.containers.add(Container(identifier, name, machine.name))
         await asyncio.gather(*(self.adopt(machine.name) for machine in machines))
         await asyncio.gather(*(self._refresh(machine.name) for machine in machines))
 
@@ -96,6 +101,12 @@ class MachineLife:
         self._unsent.setdefault(container.machine, set()).add(container.id)
         loop = asyncio.get_running_loop()
         loop.call_later(EVENT_WAIT, self._note_sent, container.machine, container.id)
+
+    def record(self, container: Container) -> None:
+        """Write the first container of a machine into the record of the machine."""
+        if self.containers.on(container.machine) == [container]:
+            facts = {CONTAINER_NAME: container.name, CONTAINER_ID: container.id}
+            self._start(self._note(container.machine, facts))
 
     def abandon(self, machine: str) -> None:
         """Delete a machine that does not run any more, with its containers."""
@@ -137,6 +148,12 @@ class MachineLife:
             self.progress(f"machine {machine} could not be deleted: {error}")
         self._uses.pop(machine, None)
         self._unsent.pop(machine, None)
+
+    async def _note(self, machine: str, facts: dict[str, str]) -> None:
+        try:
+            await self.machines.note(machine, facts)
+        except StockyardError as error:
+            self.progress(f"machine {machine}: {error}")
 
     async def _watch(self, machine: str, watched: Callable[[], None]) -> None:
         while machine in self._known:

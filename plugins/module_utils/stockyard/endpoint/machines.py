@@ -13,6 +13,9 @@ from ..guest.security.reader.streams import Peer
 
 # The image host among the machines.
 IMAGE_HOST = "image host"
+# The facts of a machine: the name and the id of its first container, which are shown if the machine
+# has ended.
+CONTAINER_NAME, CONTAINER_ID = "container", "container-id"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class Machines(Protocol):
 
         :raises StockyardError: if the pool or the hypervisor has no room.
         """
+        ...
+
+    async def note(self, name: str, facts: Mapping[str, str]) -> None:
+        """Add facts to the record of a machine."""
         ...
 
     async def delete(self, name: str) -> None:

@@ -35,13 +35,40 @@ class MergedCalls:
     async def list_containers(self, call: Call) -> Reply:
         """Return the containers of all machines, the newest first."""
         limit = _number(call.value("limit"))
-        replies = await self._ask_all("GET", call.prefix + call.target)
-        for reply in replies:
-            if reply.status != HTTPStatus.OK:
+        names = self.life.names
+        path = call.prefix + call.target
+        replies = await asyncio.gather(*(self._ask(name, "GET", path) for name in names))
+        entries: list[dict[str, Any]] = []
+        for name, reply in zip(names, replies, strict=True):
+            if reply is None:
+                entries += self._ended(name) if call.flag("all") else []
+            elif reply.status != HTTPStatus.OK:
                 return reply
-        entries = [entry for reply in replies for entry in reply.json()]
+            else:
+                entries += reply.json()
         entries.sort(key=lambda entry: entry.get("Created", 0), reverse=True)
         return json_reply(entries[:limit] if limit > 0 else entries)
+
+    def _ended(self, machine: str) -> list[dict[str, Any]]:
+        """Return the entries of containers whose machine does not answer."""
+        return [
+            {
+                "Id": container.id,
+                "Names": [f"/{container.name}"],
+                "Image": "",
+                "ImageID": "",
+                "Command": "",
+                "Created": 0,
+                "Ports": [],
+                "Labels": {},
+                "State": "dead",
+                "Status": "Dead",
+                "HostConfig": {},
+                "NetworkSettings": {"Networks": {}},
+                "Mounts": [],
+            }
+            for container in self.life.containers.on(machine)
+        ]
 
     async def prune_containers(self, call: Call) -> Reply:
         """Remove the stopped containers of all machines."""

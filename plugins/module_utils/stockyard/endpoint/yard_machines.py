@@ -9,6 +9,8 @@ import asyncio
 import secrets
 import socket
 import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 from ..guest.security.reader.streams import Peer
@@ -17,12 +19,13 @@ from ..model.host import DOCKER_PORT, HostRecord
 from ..resources.context import Context
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
 from ..resources.hosts import docker_api, host_lifecycle
-from .machines import IMAGE_HOST, Fork, Machine
+from .machines import CONTAINER_NAME, IMAGE_HOST, Fork, Machine
 from .tls import connect_tls
 
 # The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
 ENDPOINT_LABEL = "stockyard.endpoint"
-CONTAINER_LABEL = "stockyard.endpoint/container"
+# The labels that hold the other facts of a machine begin with this.
+FACTS_PREFIX = "stockyard.endpoint/"
 LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
 PATIENCE = 600.0
@@ -56,10 +59,10 @@ class YardMachines:
         records = await asyncio.to_thread(self._observe)
         for record in records:
             if record.phase != "ready":
-                await asyncio.to_thread(self._destroy, record)
+                await asyncio.to_thread(self._destroy, record.name)
         ready = [record for record in records if record.phase == "ready"]
         self._records |= {record.name: record for record in ready}
-        return [Machine(record.name, record.labels) for record in ready]
+        return [Machine(record.name, _facts(record.labels)) for record in ready]
 
     async def renew_generation(self) -> None:
         """Freeze the image host as it is now."""
@@ -83,7 +86,8 @@ class YardMachines:
             await self.renew_generation()
         # A container's name can have characters that a machine's cannot have.
         name = f"{self.title}-{secrets.token_hex(6)}"
-        labels = {ENDPOINT_LABEL: self.title, CONTAINER_LABEL: request.container}
+        facts = {CONTAINER_NAME: request.container}
+        labels = {ENDPOINT_LABEL: self.title, **_labels(facts)}
         record = await asyncio.to_thread(
             cast(HostGeneration, self._generation).create_host,
             name,
@@ -93,13 +97,16 @@ class YardMachines:
             self.ctx.deadline(PATIENCE),
         )
         self._records[name] = record
-        return Machine(name, labels)
+        return Machine(name, facts)
+
+    async def note(self, name: str, facts: Mapping[str, str]) -> None:
+        """Add facts to the record of a machine, unless it is being deleted."""
+        await asyncio.to_thread(self._relabel, name, _labels(facts))
 
     async def delete(self, name: str) -> None:
         """Delete a container machine."""
-        record = self._records.pop(name, None)
-        if record:
-            await asyncio.to_thread(self._destroy, record)
+        self._records.pop(name, None)
+        await asyncio.to_thread(self._destroy, name)
 
     async def is_running(self, name: str) -> bool:
         """Return whether a container machine runs."""
@@ -142,8 +149,33 @@ class YardMachines:
             raise ConnectionError(f"the image host {self.image_host} does not run")
         return host.record
 
-    def _destroy(self, record: HostRecord) -> None:
+    def _destroy(self, name: str) -> None:
+        with self._locked(name) as record:
+            if record:
+                host_lifecycle.destroy(self.ctx, record)
+
+    def _relabel(self, name: str, labels: dict[str, str]) -> None:
+        with self._locked(name) as record:
+            if record and record.phase == "ready":
+                host_lifecycle.relabel(self.ctx, record, {**record.labels, **labels})
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[HostRecord | None]:
+        """Hold the lock of a machine; the value is its present record, if it exists."""
         ctx = self.ctx
-        lock = ctx.lock_name("host", record.tenant, record.name)
+        lock = ctx.lock_name("host", self.tenant, name)
         with ctx.provider.exclusive(lock, ctx.deadline(PATIENCE)):
-            host_lifecycle.destroy(ctx, record)
+            records = (record for record in self._observe() if record.name == name)
+            yield next(records, None)
+
+
+def _labels(facts: Mapping[str, str]) -> dict[str, str]:
+    return {f"{FACTS_PREFIX}{key}": value for key, value in facts.items()}
+
+
+def _facts(labels: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key.removeprefix(FACTS_PREFIX): value
+        for key, value in labels.items()
+        if key.startswith(FACTS_PREFIX)
+    }
