@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from stockyard.endpoint.machines import IMAGE_HOST, Fork, Machine
-from stockyard.errors import StockyardError
 from stockyard.guest.security.reader.streams import Peer, connect
 
 VERSION = {"ApiVersion": "1.41", "Version": "20.10.24"}
@@ -250,7 +249,7 @@ class FakeMachines:
         self.forks: list[Fork] = []
         self.deleted: list[str] = []
         self.facts: dict[str, dict[str, str]] = {}
-        self.failure: StockyardError | None = None
+        self.failure: Exception | None = None
 
     async def all(self) -> list[Machine]:
         names = [f"machine-{number + 1}" for number in range(len(self.forks))]

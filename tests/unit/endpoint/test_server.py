@@ -237,6 +237,9 @@ def test_a_failed_create_leaves_no_machine(tmp_path: Path) -> None:
         await bench.settled(0)
         bench.machines.failure = PoolQuotaExceeded("the pool is full.")
         assert (await bench.create("web")).message == "the pool is full."
+        bench.machines.failure = ValueError("a defect")
+        assert (await bench.create("web")).message == "the endpoint failed"
+        assert bench.lines == ["POST /containers/create: ValueError('a defect')"]
         bench.machines.failure = None
         assert (await bench.create("web")).status == 201
 

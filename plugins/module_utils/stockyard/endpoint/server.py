@@ -207,6 +207,9 @@ class Endpoint:
                 reply = await handler(call, match.reference, body)
         except Refusal as refusal:
             reply = error_reply(refusal)
+        except Exception as error:  # noqa: BLE001  # one call must not end the service of others
+            self.progress(f"{call.method} {call.path}: {error!r}")
+            reply = json_reply({"message": "the endpoint failed"}, HTTPStatus.INTERNAL_SERVER_ERROR)
         close = call.request.close
         await self._send(client, reply, close=close, bodiless=call.method == "HEAD")
         return not close
