@@ -138,9 +138,12 @@ class ImageHost:
 
     async def _copy(self, machine: str, identifier: str) -> None:
         """Copy an image from a machine to the image host, without a copy in between."""
+        facts = (await self.lines.ask(machine, "GET", f"/images/{quote(identifier)}/json")).json()
+        # With its parent, because Docker then keeps their relation.
+        names = "&".join(f"names={quote(n)}" for n in (identifier, facts.get("Parent")) if n)
         source, target = await self.lines.take(machine), await self.lines.take(IMAGE_HOST)
         try:
-            answer, _headers = await send_call(source, "GET", f"/images/{quote(identifier)}/get")
+            answer, _headers = await send_call(source, "GET", f"/images/get?{names}")
             head = (
                 "POST /images/load?quiet=1 HTTP/1.1",
                 "Host: docker",

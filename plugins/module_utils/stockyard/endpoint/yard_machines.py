@@ -29,6 +29,8 @@ FACTS_PREFIX = "stockyard.endpoint/"
 LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
 PATIENCE = 600.0
+# Seconds after which the client certificate is read again, and renewed if it is due.
+KEYS_FRESH = 3600.0
 
 
 class YardMachines:
@@ -51,6 +53,7 @@ class YardMachines:
         self._records: dict[str, HostRecord] = {}
         self._generation: HostGeneration | None = None
         self._context: ssl.SSLContext | None = None
+        self._read_at = 0.0
 
     async def all(self) -> list[Machine]:
         """Return the container machines; those whose creation or deletion was interrupted are
@@ -123,10 +126,11 @@ class YardMachines:
             self.id = record.uuid
         if record is None:
             raise ConnectionError(f"the machine {name} does not exist")
-        if self._context is None:
+        clock = self.ctx.clock
+        if self._context is None or clock.monotonic() - self._read_at > KEYS_FRESH:
             pki = self.ctx.pki(self.tenant)
             client = await asyncio.to_thread(pki.client, self.ctx.today())
-            self._context = docker_api.tls(client)
+            self._context, self._read_at = docker_api.tls(client), clock.monotonic()
         return await connect_tls(record.address, DOCKER_PORT, self._context)
 
     async def close(self) -> None:
