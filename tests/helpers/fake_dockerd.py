@@ -233,7 +233,7 @@ class FakeDockerd:
 class FakeMachines:
     """Machines that are fake daemons in one process.
 
-    :param failure: raised by each fork.
+    :param failures: raised by the next forks.
     """
 
     def __init__(self, folder: Path, images: tuple[str, ...] = ("busybox",)) -> None:
@@ -249,7 +249,7 @@ class FakeMachines:
         self.forks: list[Fork] = []
         self.deleted: list[str] = []
         self.facts: dict[str, dict[str, str]] = {}
-        self.failure: Exception | None = None
+        self.failures: list[Exception] = []
 
     async def all(self) -> list[Machine]:
         names = [f"machine-{number + 1}" for number in range(len(self.forks))]
@@ -269,8 +269,8 @@ class FakeMachines:
         return 30000 + len(self.forks)
 
     async def fork(self, request: Fork) -> Machine:
-        if self.failure:
-            raise self.failure
+        if self.failures:
+            raise self.failures.pop()
         self.forks.append(request)
         name = f"machine-{len(self.forks)}"
         await asyncio.sleep(0.01)

@@ -56,9 +56,9 @@ class Bench:
         self.peers.append(await connect(str(self.socket)))
         return self.peers[-1]
 
-    async def create(self, name: str = "", config: dict[str, Any] = BUSYBOX) -> Answered:
+    async def create(self, name: str = "", config: dict[str, Any] | None = None) -> Answered:
         query = f"?name={name}" if name else ""
-        return await self.call("POST", f"/v1.41/containers/create{query}", config)
+        return await self.call("POST", f"/v1.41/containers/create{query}", config or BUSYBOX)
 
     async def settled(self, count: int) -> None:
         """Wait until there are as many machines as expected."""
@@ -235,12 +235,11 @@ def test_a_failed_create_leaves_no_machine(tmp_path: Path) -> None:
         failed = await bench.create("web", BUSYBOX | {"Cmd": ["nonsense"]})
         assert (failed.status, failed.message) == (400, "nonsense")
         await bench.settled(0)
-        bench.machines.failure = PoolQuotaExceeded("the pool is full.")
+        bench.machines.failures.append(PoolQuotaExceeded("the pool is full."))
         assert (await bench.create("web")).message == "the pool is full."
-        bench.machines.failure = ValueError("a defect")
+        bench.machines.failures.append(ValueError("a defect"))
         assert (await bench.create("web")).message == "the endpoint failed"
         assert bench.lines == ["POST /containers/create: ValueError('a defect')"]
-        bench.machines.failure = None
         assert (await bench.create("web")).status == 201
 
     play(tmp_path, story)

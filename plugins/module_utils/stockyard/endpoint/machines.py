@@ -51,34 +51,27 @@ class Machines(Protocol):
 
     async def all(self) -> list[Machine]:
         """Return the container machines, without the image host."""
-        ...
 
     async def renew_generation(self) -> None:
         """Freeze the image host as it is now: later forks have its present images."""
-        ...
 
     def free_port(self) -> int:
         """Return a TCP port of the hypervisor that no program uses now."""
-        ...
 
     async def fork(self, request: Fork) -> Machine:
         """Create a container machine from the current generation. Docker in it answers.
 
         :raises StockyardError: if the pool or the hypervisor has no room.
         """
-        ...
 
     async def note(self, name: str, facts: Mapping[str, str]) -> None:
         """Add facts to the record of a machine."""
-        ...
 
     async def delete(self, name: str) -> None:
         """Delete a container machine. A machine that does not exist is no error."""
-        ...
 
     async def is_running(self, name: str) -> bool:
         """Return whether a container machine runs."""
-        ...
 
     async def connect(self, name: str) -> Peer:
         """Open a line to Docker in a machine.
@@ -86,8 +79,6 @@ class Machines(Protocol):
         :param name: the name of the machine, or ``IMAGE_HOST``.
         :raises OSError: if Docker in the machine does not answer.
         """
-        ...
 
     async def close(self) -> None:
         """Release the generation. The machines stay."""
-        ...

@@ -62,12 +62,12 @@ class TlsProtocol(asyncio.Protocol):
             self._fail(ConnectionError("the connection ended during the handshake"))
         return True
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Tell the user that the connection ended."""
         if self.ready.done() and not self.ready.cancelled() and not self.ready.exception():
-            self.user.connection_lost(error)
+            self.user.connection_lost(exc)
         elif not self.ready.done():
-            self._fail(error or ConnectionError("the connection ended during the handshake"))
+            self._fail(exc or ConnectionError("the connection ended during the handshake"))
 
     def pause_writing(self) -> None:
         """Pass the pressure on."""
