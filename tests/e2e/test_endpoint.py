@@ -41,7 +41,7 @@ class Client:
             "DOCKER_BUILDKIT": "0",
             "DOCKER_HOST": f"unix://{self.socket}",
         }
-        done = subprocess.run(
+        result = subprocess.run(
             [self.program, *arguments],
             input=stdin,
             env=environment,
@@ -50,8 +50,8 @@ class Client:
             check=False,
         )
         if check:
-            assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done
+            assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+        return result
 
     def lines(self, *arguments: str) -> list[str]:
         """Return the lines of the output."""
@@ -102,13 +102,13 @@ def client(yard: Yard, image_host: str, docker: Docker) -> Iterator[Client]:
 
 def test_a_container_runs_in_a_machine_of_its_own(client: Client, yard: Yard) -> None:
     begin = time.monotonic()
-    done = client("run", "--rm", "--network", "none", "busybox", "echo", "hi")
+    result = client("run", "--rm", "--network", "none", "busybox", "echo", "hi")
     print(f"first run: {time.monotonic() - begin:.1f} s")
-    assert done.stdout == b"hi\n"
+    assert result.stdout == b"hi\n"
     begin = time.monotonic()
-    done = client("run", "--rm", "-i", "--network", "none", "busybox", "cat", stdin=b"in" * 99999)
+    result = client("run", "--rm", "-i", "--network", "none", "busybox", "cat", stdin=b"in" * 99999)
     print(f"second run: {time.monotonic() - begin:.1f} s")
-    assert done.stdout == b"in" * 99999
+    assert result.stdout == b"in" * 99999
     wait_until_deleted(yard)
 
 
@@ -116,8 +116,8 @@ def test_a_container_is_used_as_with_docker(client: Client, yard: Yard) -> None:
     identifier = client.lines("run", "-d", "--name", "web", "busybox", "sleep", "1000")[0]
     assert len(machines(yard)) == 1
     assert client("exec", "-i", "web", "cat", stdin=b"text").stdout == b"text"
-    taken = client("run", "--name", "web", "busybox", check=False)
-    assert f'already in use by container "{identifier}"'.encode() in taken.stderr
+    refusal = client("run", "--name", "web", "busybox", check=False)
+    assert f'already in use by container "{identifier}"'.encode() in refusal.stderr
     assert client.lines("ps", "--format", "{{.Names}} {{.Image}}") == ["web busybox"]
     client("commit", "web", "saved:1")
     assert client.lines("run", "--rm", "saved:1", "echo", "again") == ["again"]

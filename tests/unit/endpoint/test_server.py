@@ -153,8 +153,8 @@ def test_names_belong_to_the_endpoint(tmp_path: Path) -> None:
         answers = await asyncio.gather(*(bench.create("web") for _number in range(3)))
         assert sorted(answer.status for answer in answers) == [201, 409, 409]
         identifier = next(answer.json["Id"] for answer in answers if answer.status == 201)
-        taken = await bench.create("web")
-        assert taken.message == (
+        refusal = await bench.create("web")
+        assert refusal.message == (
             f'Conflict. The container name "/web" is already in use by container "{identifier}". '
             "You have to remove (or rename) that container to be able to reuse that name."
         )
@@ -311,12 +311,12 @@ def test_a_restarted_endpoint_answers_as_before(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         identifier = (await bench.create("web")).json["Id"]
         number = (await bench.call("POST", "/containers/web/exec", {})).json["Id"]
-        other = Endpoint(bench.machines, bench.lines.append)
-        await other.start()
-        assert other.containers.find("web").id == identifier
-        assert await other.calls.machine_of_exec(number) == "machine-1"
-        await other.life.close()
-        other.lines.close()
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        await restarted.start()
+        assert restarted.containers.find("web").id == identifier
+        assert await restarted.calls.machine_of_exec(number) == "machine-1"
+        await restarted.life.close()
+        restarted.lines.close()
 
     play(tmp_path, story)
 
@@ -396,8 +396,8 @@ def test_a_network_shows_the_running_containers_of_its_machine(tmp_path: Path) -
         identifier = (await bench.create("web", in_network("backend"))).json["Id"]
         assert (await bench.call("GET", f"/networks/{number}")).json["Containers"] == {}
         await bench.call("POST", "/containers/web/start")
-        shown = (await bench.call("GET", "/networks/backend")).json
-        assert (shown["Id"], list(shown["Containers"])) == (number, [identifier])
+        facts = (await bench.call("GET", "/networks/backend")).json
+        assert (facts["Id"], list(facts["Containers"])) == (number, [identifier])
         refused = await bench.call("DELETE", "/networks/backend")
         assert (refused.status, "has active endpoints" in refused.message) == (403, True)
         assert (await bench.call("POST", "/networks/prune")).json["NetworksDeleted"] is None
@@ -455,13 +455,13 @@ def test_a_machine_that_does_not_answer_is_not_deleted(tmp_path: Path) -> None:
         await bench.create("web")
         daemon = bench.machines.running["machine-1"]
         await daemon.stop()
-        other = Endpoint(bench.machines, bench.lines.append)
-        other.life.watch_wait = 0.05
-        await other.start()
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        restarted.life.watch_wait = 0.05
+        await restarted.start()
         await asyncio.sleep(0.1)
         assert bench.machines.deleted == []
-        assert other.containers.find("web").machine == "machine-1"
+        assert restarted.containers.find("web").machine == "machine-1"
         assert any("machine-1" in line for line in bench.lines)
-        await other.close()
+        await restarted.close()
 
     play(tmp_path, story)
