@@ -6,9 +6,7 @@ old ones serve.
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -24,7 +22,7 @@ from stockyard.model import codec
 
 from .conftest import CHECKOUT, OWNER, WORK, Docker, ssh
 from .package_repository import LocalRepository
-from .test_faults import daemons, reconnect
+from .test_faults import kill_daemons, reconnect
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 PACKAGE = "stockyard-probe"
@@ -150,8 +148,7 @@ def kill_daemons_when_a_new_host_is_there(old: set[str]) -> None:
             and time.monotonic() < end
         ):
             time.sleep(0.2)
-    for pid in daemons():
-        os.kill(pid, signal.SIGKILL)
+    kill_daemons()
 
 
 def test_a_bad_one_stops_after_one_host_and_the_old_ones_serve(

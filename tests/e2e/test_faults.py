@@ -7,10 +7,12 @@ rerun succeeds.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from .test_recovery import pid_of
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
 SAMPLE = SingleSpec("sample", "docker")
+# Seconds for a killed daemon to end.
+PATIENCE = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -219,8 +223,7 @@ def test_restart_of_libvirt(yard: Yard, template: TemplateInfo) -> None:
     them.
     """
     sample = yard.hosts.apply(SAMPLE).objects[0]
-    for pid in daemons():
-        os.kill(pid, signal.SIGKILL)
+    kill_daemons()
     with Yard(
         owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
     ) as second_connection:
@@ -228,6 +231,21 @@ def test_restart_of_libvirt(yard: Yard, template: TemplateInfo) -> None:
         assert second_connection.hosts.list(name="sample")[0].ready
         assert not second_connection.hosts.apply(SAMPLE).changed
     reconnect(yard)
+
+
+def kill_daemons() -> None:
+    """Kill the daemons of this user's session, and wait for their end: a daemon that is ending
+    resets new connections.
+    """
+    for pid in daemons():
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+                ended, _, _ = select.select([descriptor], [], [], PATIENCE)
+                assert ended, f"daemon {pid} does not end"
+            finally:
+                os.close(descriptor)
 
 
 def daemons() -> list[int]:

@@ -7,8 +7,6 @@ same identity.
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
 import ssl
 import time
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from stockyard.errors import OutOfSpace
 from stockyard.providers.libvirt import processes, suspend
 
 from .conftest import Docker, ssh
-from .test_faults import daemons, reconnect
+from .test_faults import kill_daemons, reconnect
 from .test_lifecycle import virsh
 
 pytestmark = pytest.mark.real
@@ -185,8 +183,7 @@ def test_suspended_yard_outlives_a_killed_daemon(
             virsh(yard, "managedsave", host.uuid)
         yard.suspend()
         assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
-        for pid in daemons():
-            os.kill(pid, signal.SIGKILL)
+        kill_daemons()
         reconnect(yard)
         assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
         plan = yard.fleets.apply(TEN).plan
