@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,8 @@ CHECKOUT = prepare.CHECKOUT
 WORK = prepare.WORK
 OWNER = "e2e-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
 TEMPLATE = TemplateSpec("docker", image=ImageSpec(packages=("busybox-static",)))
+# A template whose forks can get more memory while they run.
+GROWABLE = replace(TEMPLATE, name="growable", max_memory_mib=2048)
 FLEET = FleetSpec("web", "docker", count=10, host=HostSpec(ports=(8080,)), labels={"suite": "e2e"})
 
 
@@ -77,6 +79,12 @@ def template(yard: Yard) -> TemplateInfo:
     frozen = yard.templates.apply(TEMPLATE).object
     yard.templates.prune()
     return frozen
+
+
+@pytest.fixture(scope="session")
+def growable(yard: Yard, template: TemplateInfo) -> TemplateInfo:
+    """A template whose forks can get more memory while they run."""
+    return yard.templates.apply(GROWABLE).object
 
 
 @pytest.fixture(scope="session")

@@ -103,18 +103,24 @@ def test_a_booted_host_can_be_branched_also_after_its_memory_was_saved(
 
 
 def test_a_host_that_grew_while_it_ran_can_be_branched(
-    yard: Yard, docker: Docker, trunk: HostInfo
+    yard: Yard, growable: TemplateInfo, docker: Docker, busybox: bytes
 ) -> None:
     """Memory modules and vCPUs were plugged in. A child of the child has them too."""
-    size = HostSpec(vcpus=2, memory_mib=trunk.size.memory_mib + 256)
-    (action,) = yard.hosts.apply(SingleSpec(trunk.name, "docker", host=size)).plan.actions
-    assert action.verb == "resize"
-    before, memory = facts(docker, trunk), memory_of(trunk)
-    for parent, name in ((trunk.name, "shoot"), ("shoot", "shoot-2")):
-        child = yard.hosts.branch(BranchSpec(parent, (name,))).object
-        assert facts(docker, child) == before
-        check_counter(docker, child)
-        assert (memory_of(child), ssh(child, "nproc").stdout) == (memory, "2\n")
+    spec = SingleSpec("stump", growable.name)
+    host = yard.hosts.apply(spec).object
+    try:
+        start_counter(docker, host, busybox)
+        size = HostSpec(vcpus=2, memory_mib=host.size.memory_mib + 256)
+        (action,) = yard.hosts.apply(replace(spec, host=size)).plan.actions
+        assert action.verb == "resize"
+        before, memory = facts(docker, host), memory_of(host)
+        for parent, name in (("stump", "shoot"), ("shoot", "shoot-2")):
+            child = yard.hosts.branch(BranchSpec(parent, (name,))).object
+            assert facts(docker, child) == before
+            check_counter(docker, child)
+            assert (memory_of(child), ssh(child, "nproc").stdout) == (memory, "2\n")
+    finally:
+        delete_all(yard, "stump", "shoot")
 
 
 def test_the_memory_of_a_child_is_saved_and_restored(

@@ -113,21 +113,25 @@ def test_hosts_without_space_for_their_memory_continue(
 
 @pytest.mark.full
 def test_host_whose_memory_was_enlarged_keeps_it(
-    yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
+    yard: Yard, growable: TemplateInfo, docker: Docker, busybox: bytes
 ) -> None:
     """libvirt does not know of memory that was plugged in."""
-    stride = 256
-    grown = replace(SPEC, host=HostSpec(memory_mib=host.size.memory_mib + stride))
-    (action,) = yard.hosts.apply(grown).plan.actions
-    assert action.verb == "resize"
-    run_container(docker, host, busybox)
-    before, total = inspect(docker, host), ssh(host, "grep MemTotal /proc/meminfo").stdout
-    for _cycle in range(2):
-        yard.hosts.suspend(host.name)
-        assert [a.verb for a in yard.hosts.apply(grown).plan.actions] == ["resume"]
-        assert inspect(docker, host) == before
-        assert ssh(host, "grep MemTotal /proc/meminfo").stdout == total
-    assert not yard.hosts.apply(grown).changed
+    spec = SingleSpec("grower", growable.name)
+    host = yard.hosts.apply(spec).object
+    try:
+        grown = replace(spec, host=HostSpec(memory_mib=host.size.memory_mib + 256))
+        (action,) = yard.hosts.apply(grown).plan.actions
+        assert action.verb == "resize"
+        run_container(docker, host, busybox)
+        before, total = inspect(docker, host), ssh(host, "grep MemTotal /proc/meminfo").stdout
+        for _cycle in range(2):
+            yard.hosts.suspend(host.name)
+            assert [a.verb for a in yard.hosts.apply(grown).plan.actions] == ["resume"]
+            assert inspect(docker, host) == before
+            assert ssh(host, "grep MemTotal /proc/meminfo").stdout == total
+        assert not yard.hosts.apply(grown).changed
+    finally:
+        yard.hosts.delete(host.name)
 
 
 @pytest.mark.full
