@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def _on_guests(name: str) -> bool:
     return name.startswith("tests/e2e/") or LIBVIRT.search(name) is not None
 
 
+@pytest.fixture(autouse=True)
+def beside_the_guests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold libvirt's session together with the other process, see ``session_alone``."""
+    if _real(request.node) and request.node.nodeid.startswith(prepare.APART_TESTS):
+        with prepare.session():
+            yield
+    else:
+        yield
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """See that it is named so."""
     assert not _real(item) or _on_guests(item.nodeid), (
@@ -38,11 +49,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run tests without guests first, while templates are built for the others. Tests that need
     most of those run last.
     """
     items.sort(key=_needs)
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -57,10 +70,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Tests on real guests share them, and so one process; the others do the rest. Of an own make,
     since the names that ``--dist=loadgroup`` gives are lost on pytest 9.2.
+
+    Tests in a yard and a storage that no other test uses are a scope that the other process runs.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "guests" if _on_guests(nodeid) else nodeid
+        if not _on_guests(nodeid):
+            return nodeid
+        return "apart" if nodeid.startswith(prepare.APART_TESTS) else "guests"
 
 
 class Distribution:
@@ -71,7 +88,8 @@ class Distribution:
 
     @pytest.hookimpl
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Together:
-        """Return the scheduler that distributes the tests."""
+        """Return the scheduler, which distributes the tests in the order of their collection."""
+        config.option.loadscopereorder = False
         return Together(config, log)
 
     @pytest.hookimpl
@@ -101,12 +119,21 @@ def _needs(item: pytest.Item) -> int:
     """
     if not _real(item):
         return 1 if VSPHERE.search(item.nodeid) else 0
-    if item.nodeid.startswith("tests/crash/"):
-        # These leave hosts in the store that all share until their module ends.
+    if item.nodeid.startswith(prepare.APART_TESTS):
         return 5
     if "nothing_is_built" in getattr(item, "fixturenames", ()):
         return 4
     return 3 if hasattr(getattr(item, "module", None), "PREPARED") else 2
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return the rank of a test when two processes share the work. One process begins with the
+    shared guests; the other one runs its real tests when their template exists. Short tests are
+    last, so that both processes end at the same time.
+    """
+    if not _real(item):
+        return 3 if VSPHERE.search(item.nodeid) else 1
+    return 2 if item.nodeid.startswith(prepare.APART_TESTS) else 0
 
 
 def _prepare(real: list[Path], names: list[str]) -> None:

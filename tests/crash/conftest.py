@@ -179,7 +179,7 @@ class LibvirtBench(CrashBench):
             | {
                 f"QEMU {uuid}"
                 for uuid, pid in running().items()
-                if uuid not in domains and self._mine(pid)
+                if uuid not in domains and self._runs_ours(pid)
             },
         }
 
@@ -201,13 +201,13 @@ class LibvirtBench(CrashBench):
             or decode_volume(json.loads(record.read_text())["record"]).owner == self.settings.owner
         )
 
-    @staticmethod
-    def _mine(pid: int) -> bool:
-        """Whether a process is of this user, and so of this session."""
+    def _runs_ours(self, pid: int) -> bool:
+        """Whether a QEMU runs a machine of this owner."""
         try:
-            return Path(f"/proc/{pid}").stat().st_uid == os.getuid()
-        except FileNotFoundError:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
             return False
+        return f"guest={self.settings.owner}.".encode() in command
 
 
 def seeds(count: int) -> list[int]:
@@ -221,13 +221,14 @@ def seeds(count: int) -> list[int]:
     return list(range(begin, begin + count))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def benches() -> Iterator[dict[str, CrashBench]]:
     """Those that were asked for so far; nothing is left on them at the end."""
     opened_benches: dict[str, CrashBench] = {}
     yield opened_benches
-    for bench in opened_benches.values():
-        bench.clear()
+    with prepare.session():
+        for bench in opened_benches.values():
+            bench.clear()
 
 
 @pytest.fixture
@@ -261,20 +262,20 @@ def memory(folder: Path) -> MemoryBench:
 
 
 def libvirt_session() -> LibvirtBench:
-    """libvirt's session, in the store of the end-to-end tests: its images are there already."""
-    from tests.e2e.conftest import OWNER, TEMPLATE, WORK
+    """libvirt's session, with a yard and a storage that the end-to-end tests do not use."""
+    from tests.e2e.conftest import TEMPLATE
 
     if os.geteuid() == 0:
         pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("QEMU is not installed: run `make setup`")
-    owner = OWNER.replace("e2e", "crash")
     prepare.wait()
+    prepare.link_images()
     settings = YardSettings(
         "qemu:///session",
-        str(WORK / "store"),
-        str(WORK / "pki"),
-        owner,
+        str(prepare.APART),
+        str(prepare.WORK / "pki"),
+        prepare.owner_apart(),
         TEMPLATE,
         keep=True,
         size=2,

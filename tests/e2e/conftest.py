@@ -73,6 +73,13 @@ def nothing_is_built() -> None:
     prepare.wait()
 
 
+@pytest.fixture
+def session_alone() -> Iterator[None]:
+    """Hold libvirt's session alone: for tests that stop it or look at everything in it."""
+    with prepare.session(alone=True):
+        yield
+
+
 @pytest.fixture(scope="session")
 def template(yard: Yard) -> TemplateInfo:
     """The frozen template; older generations are deleted."""

@@ -219,6 +219,7 @@ def test_qemu_killed_in_the_freeze(
         yard.templates.delete("doomed")
 
 
+@pytest.mark.usefixtures("session_alone")
 def test_restart_of_libvirt(yard: Yard, template: TemplateInfo) -> None:
     """The daemon of this user's session is killed; guests live on, and the next connection finds
     them.

@@ -78,6 +78,7 @@ def files() -> set[str]:
     return {str(path) for path in (WORK / "store").rglob("*")}
 
 
+@pytest.mark.usefixtures("session_alone")
 def test_check_mode_on_an_empty_yard_lists_all_and_writes_nothing(yard: Yard) -> None:
     before = (domains(), files(), (WORK / "pki" / "nobody").exists())
     result = play("site", "nobody", "--check", "--diff")

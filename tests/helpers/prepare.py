@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ WORK = CHECKOUT / "build" / "e2e"
 LOG = WORK / "prepare.log"
 # Held for as long as it goes on, in whichever process.
 LOCK = WORK / "prepare.lock"
+# Locked by real tests of the process that does not run the shared guests, and by tests that need
+# libvirt's session alone.
+SESSION = WORK / "session.lock"
+# Real tests that the process without the shared guests runs, and the storage of their guests.
+APART_TESTS = ("tests/crash/",)
+APART = WORK / "apart"
 PATIENCE = 1800.0
 _running: list[subprocess.Popen[bytes]] = []
 
@@ -77,6 +84,32 @@ def wait() -> None:
                 return
 
 
+@contextmanager
+def session(*, alone: bool = False) -> Iterator[None]:
+    """Hold libvirt's session together with other processes, or alone."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with SESSION.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+def owner_apart() -> str:
+    """Return the owner of the guests in the other storage."""
+    from tests.e2e.conftest import OWNER
+
+    return OWNER.replace("e2e", "apart")
+
+
+def link_images() -> None:
+    """Create hard links to the images of the shared storage in the other storage."""
+    source, target = WORK / "store" / "images", APART / "images"
+    for path in (*source.glob("base-*"), *source.glob("[0-9a-f]*/*")):
+        link = target / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileExistsError, FileNotFoundError):
+            link.hardlink_to(path)
+
+
 def stop() -> None:
     """End what still runs."""
     for process in _running:
@@ -94,16 +127,21 @@ def main(names: list[str]) -> None:
     from tests.e2e.conftest import OWNER, TEMPLATE
 
     modules = [importlib.import_module(name) for name in names]
-    specs: list[tuple[str, Any]] = [(OWNER, TEMPLATE)]
-    specs += [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
-    if any(name.startswith("tests.crash.") for name in names):
-        # Controllers are killed in a yard that other tests do not use.
-        specs.append((OWNER.replace("e2e", "crash"), TEMPLATE))
-    for owner, spec_or_function in specs:
+    apart = [name for name in names if f"{name.replace('.', '/')}.py".startswith(APART_TESTS)]
+    store = WORK / "store"
+    specs: list[tuple[str, Path, Any]] = [(OWNER, store, TEMPLATE)] if apart != names else []
+    specs += [
+        (OWNER, store, spec) for module in modules for spec in getattr(module, "PREPARED", ())
+    ]
+    if apart:
+        specs.append((owner_apart(), APART, TEMPLATE))
+    for owner, storage, spec_or_function in specs:
         with Yard(
-            "qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+            "qemu:///session", owner=owner, storage=str(storage), pki_dir=str(WORK / "pki")
         ) as yard:
             began = time.monotonic()
+            if storage == APART:
+                link_images()
             spec = spec_or_function() if callable(spec_or_function) else spec_or_function
             yard.templates.apply(spec)
             print(f"{owner} {spec.name}: {time.monotonic() - began:.0f} s", flush=True)
