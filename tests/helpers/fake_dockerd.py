@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +204,7 @@ class FakeDockerd:
             "Names": [f"/{name}"],
             "Image": self.images[config["Image"]],
             "State": "created",
-            "Created": 1000 + len(self.calls),
+            "Created": time.time_ns(),
             "HostConfig": config.get("HostConfig") or {},
             "AutoRemove": bool((config.get("HostConfig") or {}).get("AutoRemove")),
         }

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -137,6 +138,11 @@ def test_each_container_has_a_machine_until_it_is_removed(tmp_path: Path) -> Non
         assert {entry["Id"] for entry in listed} == {first.json["Id"], second.json["Id"]}
         assert listed[0]["Created"] >= listed[1]["Created"]
         assert len((await bench.call("GET", "/containers/json?limit=1")).json) == 1
+        for key, expected in (("before", [first]), ("since", [])):
+            filters = json.dumps({key: [second.json["Id"]]})
+            path = f"/containers/json?all=1&filters={quote(filters)}"
+            ids = [entry["Id"] for entry in (await bench.call("GET", path)).json]
+            assert ids == [answer.json["Id"] for answer in expected]
         for reference in ("web", first.json["Id"], first.json["Id"][:12]):
             inspected = await bench.call("GET", f"/containers/{reference}/json")
             assert inspected.json["Id"] == first.json["Id"]

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from ..guest.security.reader.grammar import Refusal
 from .calls import Call, Reply, json_reply
@@ -36,7 +37,16 @@ class MergedCalls:
         """Return the containers of all machines, the newest first."""
         limit = _number(call.value("limit"))
         names = self.life.names
-        path = call.prefix + call.target
+        filters = parse_filters(call.value("filters"))
+        before = [await self._created(reference) for reference in filters.pop("before", [])]
+        since = [await self._created(reference) for reference in filters.pop("since", [])]
+        # The other containers of these filters can be in any machine.
+        query = {key: values[0] for key, values in call.query.items() if key != "filters"}
+        query |= {"filters": json.dumps(filters)} if filters else {}
+        if (before or since) and limit > 0:
+            # The limit counts after the filters. With a limit Docker lists all containers.
+            query |= {"limit": "0", "all": "1"}
+        path = f"{call.prefix}/containers/json?{urlencode(query)}"
         replies = await asyncio.gather(*(self._ask(name, "GET", path) for name in names))
         entries: list[dict[str, Any]] = []
         for name, reply in zip(names, replies, strict=True):
@@ -46,8 +56,21 @@ class MergedCalls:
                 return reply
             else:
                 entries += reply.json()
+        entries = [
+            entry
+            for entry in entries
+            if all(entry["Created"] < moment for moment in before)
+            and all(entry["Created"] > moment for moment in since)
+        ]
         entries.sort(key=lambda entry: entry.get("Created", 0), reverse=True)
         return json_reply(entries[:limit] if limit > 0 else entries)
+
+    async def _created(self, reference: str) -> int:
+        """Return the time at which a container was created, in seconds since the epoch."""
+        container = self.life.containers.find(reference)
+        path = f"/containers/json?all=1&filters={quote(json.dumps({'id': [container.id]}))}"
+        entries = (await self.lines.ask(container.machine, "GET", path)).json()
+        return next((entry["Created"] for entry in entries if entry["Id"] == container.id), 0)
 
     def _ended(self, machine: str) -> list[dict[str, Any]]:
         """Return the entries of containers whose machine does not answer."""
