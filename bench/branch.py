@@ -2,9 +2,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A branch of a running host in which a container runs: the pause of the host, the branch, and
 a child until Docker answers in it, compared with ordinary forks of the same run.
-
-An emulated host of QEMU before 9.0 is stopped while its memory is copied, so it misses the bound of
-the pause.
 """
 
 from __future__ import annotations

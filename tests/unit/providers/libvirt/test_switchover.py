@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from stockyard.providers.libvirt import switchover
+from stockyard.providers.libvirt import memory_copy, switchover, switchover_process
+from stockyard.providers.libvirt.memory_copy import MemoryCopy, UnsuitableMemory
 from stockyard.providers.libvirt.switchover import SwitchOver, SwitchOverError
 
 
@@ -59,6 +62,15 @@ class Qemu:
         os.fstat(descriptor)
         self.commands.append(("getfd", {"fdname": label}))
 
+    def device_state(self) -> bytes:
+        assert not self.running
+        self.commands.append(("xen-save-devices-state", {}))
+        return b"devices"
+
+    def forget_files(self) -> None:
+        assert self.running
+        self.commands.append(("remove-fd", {}))
+
     def suspend(self) -> None:
         self.commands.append(("suspend", {}))
         self.running = False
@@ -71,6 +83,35 @@ class Qemu:
 
     def names(self) -> list[str]:
         return [name for name, _arguments in self.commands if not name.startswith("query")]
+
+
+class Memory(MemoryCopy):
+    """The copy of a parent's memory.
+
+    :param most: the size of the private memory.
+    :param known: whether the format of the state is known.
+    """
+
+    def __init__(self, parent: Qemu, size: int = 0, *, known: bool = True) -> None:
+        super().__init__(0, [])
+        self.parent = parent
+        self.size = size
+        self.known = known
+        self.complete_copies = 0
+
+    def copy(self, parent: Any, most: int = 0) -> None:
+        assert parent.running
+        if self.size > most:
+            raise UnsuitableMemory("it is large")
+
+    def join(self, devices: bytes) -> bytes:
+        if not self.known:
+            raise UnsuitableMemory("the format is unknown")
+        return b"memory, " + devices
+
+    def complete(self) -> None:
+        assert not self.parent.running
+        self.complete_copies += 1
 
 
 class Snapshot:
@@ -95,9 +136,12 @@ def switch(
     lives: bool = True,
     seconds: float = 60.0,
     stop_first: bool = False,
+    memory: Memory | None = None,
 ) -> tuple[Qemu, dict[str, float]]:
     twin = Qemu("none")
-    order = SwitchOver(parent, twin, snapshot, lambda: lives, seconds, stop_first=stop_first)
+    order = SwitchOver(
+        parent, twin, snapshot, lambda: lives, seconds, stop_first=stop_first, memory=memory
+    )
     return twin, order.run()
 
 
@@ -221,22 +265,108 @@ def test_queries_are_rare_while_much_is_left(
     assert pauses[0] == pause
 
 
-def test_the_text_of_the_process_needs_nothing_of_the_sdk() -> None:
-    tree = ast.parse(inspect.getsource(switchover))
-    modules = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+def test_memory_of_a_fork_is_copied_without_a_migration() -> None:
+    parent = Qemu("completed")
+    snapshot, memory = Snapshot(parent), Memory(parent)
+    twin, times = switch(parent, snapshot, memory=memory)
+    assert (parent.running, snapshot.taken, memory.complete_copies) == (True, 1, 1)
+    assert parent.names() == ["suspend", "xen-save-devices-state", "remove-fd"]
+    assert twin.names() == ["getfd", "migrate-set-capabilities", "migrate-incoming"]
+    assert capabilities(twin) == {"x-ignore-shared": True}
+    assert times["pause"] >= times["snapshot"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("memory", "statuses"), [({"size": memory_copy.LARGE + 1}, ()), ({"known": False}, ("none",))]
+)
+def test_other_memory_is_migrated_from_a_running_parent(
+    memory: dict[str, Any], statuses: tuple[str, ...]
+) -> None:
+    parent = Qemu(*statuses, "active", "pre-switchover", "device", "completed")
+    snapshot = Snapshot(parent)
+    switch(parent, snapshot, memory=Memory(parent, **memory))
+    assert (parent.running, snapshot.taken) == (True, 1)
+    assert "migrate" in parent.names()
+
+
+def test_memory_of_any_size_is_copied_if_a_migration_stops_the_parent_first() -> None:
+    parent = Qemu("completed")
+    memory = Memory(parent, 1 << 40)
+    switch(parent, Snapshot(parent), stop_first=True, memory=memory)
+    assert memory.complete_copies == 1
+    assert "migrate" not in parent.names()
+
+
+def test_a_copy_ends_without_a_stop_if_the_controller_died() -> None:
+    parent = Qemu("none")
+    with pytest.raises(SwitchOverError, match="controller died"):
+        switch(parent, Snapshot(parent), lives=False, memory=Memory(parent))
+    assert parent.names() == []
+
+
+def test_a_snapshot_that_fails_during_a_copy_leaves_a_running_parent() -> None:
+    parent = Qemu("none")
+    with pytest.raises(SwitchOverError, match="no space"):
+        switch(parent, Snapshot(parent, "no space"), memory=Memory(parent))
+    assert parent.running
+
+
+class PassedFiles:
+    """libvirt's module for QEMU's monitor, over a QEMU that writes to files passed to it."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, int] = {}
+
+    def qemuMonitorCommandWithFiles(  # noqa: N802
+        self, _domain: object, text: str, files: list[int], _flags: int
+    ) -> tuple[str, list[int]]:
+        assert json.loads(text)["execute"] == "add-fd"
+        assert fcntl.fcntl(files[0], fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        self.files["/dev/fdset/7"] = os.dup(files[0])
+        return json.dumps({"return": {"fdset-id": 7, "fd": 20}}), []
+
+    def qemuMonitorCommand(self, _domain: object, text: str, _flags: int) -> str:  # noqa: N802
+        command = json.loads(text)
+        if command["execute"] == "xen-save-devices-state":
+            assert command["arguments"]["live"] is False
+            os.write(self.files[command["arguments"]["filename"]], b"devices")
+        elif command["execute"] == "remove-fd":
+            os.close(self.files.pop(f"/dev/fdset/{command['arguments']['fdset-id']}"))
+        return json.dumps({"return": {}})
+
+
+def test_the_state_of_devices_is_read_from_a_file_that_qemu_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monitor = PassedFiles()
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", monitor)
+    machine = switchover.Machine(None)
+    assert machine.device_state() == b"devices"
+    machine.forget_files()
+    machine.forget_files()
+    assert monitor.files == {}
+
+
+def test_the_texts_of_the_process_need_nothing_of_the_sdk() -> None:
+    trees = [ast.parse(inspect.getsource(module)) for module in (memory_copy, switchover)]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    modules |= {node.module or "" for node in imports if not node.level}
+    assert [node.module for node in imports if node.level] == ["memory_copy"]
     assert modules == {
         "__future__",
+        "collections.abc",
+        "concurrent.futures",
+        "errno",
         "json",
         "libvirt",
         "libvirt_qemu",
         "os",
+        "re",
         "select",
         "socket",
+        "sys",
         "time",
         "typing",
     }
@@ -246,8 +376,13 @@ def test_the_text_of_the_process_can_be_read_from_an_archive(tmp_path: Path) -> 
     """Ansible runs modules from an archive."""
     archive = tmp_path / "modules.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("switchover.py", inspect.getsource(switchover))
-    program = "import inspect, switchover; print(inspect.getsource(switchover), end='')"
+        file.writestr("sdk/__init__.py", "")
+        for module in (memory_copy, switchover):
+            name = module.__name__.rpartition(".")[2]
+            file.writestr(f"sdk/{name}.py", inspect.getsource(module))
+    program = (
+        "import inspect; from sdk import switchover; print(inspect.getsource(switchover), end='')"
+    )
     process = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(archive)},
@@ -260,7 +395,7 @@ def test_the_text_of_the_process_can_be_read_from_an_archive(tmp_path: Path) -> 
 
 def test_a_process_without_an_order_ends() -> None:
     process = subprocess.run(
-        [sys.executable, "-c", inspect.getsource(switchover)],
+        switchover_process.command_line(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=60,

@@ -316,7 +316,9 @@ class Branches:
             }
             overlays |= self.branched_volumes.overlays(record, definition, deadline)
             stop_first = branch_source.misses_writes(Monitor(domain, host.title))
-            result = process.run(disk_layers.snapshot(overlays), deadline, stop_first=stop_first)
+            snapshot = disk_layers.snapshot(overlays)
+            blocks = _blocks(record, folder)
+            result = process.run(snapshot, blocks, deadline, stop_first=stop_first)
         finally:
             process.close()
         self._freeze(record, twin, layer, deadline)
@@ -507,3 +509,11 @@ class Branches:
 def _parts(record: BranchRecord) -> tuple[str, ...]:
     """Return the names of the files of a branch."""
     return (STATE, RAM, *(f"{RAM}-{module.number}" for module in record.modules), DISK)
+
+
+def _blocks(record: BranchRecord, folder: Path) -> list[tuple[int, str]]:
+    """Return the guest's address and the file of each block of memory."""
+    modules = [
+        (module.address, str(folder / f"{RAM}-{module.number}")) for module in record.modules
+    ]
+    return [(0, str(folder / RAM)), *modules]

@@ -3,13 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The switch-over of a branch: the moment at which the parent stands still.
 
-This file is the text of a process of its own (:mod:`.switchover_process`), which outlives its
-controller: it imports nothing of stockyard. It migrates the parent's memory into the twin while the
-parent runs. When only a few pages are left, QEMU stops the parent; the parent's disk gets a new
-overlay, the rest is migrated, and the parent continues. If QEMU can miss writes of the parent, it
-is stopped before its memory is migrated.
+This file is a part of the text of a process of its own (:mod:`.switchover_process`), which outlives
+its controller: it imports nothing else of stockyard. It copies the parent's memory while the parent
+runs (:mod:`.memory_copy`), stops the parent, gives the parent's disk a new overlay, copies the
+changed pages and the state of the devices, and continues the parent.
 
-If the controller dies before the parent was stopped, the migration is cancelled. After that moment
+Memory that cannot be copied is migrated into the twin. When only a few pages are left, QEMU stops
+the parent; the parent's disk gets a new overlay, the rest is migrated, and the parent continues. If
+QEMU can miss writes of the parent, it is stopped before its memory is migrated.
+
+If the controller dies before the parent was stopped, the parent just continues. After that moment
 the switch-over is completed. In each case the parent runs, and without a controller the twin is
 ended.
 """
@@ -20,8 +23,12 @@ import json
 import os
 import select
 import socket
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from .memory_copy import LARGE, MemoryCopy, UnsuitableMemory
 
 LABEL = "branch"
 # Seconds between two queries near the end of the copy; the last of these delays the parent.
@@ -54,6 +61,7 @@ class SwitchOver:
     :param controller_lives: returns whether the controller lives.
     :param seconds: the time until a parent that cannot be stopped is left alone.
     :param stop_first: whether the parent is stopped before its memory is migrated.
+    :param memory: the copy of the parent's memory; ``None`` to migrate it.
     """
 
     def __init__(
@@ -65,6 +73,7 @@ class SwitchOver:
         seconds: float,
         *,
         stop_first: bool = False,
+        memory: MemoryCopy | None = None,
     ) -> None:
         self.parent = parent
         self.twin = twin
@@ -72,6 +81,7 @@ class SwitchOver:
         self.controller_lives = controller_lives
         self.seconds = seconds
         self.stop_first = stop_first
+        self.memory = memory
         self.times: dict[str, float] = {}
 
     def run(self) -> dict[str, float]:
@@ -79,6 +89,52 @@ class SwitchOver:
 
         :raises SwitchOverError: if it was undone. The parent runs in each case.
         """
+        if self.memory is None or not self._copy(self.memory):
+            self._migrate()
+        return self.times
+
+    def _copy(self, memory: MemoryCopy) -> bool:
+        """Copy the memory and the state of the devices. Return whether that is possible."""
+        begin = time.monotonic()
+        try:
+            # A migration that stops the parent first takes longer than the copy of any memory.
+            memory.copy(self.parent, sys.maxsize if self.stop_first else LARGE)
+        except (UnsuitableMemory, SwitchOverError):
+            return False
+        self._check_controller()
+        stopped = time.monotonic()
+        try:
+            self.parent.suspend()
+            try:
+                state = memory.join(self.parent.device_state())
+            except (UnsuitableMemory, SwitchOverError):
+                return False
+            copied = time.monotonic()
+            with ThreadPoolExecutor(1) as pool:
+                completion = pool.submit(memory.complete)
+                self.snapshot()
+                snapshotted = time.monotonic()
+                completion.result()
+            completed = time.monotonic()
+        finally:
+            recover(self.parent)
+        self.times["copied"] = _milliseconds(begin, stopped)
+        self._note(stopped, copied, snapshotted, completed)
+        self.parent.forget_files()
+        self._load(state)
+        return True
+
+    def _load(self, state: bytes) -> None:
+        """Start to load a state into the twin, whose memory is complete."""
+        with os.fdopen(os.memfd_create(LABEL), "w+b") as file:
+            file.write(state)
+            file.seek(0)
+            self.twin.pass_file(file.fileno(), LABEL)
+            _capabilities(self.twin, {"x-ignore-shared": True})
+            self.twin("migrate-incoming", uri=f"fd:{LABEL}")
+
+    def _migrate(self) -> None:
+        """Migrate the memory and the state of the devices."""
         begin = time.monotonic()
         old_limits = self.parent("query-migrate-parameters")
         _capabilities(self.parent, {"x-ignore-shared": False, "pause-before-switchover": True})
@@ -97,7 +153,6 @@ class SwitchOver:
                 **{name: old_limits[name] for name in ("max-bandwidth", "downtime-limit")},
             )
             _capabilities(self.parent, {"pause-before-switchover": False})
-        return self.times
 
     def _connect(self) -> None:
         """Start the migration over a pair of sockets."""
@@ -122,8 +177,7 @@ class SwitchOver:
             if status in GONE:
                 raise SwitchOverError(f"the migration {status}: {self._reason()}")
             seconds = time.monotonic() - begin
-            if not self.controller_lives():
-                raise SwitchOverError("the controller died")
+            self._check_controller()
             if seconds > self.seconds:
                 raise SwitchOverError(
                     f"the memory was not copied within {seconds:.0f} s"
@@ -147,12 +201,20 @@ class SwitchOver:
             raise SwitchOverError(f"the migration {status}: {self._reason()}")
         completed = time.monotonic()
         _resume(self.parent, completed + RECOVERY)
+        self._note(stopped, copied, snapshotted, completed)
+        self.times["downtime"] = float(self.parent("query-migrate").get("downtime", 0))
+
+    def _note(self, stopped: float, copied: float, snapshotted: float, completed: float) -> None:
+        """Note the times of a switch-over; the parent continues by now."""
         resumed = time.monotonic()
         self.times["snapshot"] = _milliseconds(copied, snapshotted)
         self.times["rest"] = _milliseconds(snapshotted, completed)
         self.times["resume"] = _milliseconds(completed, resumed)
         self.times["pause"] = _milliseconds(stopped, resumed)
-        self.times["downtime"] = float(self.parent("query-migrate").get("downtime", 0))
+
+    def _check_controller(self) -> None:
+        if not self.controller_lives():
+            raise SwitchOverError("the controller died")
 
     def _reason(self) -> str:
         return str(self.parent("query-migrate").get("error-desc", "no reason is known"))
@@ -190,6 +252,7 @@ class Machine:
 
     def __init__(self, domain: Any) -> None:
         self.domain = domain
+        self.file_sets: list[int] = []
 
     def __call__(self, execute: str, **arguments: Any) -> Any:
         """Run one command; return its result."""
@@ -203,13 +266,36 @@ class Machine:
 
     def pass_file(self, descriptor: int, label: str) -> None:
         """Pass an open file to QEMU under a name."""
+        self._pass("getfd", descriptor, {"fdname": label})
+
+    def device_state(self) -> bytes:
+        """Return the state of the devices of a stopped machine, without its memory."""
+        with os.fdopen(os.memfd_create(LABEL), "rb") as file:
+            # QEMU finds a passed file by the way in which it is open.
+            writing = os.open(f"/proc/self/fd/{file.fileno()}", os.O_WRONLY)
+            try:
+                file_set = self._pass("add-fd", writing, {})["fdset-id"]
+            finally:
+                os.close(writing)
+            self.file_sets.append(file_set)
+            self("xen-save-devices-state", filename=f"/dev/fdset/{file_set}", live=False)
+            return file.read()
+
+    def forget_files(self) -> None:
+        """Close the files of :meth:`device_state`. The machine must run: a stopped QEMU retains
+        them.
+        """
+        while self.file_sets:
+            self("remove-fd", **{"fdset-id": self.file_sets.pop()})
+
+    def _pass(self, execute: str, descriptor: int, arguments: dict[str, Any]) -> Any:
         import libvirt_qemu
 
-        command = {"execute": "getfd", "arguments": {"fdname": label}}
+        command = {"execute": execute, "arguments": arguments}
         text, _files = libvirt_qemu.qemuMonitorCommandWithFiles(
             self.domain, json.dumps(command), [descriptor], 0
         )
-        _result("getfd", json.loads(text))
+        return _result(execute, json.loads(text))
 
     def suspend(self) -> None:
         """Stop a running machine."""
@@ -300,16 +386,13 @@ def main() -> None:
         _lives,
         order["seconds"],
         stop_first=order["stop_first"],
+        memory=MemoryCopy(order["pid"], order["blocks"]) if order["pid"] else None,
     )
     try:
         result: dict[str, Any] = {"times": switch_over.run()}
-    except (SwitchOverError, libvirt.libvirtError) as error:
+    except (SwitchOverError, OSError, libvirt.libvirtError) as error:
         result = {"error": str(error)}
     if _lives():
         os.write(1, json.dumps(result).encode() + b"\n")
     else:
         twin.destroy()
-
-
-if __name__ == "__main__":
-    main()

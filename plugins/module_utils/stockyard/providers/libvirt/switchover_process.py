@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that carries out a switch-over, from the controller's side.
 
-A process of its own completes or undoes the switch-over if the controller dies. It gets the text of
-:mod:`.switchover` as an argument, because the SDK may be in an archive that is deleted together
-with the controller. It also inherits the lock of the branch, so no other controller deletes an
-unfinished branch while this process works.
+A process of its own completes or undoes the switch-over if the controller dies. It gets the texts
+of :mod:`.switchover` and :mod:`.memory_copy` as arguments, because the SDK may be in an archive
+that is deleted together with the controller. It also inherits the lock of the branch, so no other
+controller deletes an unfinished branch while this process works.
 """
 
 from __future__ import annotations
@@ -21,11 +21,32 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError
-from . import switchover
+from . import memory_copy, processes, switchover
 from .faults import translated
 
 # Seconds for the process to end after it has been told to give up.
 ENDING = 15.0
+# The program of the process: a package of the texts that are its arguments, and the start of the
+# last one.
+PROGRAM = """
+import sys, types
+package = sys.modules["texts"] = types.ModuleType("texts")
+package.__path__ = []
+for name, text in zip(sys.argv[1::2], sys.argv[2::2]):
+    module = sys.modules[f"texts.{name}"] = types.ModuleType(f"texts.{name}")
+    module.__package__ = "texts"
+    exec(text, vars(module))
+module.main()
+"""
+
+
+def command_line() -> list[str]:
+    """Return the program of the process and its arguments."""
+    texts = {"memory_copy": memory_copy, "switchover": switchover}
+    arguments = [
+        word for name, module in texts.items() for word in (name, inspect.getsource(module))
+    ]
+    return [sys.executable, "-c", PROGRAM, *arguments]
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,7 @@ class SwitchOverProcess:
         self.twin = twin
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-c", inspect.getsource(switchover)],
+            command_line(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -65,16 +86,27 @@ class SwitchOverProcess:
             cwd="/",
         )
 
-    def run(self, snapshot: str, deadline: Deadline, *, stop_first: bool) -> Result:
+    def run(
+        self,
+        snapshot: str,
+        blocks: list[tuple[int, str]],
+        deadline: Deadline,
+        *,
+        stop_first: bool,
+    ) -> Result:
         """Carry out the switch-over.
 
         :param snapshot: libvirt's description of the snapshot that gives the parent a new overlay.
+        :param blocks: the guest's address of each block of memory, and the file of the twin.
         :param stop_first: whether the parent is stopped before its memory is migrated.
         :raises HypervisorError: if it was undone, with the reason. The parent runs.
         """
+        uuid = self.parent.UUIDString()
         order = {
             "uris": self.uris,
-            "parent": self.parent.UUIDString(),
+            "parent": uuid,
+            "pid": processes.running().get(uuid, 0),
+            "blocks": blocks,
             "twin": self.twin,
             "snapshot": snapshot,
             "seconds": deadline.left(),
