@@ -8,7 +8,7 @@
   ARGS="api_exec_test.py"              one file
   ARGS="--server bare"                 only one of the servers
   ARGS="--server other=unix:///path"   another server
-  ARGS="--minutes 10"                  stop after this time
+  ARGS="--minutes 10"                  stop after this time with each server
   ARGS="--fresh"                       discard earlier outcomes of the selected files
   ARGS="--report"                      only show the table
 """
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         "--server", action="append", metavar="NAME[=DOCKER_HOST]", help="a server"
     )
     argument_parser.add_argument(
-        "--minutes", type=float, default=600.0, help="time limit of this run"
+        "--minutes", type=float, default=600.0, help="time limit for the tests of each server"
     )
     argument_parser.add_argument(
         "--fresh", action="store_true", help="discard outcomes of selected files"
@@ -94,22 +94,15 @@ def run(
     options: argparse.Namespace,
 ) -> None:
     """Run the selected tests that have no outcome yet on each selected server."""
-    deadline = time.time() + options.minutes * 60
-    selected = select(files, options.selection)
+    selected = {file: files[file] for file in select(files, options.selection)}
     names = options.server or default_servers()
     with ExitStack() as stack:
         port = stack.enter_context(registry.serving(WORK / "root/usr/bin/docker-registry", WORK))
         images.publish(f"http://127.0.0.1:{port}", WORK / "root/bin/busybox")
         for name in names:
             with serve(name, port) as server:
-                measure(
-                    suite,
-                    store,
-                    server,
-                    {file: files[file] for file in selected},
-                    deadline,
-                    options.fresh,
-                )
+                deadline = time.time() + options.minutes * 60
+                measure(suite, store, server, selected, deadline, options.fresh)
 
 
 def serve(name: str, registry_port: int) -> AbstractContextManager[servers.Server]:

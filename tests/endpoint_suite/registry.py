@@ -26,7 +26,7 @@ def serving(program: Path, work: Path) -> Iterator[int]:
     port = free_port()
     configuration = {
         "version": 0.1,
-        "log": {"level": "warn"},
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(work / "registry")}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
