@@ -10,12 +10,17 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stockyard.endpoint.machines import IMAGE_HOST, Fork, Machine
+from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, Fork, Machine
+from stockyard.endpoint.sizes import Demand
+from stockyard.errors import NotFound
 from stockyard.guest.security.reader.streams import Peer, connect
+from stockyard.model.host import SUSPENDED
+from stockyard.model.size import Size
 
 VERSION = {"ApiVersion": "1.41", "Version": "20.10.24"}
 
@@ -54,15 +59,25 @@ class FakeDockerd:
         """End a container; one that removes itself is removed."""
         container = self.containers[identifier]
         container["State"] = "exited"
+        self._event("die", identifier, container["Name"], exitCode="0")
         if container["AutoRemove"]:
             self._remove(identifier)
+
+    def reboot(self) -> None:
+        """Do what dockerd does when it starts after a crash."""
+        for identifier, container in list(self.containers.items()):
+            if container["State"] == "running" and container["AutoRemove"]:
+                del self.containers[identifier]
+            elif container["State"] == "running":
+                policy = container["HostConfig"].get("RestartPolicy") or {}
+                container["State"] = "running" if policy.get("Name") == "always" else "exited"
 
     def _remove(self, identifier: str) -> None:
         name = self.containers.pop(identifier)["Name"]
         self._event("destroy", identifier, name)
 
-    def _event(self, action: str, identifier: str, name: str) -> None:
-        actor = {"ID": identifier, "Attributes": {"name": name}}
+    def _event(self, action: str, identifier: str, name: str, **attributes: str) -> None:
+        actor = {"ID": identifier, "Attributes": {"name": name, **attributes}}
         event = {"Type": "container", "Action": action, "Actor": actor, "time": 1, "scope": "local"}
         text = json.dumps(event).encode() + b"\n"
         for listener in self.listeners:
@@ -174,7 +189,12 @@ class FakeDockerd:
         self, method: str, parts: list[str], query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         if parts == ["json"]:
-            return 200, [dict(entry) for entry in self.containers.values()]
+            everything = "all" in query or "limit" in query
+            return 200, [
+                dict(entry)
+                for entry in self.containers.values()
+                if everything or entry["State"] == "running"
+            ]
         if parts == ["prune"]:
             stopped = [c for c, entry in self.containers.items() if entry["State"] == "exited"]
             for identifier in stopped:
@@ -190,7 +210,7 @@ class FakeDockerd:
         if not keys:
             return 404, {"message": f"No such container: {parts[0]}"}
         identifier = keys[0]
-        return self._change(method, parts[1:], identifier, query)
+        return self._change(method, parts[1:], identifier, query, body)
 
     def _create(self, name: str, config: dict[str, Any]) -> tuple[int, Any]:
         if config["Image"] not in self.images:
@@ -204,6 +224,8 @@ class FakeDockerd:
             "Names": [f"/{name}"],
             "Image": self.images[config["Image"]],
             "State": "created",
+            "Config": config["Image"],
+            "Labels": config.get("Labels") or {},
             "Created": time.time_ns(),
             "HostConfig": config.get("HostConfig") or {},
             "AutoRemove": bool((config.get("HostConfig") or {}).get("AutoRemove")),
@@ -212,29 +234,49 @@ class FakeDockerd:
         return 201, {"Id": identifier, "Warnings": []}
 
     def _change(
-        self, method: str, parts: list[str], identifier: str, query: dict[str, str]
+        self, method: str, parts: list[str], identifier: str, query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         container = self.containers[identifier]
         if method == "DELETE":
             self._remove(identifier)
-            return 204, None
-        if parts == ["json"]:
-            state = {"Running": container["State"] == "running"}
-            return 200, {"Id": identifier, "Image": container["Image"], "State": state}
-        if parts == ["rename"]:
+        elif parts == ["json"]:
+            return 200, self._inspected(identifier)
+        elif parts == ["rename"]:
             container |= {"Name": query["name"], "Names": [f"/{query['name']}"]}
-            return 204, None
-        if parts == ["exec"]:
+        elif parts == ["exec"]:
             self.execs.add(number := secrets.token_hex(32))
             return 201, {"Id": number}
-        container["State"] = {"start": "running", "stop": "exited"}.get(parts[0], "running")
+        elif parts == ["update"]:
+            container["HostConfig"] |= json.loads(body)
+            return 200, {"Warnings": []}
+        elif parts == ["stop"]:
+            self.exit(identifier)
+        else:
+            container["State"] = "running"
+            self._event(parts[0], identifier, container["Name"])
         return 204, None
+
+    def _inspected(self, identifier: str) -> dict[str, Any]:
+        container = self.containers[identifier]
+        state = container["State"]
+        return {
+            "Id": identifier,
+            "Name": f"/{container['Name']}",
+            "Image": container["Image"],
+            "Created": datetime.fromtimestamp(container["Created"] / 1e9, UTC).isoformat(),
+            "Path": "sh",
+            "Args": [],
+            "State": {"Status": state, "Running": state == "running", "ExitCode": 0},
+            "Config": {"Image": container["Config"], "Labels": container["Labels"]},
+            "HostConfig": container["HostConfig"],
+            "Mounts": [],
+        }
 
 
 class FakeMachines:
     """Machines that are fake daemons in one process.
 
-    :param failures: raised by the next forks.
+    :param failures: raised by the next forks, resizes and suspensions.
     """
 
     def __init__(self, folder: Path, images: tuple[str, ...] = ("busybox",)) -> None:
@@ -244,22 +286,63 @@ class FakeMachines:
             folder / "host", {name: f"sha256:{secrets.token_hex(32)}" for name in images}
         )
         self.running: dict[str, FakeDockerd] = {}
+        # The machines that do not run, by their state.
+        self.stopped: dict[str, dict[str, FakeDockerd]] = {SUSPENDED: {}, "off": {}}
         self.generation: dict[str, str] = {}
         self.networks: dict[str, str] = {}
         self.generations = 0
         self.forks: list[Fork] = []
         self.deleted: list[str] = []
         self.facts: dict[str, dict[str, str]] = {}
+        self.saved: dict[str, str] = {}
+        self.demands: dict[str, Demand] = {}
+        self.size = Size()
         self.failures: list[Exception] = []
 
     async def all(self) -> list[Machine]:
         names = [f"machine-{number + 1}" for number in range(len(self.forks))]
         return [
-            Machine(name, self.facts.get(name, {})) for name in names if name not in self.deleted
+            Machine(
+                name, self.facts.get(name, {}), await self.state(name), self.saved.get(name, "")
+            )
+            for name in names
+            if name not in self.deleted
         ]
 
-    async def note(self, name: str, facts: Mapping[str, str]) -> None:
+    async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         self.facts[name] = dict(facts)
+        self.saved[name] = containers
+
+    async def resize(self, name: str, demand: Demand) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.demands[name] = demand
+
+    async def capacity(self) -> Size:
+        return self.size
+
+    async def suspend(self, name: str) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        await self._stop(name, SUSPENDED)
+
+    async def kill(self, name: str) -> None:
+        """End a machine as a crash does."""
+        await self._stop(name, "off")
+
+    async def wake(self, name: str) -> None:
+        for state, daemons in self.stopped.items():
+            if name in daemons:
+                daemon = self.running[name] = daemons.pop(name)
+                if state == "off":
+                    daemon.reboot()
+                await daemon.start()
+                return
+        raise NotFound("the machine does not exist.")
+
+    async def _stop(self, name: str, state: str) -> None:
+        daemon = self.stopped[state][name] = self.running.pop(name)
+        await daemon.stop()
 
     async def renew_generation(self) -> None:
         self.generations += 1
@@ -282,11 +365,14 @@ class FakeMachines:
 
     async def delete(self, name: str) -> None:
         self.deleted.append(name)
+        for daemons in self.stopped.values():
+            daemons.pop(name, None)
         if name in self.running:
             await self.running.pop(name).stop()
 
-    async def is_running(self, name: str) -> bool:
-        return name in self.running
+    async def state(self, name: str) -> str:
+        states = [state for state, daemons in self.stopped.items() if name in daemons]
+        return RUNNING if name in self.running else states[0] if states else GONE
 
     async def connect(self, name: str) -> Peer:
         if name != IMAGE_HOST and name not in self.running:

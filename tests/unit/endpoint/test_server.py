@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,97 +14,7 @@ import pytest
 
 from stockyard.endpoint.server import Endpoint
 from stockyard.errors import PoolQuotaExceeded
-from stockyard.guest.security.reader.streams import Peer, connect
-from tests.helpers.fake_dockerd import FakeMachines
-
-BUSYBOX = {"Image": "busybox"}
-
-
-@dataclass
-class Answered:
-    """An answer as a client reads it."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes = b""
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def message(self) -> str:
-        return str(self.json["message"])
-
-
-@dataclass
-class Bench:
-    """A running endpoint and its machines."""
-
-    socket: Path
-    machines: FakeMachines
-    endpoint: Endpoint
-    lines: list[str] = field(default_factory=list)
-    peers: list[Peer] = field(default_factory=list)
-
-    async def call(self, method: str, path: str, body: Any = None) -> Answered:
-        return await call(await self.open(), method, path, body)
-
-    async def open(self) -> Peer:
-        """Open a connection, which ends with the story."""
-        self.peers.append(await connect(str(self.socket)))
-        return self.peers[-1]
-
-    async def create(self, name: str = "", config: dict[str, Any] | None = None) -> Answered:
-        query = f"?name={name}" if name else ""
-        return await self.call("POST", f"/v1.41/containers/create{query}", config or BUSYBOX)
-
-    async def settled(self, count: int) -> None:
-        """Wait until there are as many machines as expected."""
-        async with asyncio.timeout(5):
-            while len(self.machines.running) != count:
-                await asyncio.sleep(0.01)
-
-
-async def call(peer: Peer, method: str, path: str, body: Any = None) -> Answered:
-    """Send a call on an open connection and return the answer."""
-    content = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-    await peer.send(head.encode() + content)
-    answer = await read_head(peer)
-    if method != "HEAD":
-        answer.body = await peer.reader.readexactly(int(answer.headers.get("content-length", 0)))
-    return answer
-
-
-async def read_head(peer: Peer) -> Answered:
-    first, *lines = (await peer.reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-    headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines}
-    return Answered(int(first.split()[1]), headers)
-
-
-def play(tmp_path: Path, story: Callable[[Bench], Awaitable[None]], *images: str) -> None:
-    """Run a story against an endpoint."""
-
-    async def run() -> None:
-        machines = FakeMachines(tmp_path, images or ("busybox",))
-        await machines.host.start()
-        lines: list[str] = []
-        endpoint = Endpoint(machines, lines.append)
-        await endpoint.start()
-        server = await endpoint.listen(tmp_path / "endpoint.sock")
-        bench = Bench(tmp_path / "endpoint.sock", machines, endpoint, lines)
-        try:
-            async with asyncio.timeout(20):
-                await story(bench)
-        finally:
-            for peer in bench.peers:
-                peer.abort()
-            server.close()
-            await endpoint.close()
-            await asyncio.sleep(0.05)
-
-    asyncio.run(run())
+from tests.helpers.endpoint_bench import BUSYBOX, Bench, call, play, read_head
 
 
 def test_the_version_of_the_api_is_negotiated(tmp_path: Path) -> None:
@@ -432,26 +340,6 @@ def test_a_container_is_connected_to_a_network_of_its_machine(tmp_path: Path) ->
         assert (await bench.call("POST", path, {"Container": "alone"})).status == 200
         missing = await bench.call("POST", "/networks/none-such/connect", body)
         assert (missing.status, missing.message) == (404, "network none-such not found")
-
-    play(tmp_path, story)
-
-
-def test_a_container_of_an_ended_machine_is_removed(tmp_path: Path) -> None:
-    async def story(bench: Bench) -> None:
-        await bench.create("web")
-        await bench.create("db")
-        await bench.machines.running.pop("machine-1").stop()
-        assert (await bench.call("GET", "/containers/web/json")).status == 503
-        listed = (await bench.call("GET", "/containers/json?all=1")).json
-        assert {entry["Names"][0]: entry["State"] for entry in listed} == {
-            "/db": "created",
-            "/web": "dead",
-        }
-        assert len((await bench.call("GET", "/containers/json")).json) == 1
-        assert (await bench.call("DELETE", "/containers/web?force=1")).status == 204
-        assert (await bench.call("GET", "/containers/web/json")).status == 404
-        await asyncio.sleep(0.05)
-        assert bench.machines.deleted == ["machine-1"]
 
     play(tmp_path, story)
 

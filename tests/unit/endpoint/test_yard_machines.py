@@ -51,7 +51,7 @@ def test_machines_are_forks_of_one_generation(yard: Yard) -> None:
         assert records[first.name].pool == "ci"
         with pytest.raises(PoolQuotaExceeded):
             await endpoint.fork(Fork("third"))
-        await endpoint.note(first.name, {CONTAINER_ID: "0123"})
+        await endpoint.note(first.name, {CONTAINER_ID: "0123"}, "")
         # A restarted endpoint knows its machines; another one does not.
         assert {machine.name for machine in await machines(yard).all()} == {first.name, second.name}
         (noted,) = [m for m in await machines(yard).all() if m.name == first.name]

@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..errors import PoolQuotaExceeded, StockyardError
+from ..errors import InvalidInput, PoolQuotaExceeded, StockyardError, Unsupported
 from ..guest.security.reader.grammar import Refusal
+from .answers import answer
 from .calls import Call, Reply
 from .containers import Container, Containers, check_name
 from .images import ImageHost
@@ -20,6 +21,8 @@ from .machine_life import MachineLife
 from .machines import Fork, Machines
 from .networks import Networks
 from .placement import check_config, publish, shared_machine
+from .sizes import Demand, changed_limits, demand_of, larger, total
+from .snapshots import is_running
 
 
 class ContainerCalls:
@@ -67,23 +70,48 @@ class ContainerCalls:
     async def remove(self, call: Call, reference: str) -> Reply:
         """Remove a container; its machine is deleted afterwards."""
         container = self.containers.find(reference)
-        with self.life.use(container.machine):
+        if self._is_discardable(container):
+            self.life.discard(container)
+            return Reply(HTTPStatus.NO_CONTENT)
+        async with self.life.use(container.machine):
             try:
                 reply = await self.lines.ask(container.machine, "DELETE", call.prefix + call.target)
             except Refusal:
-                # Nothing in a machine that ended can be saved by an error.
-                if await self.machines.is_running(container.machine):
+                if not (
+                    await self.life.is_lost(container.machine) and self._is_discardable(container)
+                ):
                     raise
-                self.life.abandon(container.machine)
+                self.life.discard(container)
                 return Reply(HTTPStatus.NO_CONTENT)
             if reply.status == HTTPStatus.NO_CONTENT:
                 self.life.removed(container)
         return reply
 
+    async def update(self, call: Call, reference: str, body: bytes) -> Reply:
+        """Change the limits of a container. Its machine grows before, or shrinks afterwards."""
+        container = self.containers.find(reference)
+        machine, limits = container.machine, changed_limits(body)
+        async with self.life.use(machine):
+            before = self._demands(machine)
+            host = self.life.facts(container).get("HostConfig") or {}
+            after = before | {container.id: demand_of({**host, **limits})}
+            if limits:
+                await self._resize(machine, larger(total(before.values()), total(after.values())))
+            reply = await self.lines.ask(machine, "POST", call.prefix + call.target, body)
+            if limits:
+                await self.life.keeper.ask(machine, container.id)
+                try:
+                    await self.machines.resize(machine, total(self._demands(machine).values()))
+                except StockyardError as error:
+                    self.life.progress(f"machine {machine} is not resized: {error}")
+        return reply
+
     async def create_exec(self, call: Call, reference: str, body: bytes) -> Reply:
         """Create an exec instance, and note its machine."""
         container = self.containers.find(reference)
-        with self.life.use(container.machine):
+        if not self.life.power.is_up(container.machine):
+            answer(call, reference, self.life.facts(container))
+        async with self.life.use(container.machine):
             reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target, body)
             if reply.status == HTTPStatus.CREATED:
                 self._instances[str(reply.json()["Id"])] = container.machine
@@ -99,6 +127,8 @@ class ContainerCalls:
         if machine in self.life.names:
             return str(machine)
         for name in self.life.names:
+            if not self.life.power.is_up(name):
+                continue
             reply = await self.lines.ask(name, "GET", f"/exec/{quote(identifier, safe='')}/json")
             if reply.status == HTTPStatus.OK:
                 self._instances[identifier] = name
@@ -121,16 +151,22 @@ class ContainerCalls:
                 "published. Publish them for the first container.",
                 HTTPStatus.NOT_IMPLEMENTED,
             )
-        if machine:
+        demand = demand_of(config.get("HostConfig") or {})
+        body = json.dumps(config).encode()
+        if not machine:
+            await self.images.check_exists(str(config.get("Image") or ""))
+            machine = await self._fork(Fork(name, ports, demand))
+            return await self._create_in(machine, call, name, body, networks)
+        async with self.life.use(machine):
             for network in networks:
                 await self.networks.ensure(machine, network)
-        else:
-            await self.images.check_exists(str(config.get("Image") or ""))
-            machine = await self._fork(Fork(name, ports))
-        return await self._create_in(machine, call, name, json.dumps(config).encode(), networks)
+            if demand != Demand():
+                await self._resize(machine, total((*self._demands(machine).values(), demand)))
+            return await self._create_in(machine, call, name, body, networks)
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:
-        reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
+        async with self.life.use(container.machine):
+            reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
         if reply.status == HTTPStatus.NO_CONTENT:
             self.containers.rename(container.id, name)
             self.life.record(self.containers.find(container.id))
@@ -139,7 +175,7 @@ class ContainerCalls:
     async def _forget_if_gone(self, name: str) -> None:
         """Free a name whose container was removed by itself a moment ago."""
         holder = self.containers.named(name)
-        if holder:
+        if holder and self.life.power.is_up(holder.machine):
             path = f"/containers/{holder.id}/json"
             if (await self.lines.ask(holder.machine, "GET", path)).status == HTTPStatus.NOT_FOUND:
                 self.life.removed(holder)
@@ -148,11 +184,32 @@ class ContainerCalls:
         try:
             await self.images.ensure_generation()
             machine = (await self.machines.fork(request)).name
-        except PoolQuotaExceeded as error:
-            raise Refusal(str(error), HTTPStatus.CONFLICT) from error
         except StockyardError as error:
-            raise Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR) from error
+            raise _refusal(error) from error
         return machine
+
+    async def _resize(self, machine: str, demand: Demand) -> None:
+        try:
+            await self.machines.resize(machine, demand)
+        except StockyardError as error:
+            raise _refusal(error) from error
+
+    def _demands(self, machine: str) -> dict[str, Demand]:
+        """Return the demand of each container of a machine, by its id."""
+        return {
+            container.id: demand_of(self.life.facts(container).get("HostConfig") or {})
+            for container in self.containers.on(machine)
+        }
+
+    def _is_discardable(self, container: Container) -> bool:
+        """Return whether a container can be removed together with its machine, which does not
+        run.
+        """
+        return (
+            not self.life.power.is_up(container.machine)
+            and not is_running(self.life.facts(container))
+            and self.containers.on(container.machine) == [container]
+        )
 
     async def _create_in(
         self, machine: str, call: Call, name: str, body: bytes, networks: frozenset[str]
@@ -160,7 +217,7 @@ class ContainerCalls:
         query = {key: value[0] for key, value in call.query.items()} | {"name": name}
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
         # A machine without a container is deleted at the end of the block.
-        with self.life.use(machine):
+        async with self.life.use(machine):
             if machine not in self.life.names:
                 await self.life.adopt(machine)
             reply = await self.lines.ask(machine, "POST", path, body)
@@ -169,6 +226,15 @@ class ContainerCalls:
                 self.containers.add(container)
                 self.life.record(container)
         return reply
+
+
+def _refusal(error: StockyardError) -> Refusal:
+    """Return the refusal of a machine that cannot be created or resized."""
+    if isinstance(error, PoolQuotaExceeded):
+        return Refusal(str(error), HTTPStatus.CONFLICT)
+    if isinstance(error, (InvalidInput, Unsupported)):
+        return Refusal(str(error), HTTPStatus.BAD_REQUEST)
+    return Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _parse(body: bytes) -> dict[str, Any]:

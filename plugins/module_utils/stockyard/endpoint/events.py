@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,28 @@ class EventBus:
             yield reader
         finally:
             self._readers.discard(reader)
+
+
+def container_event(action: str, facts: dict[str, Any], **attributes: str) -> Event:
+    """Return an event of a container whose machine cannot send it.
+
+    :param facts: the facts of the container.
+    """
+    config = facts.get("Config") or {}
+    image, now = str(config.get("Image") or ""), time.time_ns()
+    name = str(facts.get("Name") or "").removeprefix("/")
+    actor = {**(config.get("Labels") or {}), "image": image, "name": name, **attributes}
+    return {
+        "status": action,
+        "id": facts["Id"],
+        "from": image,
+        "Type": "container",
+        "Action": action,
+        "Actor": {"ID": facts["Id"], "Attributes": actor},
+        "scope": "local",
+        "time": now // 10**9,
+        "timeNano": now,
+    }
 
 
 def parse_filters(text: str) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -14,21 +15,26 @@ from urllib.parse import quote
 
 from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal
 from .calls import Call, Reply, json_reply
-from .containers import Containers
+from .containers import Container, Containers
 from .lines import Lines, payload, read_answer, send_call
 from .machines import IMAGE_HOST, Machines
+from .snapshots import Facts, Snapshots, is_running
 
 
 class ImageHost:
     """The image host.
 
     :param containers: the containers, which use images.
+    :param snapshots: their last known facts.
     """
 
-    def __init__(self, machines: Machines, lines: Lines, containers: Containers) -> None:
+    def __init__(
+        self, machines: Machines, lines: Lines, containers: Containers, snapshots: Snapshots
+    ) -> None:
         self.machines = machines
         self.lines = lines
         self.containers = containers
+        self.snapshots = snapshots
         self._stale = True
         self._builds = 0
         self._no_builds = asyncio.Event()
@@ -91,14 +97,10 @@ class ImageHost:
         identifier = facts["Id"].removeprefix("sha256:")
         by_id = identifier.startswith(reference.removeprefix("sha256:"))
         for container in self.containers:
-            path = f"/containers/{container.id}/json"
-            reply = await self.lines.ask(container.machine, "GET", path)
-            if reply.status != HTTPStatus.OK:
-                continue
-            inspected = reply.json()
+            inspected = await self._inspect(container)
             if inspected.get("Image") != facts["Id"]:
                 continue
-            running = bool(inspected.get("State", {}).get("Running"))
+            running = is_running(inspected)
             if running and (force or by_id):
                 raise Refusal(
                     f"conflict: unable to delete {identifier[:12]} (cannot be forced) - image is "
@@ -118,6 +120,15 @@ class ImageHost:
                 f"container {container.id[:12]} is using its referenced image {identifier[:12]}",
                 HTTPStatus.CONFLICT,
             )
+
+    async def _inspect(self, container: Container) -> Facts:
+        """Return the facts of a container; the last known ones if its machine does not answer."""
+        path = f"/containers/{container.id}/json"
+        with contextlib.suppress(Refusal):
+            reply = await self.lines.ask(container.machine, "GET", path)
+            if reply.status == HTTPStatus.OK:
+                return dict(reply.json())
+        return self.snapshots.get(container.id) or {}
 
     async def commit(self, call: Call, body: bytes) -> Reply:
         """Commit a container in its machine, and copy the image to the image host."""

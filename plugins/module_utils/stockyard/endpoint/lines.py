@@ -38,6 +38,8 @@ class Lines:
     def __init__(self, machines: Machines) -> None:
         self.machines = machines
         self._idle: dict[str, list[Peer]] = {}
+        # The lines that events come from.
+        self._streams: dict[str, set[Peer]] = {}
 
     async def take(self, machine: str) -> Peer:
         """Return a line that no other exchange uses.
@@ -67,13 +69,13 @@ class Lines:
             peer.abort()
 
     def forget(self, machine: str) -> None:
-        """Close the idle lines of a machine that ends."""
-        for peer in self._idle.pop(machine, []):
+        """Close the idle lines of a machine that ends, and end its events."""
+        for peer in (*self._idle.pop(machine, []), *self._streams.pop(machine, ())):
             peer.abort()
 
     def close(self) -> None:
         """Close all idle lines."""
-        for machine in list(self._idle):
+        for machine in [*self._idle, *self._streams]:
             self.forget(machine)
 
     async def ask(
@@ -110,6 +112,7 @@ class Lines:
         :param opened: called when no later event will be missed.
         """
         peer = await self.take(machine)
+        self._streams.setdefault(machine, set()).add(peer)
         try:
             answer, _headers = await send_call(peer, "GET", "/events")
             opened()
@@ -122,6 +125,7 @@ class Lines:
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             return
         finally:
+            self._streams.get(machine, set()).discard(peer)
             peer.abort()
 
 

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The life of container machines: they are watched while they exist, and deleted when their last
-container is gone and no client waits for an answer.
+"""The life of container machines: they are watched while they run, suspended while no container
+runs in them, and deleted when their last container is gone and no client waits for an answer.
 """
 
 from __future__ import annotations
@@ -10,20 +10,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import Refusal
 from .containers import BUILT_IN_NETWORKS, Container, Containers
-from .events import RECENT, Event, EventBus
+from .events import RECENT, Event, EventBus, container_event
+from .facts_keeper import FactsKeeper
 from .lines import Lines
-from .machines import CONTAINER_ID, CONTAINER_NAME, Machines
+from .machine_power import MachinePower
+from .machines import CONTAINER_ID, CONTAINER_NAME, RUNNING, Machine, Machines
+from .snapshots import Facts, Snapshots, is_running, restarts, unknown, unpack
 
 # Seconds to wait for the event of a removal, and between two attempts to watch a machine.
 EVENT_WAIT, WATCH_RETRY = 5.0, 1.0
+# The longest pause, in seconds, before a machine that ended again and again is booted.
+LONGEST_PAUSE = 60.0
+# The events of a container after which its facts differ.
+_CHANGES = (
+    "create",
+    "start",
+    "die",
+    "pause",
+    "unpause",
+    "rename",
+    "update",
+    "oom",
+    "health_status",
+)
 
 
 class MachineLife:
@@ -37,14 +54,18 @@ class MachineLife:
         machines: Machines,
         lines: Lines,
         containers: Containers,
+        snapshots: Snapshots,
         bus: EventBus,
         progress: Callable[[str], None],
     ) -> None:
         self.machines = machines
         self.lines = lines
         self.containers = containers
+        self.snapshots = snapshots
         self.bus = bus
         self.progress = progress
+        self.power = MachinePower(machines, lines, containers, snapshots, bus, progress)
+        self.keeper = FactsKeeper(machines, lines, containers, snapshots, progress)
         # Seconds to wait until a machine is watched.
         self.watch_wait = EVENT_WAIT
         self._uses: Counter[str] = Counter()
@@ -56,6 +77,10 @@ class MachineLife:
         self._known: set[str] = set()
         # The machines that did not answer the last time.
         self._silent: set[str] = set()
+        # Set while the events of a machine are received.
+        self._watched: dict[str, asyncio.Event] = {}
+        # How often each machine was booted because it ended.
+        self._boots: Counter[str] = Counter()
 
     @property
     def names(self) -> list[str]:
@@ -66,36 +91,62 @@ class MachineLife:
         """Find the machines and containers of an earlier run of the endpoint."""
         machines = await self.machines.all()
         for machine in machines:
-            # Docker in a machine that runs corrects this.
-            if identifier := machine.facts.get(CONTAINER_ID):
-                name = machine.facts.get(CONTAINER_NAME, "")
-                self.containers.add(Container(identifier, name, machine.name))
-        await asyncio.gather(*(self.adopt(machine.name) for machine in machines))
-        await asyncio.gather(*(self._refresh(machine.name) for machine in machines))
+            self._restore(machine)
+        running = [machine.name for machine in machines if machine.state == RUNNING]
+        await asyncio.gather(*(self.adopt(name) for name in running))
+        await asyncio.gather(*(self._refresh(name) for name in running))
+        for machine in machines:
+            if machine.state != RUNNING:
+                await self.adopt(machine.name, machine.state)
+        self._start(self._suspend_quiet())
 
-    async def adopt(self, machine: str) -> None:
-        """Watch a machine from now on. Return when none of its events will be missed."""
+    async def adopt(self, machine: str, state: str = RUNNING) -> None:
+        """Watch a machine from now on. Return when none of its events will be missed.
+
+        :param state: the state of the machine.
+        """
         self._known.add(machine)
-        watched = asyncio.Event()
-        self._start(self._watch(machine, watched.set))
-        # A machine that does not answer is watched when it does.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.watch_wait):
-                await watched.wait()
+        self._watched[machine] = asyncio.Event()
+        if state != RUNNING:
+            before = self._running_in(machine)
+            self.power.note_end(machine, state)
+            self._recover(machine, before)
+        self._start(self._watch(machine))
+        await self._wait_watched(machine)
 
-    @contextmanager
-    def use(self, machine: str) -> Iterator[None]:
-        """Keep a machine while an exchange with it runs."""
+    @asynccontextmanager
+    async def use(self, machine: str) -> AsyncIterator[None]:
+        """Keep a machine running while an exchange with it runs.
+
+        :raises Refusal: if it does not run and cannot be started.
+        """
         self._uses[machine] += 1
         try:
+            if not self.power.is_up(machine):
+                await self.power.wake(machine)
+                await self._wait_watched(machine)
             yield
         finally:
             self._uses[machine] -= 1
+            self.power.touch(machine)
             self.settle(machine)
+
+    def facts(self, container: Container) -> Facts:
+        """Return the last known facts of a container."""
+        return self.snapshots.get(container.id) or unknown(container.id, container.name)
+
+    async def is_lost(self, machine: str) -> bool:
+        """Return whether a machine that does not answer ended; then its containers ended too."""
+        before = self._running_in(machine)
+        if await self.power.check(machine):
+            return False
+        self._recover(machine, before)
+        return True
 
     def removed(self, container: Container) -> None:
         """Note that a container was removed: its machine ends when clients had the event."""
         self.containers.remove(container.id)
+        self.snapshots.remove(container.id)
         if container.id in self._sent:
             return
         self._unsent.setdefault(container.machine, set()).add(container.id)
@@ -103,17 +154,17 @@ class MachineLife:
         loop.call_later(EVENT_WAIT, self._note_sent, container.machine, container.id)
 
     def record(self, container: Container) -> None:
-        """Write the first container of a machine into the record of the machine."""
-        if self.containers.on(container.machine) == [container]:
-            facts = {CONTAINER_NAME: container.name, CONTAINER_ID: container.id}
-            self._start(self._note(container.machine, facts))
+        """Write a new container into the record of its machine."""
+        self._start(self.keeper.save(container.machine))
+        self.keeper.note_change(container.machine, container.id)
 
-    def abandon(self, machine: str) -> None:
-        """Delete a machine that does not run any more, with its containers."""
-        for container in self.containers.on(machine):
-            self.containers.remove(container.id)
-        self._unsent.pop(machine, None)
-        self.settle(machine)
+    def discard(self, container: Container) -> None:
+        """Remove a container whose machine does not run, without starting the machine."""
+        facts = self.facts(container)
+        self.containers.remove(container.id)
+        self.snapshots.remove(container.id)
+        self.bus.publish(container_event("destroy", facts))
+        self.settle(container.machine)
 
     def settle(self, machine: str) -> None:
         """Delete a machine that nothing uses any more."""
@@ -132,6 +183,7 @@ class MachineLife:
         for task in self._tasks - set(deletions):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.keeper.close()
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -142,33 +194,111 @@ class MachineLife:
 
     async def _delete(self, machine: str) -> None:
         self.lines.forget(machine)
+        self.power.forget(machine)
+        self.keeper.forget(machine)
         try:
             await self.machines.delete(machine)
         except StockyardError as error:
             self.progress(f"machine {machine} could not be deleted: {error}")
-        self._uses.pop(machine, None)
-        self._unsent.pop(machine, None)
+        for known in (self._uses, self._unsent, self._watched, self._boots):
+            known.pop(machine, None)
 
-    async def _note(self, machine: str, facts: dict[str, str]) -> None:
-        try:
-            await self.machines.note(machine, facts)
-        except StockyardError as error:
-            self.progress(f"machine {machine}: {error}")
+    def _restore(self, machine: Machine) -> None:
+        """Enter the containers that the record of a machine names. Docker in a machine that runs
+        corrects this.
+        """
+        if identifier := machine.facts.get(CONTAINER_ID):
+            name = machine.facts.get(CONTAINER_NAME, "")
+            self.containers.add(Container(identifier, name, machine.name))
+        for facts in unpack(machine.containers):
+            self.snapshots.put(facts)
+            name = str(facts.get("Name") or "").removeprefix("/")
+            networks = frozenset((facts.get("NetworkSettings") or {}).get("Networks") or {})
+            self.containers.add(
+                Container(
+                    str(facts["Id"]), name, machine.name, networks - frozenset(BUILT_IN_NETWORKS)
+                )
+            )
 
-    async def _watch(self, machine: str, watched: Callable[[], None]) -> None:
+    async def _watch(self, machine: str) -> None:
+        watched = self._watched[machine]
         while machine in self._known:
+            await self.power.wait_up(machine)
             with contextlib.suppress(Refusal):
-                async for event in self.lines.events(machine, watched):
+                async for event in self.lines.events(machine, watched.set):
                     self._received(machine, event)
+            watched.clear()
+            if machine not in self._known or await self.is_lost(machine):
+                continue
             await asyncio.sleep(WATCH_RETRY)
-            if machine in self._known:
+            if machine in self._known and self.power.is_up(machine):
                 await self._refresh(machine)
+
+    async def _wait_watched(self, machine: str) -> None:
+        # A machine that does not answer is watched when it does.
+        watched = self._watched.get(machine)
+        if watched and self.power.is_up(machine):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.watch_wait):
+                    await watched.wait()
+
+    def _running_in(self, machine: str) -> list[Facts]:
+        facts = [self.facts(container) for container in self.containers.on(machine)]
+        return [known for known in facts if is_running(known)]
+
+    def _running_ids(self, machine: str) -> set[str]:
+        return {str(facts["Id"]) for facts in self._running_in(machine)}
+
+    def _recover(self, machine: str, before: list[Facts]) -> None:
+        """Boot a machine that ended, if Docker in it then starts a container again.
+
+        :param before: the facts of the containers that ran.
+        """
+        self.keeper.note_change(machine)
+        ended = [facts for facts in before if facts["Id"] not in self._running_ids(machine)]
+        if any(restarts(facts) for facts in ended) and self.containers.on(machine):
+            self._start(self._boot(machine))
+        self.settle(machine)
+
+    async def _boot(self, machine: str) -> None:
+        if boots := self._boots[machine]:
+            await asyncio.sleep(min(2.0**boots, LONGEST_PAUSE))
+        self._boots[machine] += 1
+        try:
+            async with self.use(machine):
+                pass
+        except Refusal as refusal:
+            self.progress(f"machine {machine}: {refusal}")
+
+    async def _suspend_quiet(self) -> None:
+        """Suspend the machines in which nothing happens."""
+        while True:
+            await asyncio.sleep(self.power.quiet / 4)
+            for machine in self.names:
+                if not self._uses[machine] and self.power.is_quiet(machine):
+                    self._start(self._suspend(machine))
+
+    async def _suspend(self, machine: str) -> None:
+        # The facts answer while the machine does not run.
+        await self._refresh(machine)
+        await self.keeper.save(machine)
+        if machine in self._known:
+            await self.power.suspend(machine, lambda: bool(self._uses[machine]))
 
     def _received(self, machine: str, event: Event) -> None:
         self.bus.publish(event)
-        if (event.get("Type"), event.get("Action")) == ("container", "destroy"):
-            identifier = str((event.get("Actor") or {}).get("ID", ""))
+        if event.get("Type") != "container":
+            return
+        self.power.touch(machine)
+        action = str(event.get("Action", "")).partition(":")[0]
+        identifier = str((event.get("Actor") or {}).get("ID", ""))
+        if action in _CHANGES:
+            self.snapshots.apply(event)
+            self.keeper.note_change(machine, identifier)
+        elif action == "destroy":
             self.containers.remove(identifier)
+            self.snapshots.remove(identifier)
+            self.keeper.note_change(machine)
             self._sent.append(identifier)
             self._note_sent(machine, identifier)
 
@@ -195,6 +325,7 @@ class MachineLife:
         for container in self.containers.on(machine):
             if container.id not in present:
                 self.containers.remove(container.id)
+                self.snapshots.remove(container.id)
         for entry in listed:
             # A linked container has further names, such as /web/db.
             names = [name for name in entry["Names"] if name.count("/") == 1]
@@ -202,4 +333,6 @@ class MachineLife:
             networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
             user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
             self.containers.add(Container(str(entry["Id"]), name, machine, user_defined))
+            with contextlib.suppress(Refusal):
+                await self.keeper.ask(machine, str(entry["Id"]))
         self.settle(machine)

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..guest.security.reader.streams import Peer
+from ..model.size import Size
+from .sizes import Demand
 
 # The image host among the machines.
 IMAGE_HOST = "image host"
 # The facts of a machine: the name and the id of its first container, which are shown if the machine
 # has ended.
 CONTAINER_NAME, CONTAINER_ID = "container", "container-id"
+# The states of a machine. One that does not exist has the state GONE.
+RUNNING, GONE = "running", "gone"
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,12 @@ class Fork:
 
     :param container: the name of the container that it is forked for.
     :param ports: the TCP ports that the hypervisor publishes.
+    :param demand: the limits of the container.
     """
 
     container: str
     ports: tuple[int, ...] = ()
+    demand: Demand = field(default_factory=Demand)
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,14 @@ class Machine:
 
     :param name: its name on the hypervisor.
     :param facts: the facts of the endpoint in its record.
+    :param state: ``running``, or another state of a host.
+    :param containers: the facts of its containers, as :meth:`Snapshots.pack` wrote them.
     """
 
     name: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    state: str = RUNNING
+    containers: str = ""
 
 
 class Machines(Protocol):
@@ -64,14 +74,32 @@ class Machines(Protocol):
         :raises StockyardError: if the pool or the hypervisor has no room.
         """
 
-    async def note(self, name: str, facts: Mapping[str, str]) -> None:
-        """Add facts to the record of a machine."""
+    async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
+        """Add facts to the record of a machine, and replace those of its containers."""
+
+    async def resize(self, name: str, demand: Demand) -> None:
+        """Resize a running machine, so that the limits of all its containers fit into it.
+
+        :raises StockyardError: if the pool or the hypervisor has no room.
+        """
+
+    async def capacity(self) -> Size:
+        """Return the processors and the memory that the machines share; 0 if not known."""
+
+    async def suspend(self, name: str) -> None:
+        """Let a machine use no RAM: save its memory, or shut it down if that is impossible."""
+
+    async def wake(self, name: str) -> None:
+        """Resume or boot a machine that does not run. Docker in it answers.
+
+        :raises NotFound: if the machine does not exist.
+        """
 
     async def delete(self, name: str) -> None:
         """Delete a container machine. A machine that does not exist is no error."""
 
-    async def is_running(self, name: str) -> bool:
-        """Return whether a container machine runs."""
+    async def state(self, name: str) -> str:
+        """Return the state of a container machine."""
 
     async def connect(self, name: str) -> Peer:
         """Open a line to Docker in a machine.

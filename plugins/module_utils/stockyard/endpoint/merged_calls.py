@@ -16,10 +16,12 @@ from urllib.parse import quote, urlencode
 
 from ..guest.security.reader.grammar import Refusal
 from .calls import Call, Reply, json_reply
+from .container_list import is_listed, is_pruned, list_entry, seconds
 from .events import Event, EventBus, matches, moment, parse_filters
 from .lines import Lines
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
+from .snapshots import NEVER
 
 _STATES = {"running": "ContainersRunning", "paused": "ContainersPaused"}
 
@@ -48,10 +50,11 @@ class MergedCalls:
             query |= {"limit": "0", "all": "1"}
         path = f"{call.prefix}/containers/json?{urlencode(query)}"
         replies = await asyncio.gather(*(self._ask(name, "GET", path) for name in names))
+        everything = call.flag("all") or limit > 0
         entries: list[dict[str, Any]] = []
         for name, reply in zip(names, replies, strict=True):
             if reply is None:
-                entries += self._ended(name) if call.flag("all") else []
+                entries += self._entries(name, filters, everything=everything)
             elif reply.status != HTTPStatus.OK:
                 return reply
             else:
@@ -68,37 +71,36 @@ class MergedCalls:
     async def _created(self, reference: str) -> int:
         """Return the time at which a container was created, in seconds since the epoch."""
         container = self.life.containers.find(reference)
+        if not self.life.power.is_up(container.machine):
+            return int(seconds(str(self.life.facts(container).get("Created") or NEVER)))
         path = f"/containers/json?all=1&filters={quote(json.dumps({'id': [container.id]}))}"
         entries = (await self.lines.ask(container.machine, "GET", path)).json()
         return next((entry["Created"] for entry in entries if entry["Id"] == container.id), 0)
 
-    def _ended(self, machine: str) -> list[dict[str, Any]]:
-        """Return the entries of containers whose machine does not answer."""
+    def _entries(
+        self, machine: str, filters: dict[str, list[str]], *, everything: bool
+    ) -> list[dict[str, Any]]:
+        """Return the entries of a machine that does not answer, from the facts that are known."""
+        facts = [self.life.facts(container) for container in self.life.containers.on(machine)]
+        now = time.time()
         return [
-            {
-                "Id": container.id,
-                "Names": [f"/{container.name}"],
-                "Image": "",
-                "ImageID": "",
-                "Command": "",
-                "Created": 0,
-                "Ports": [],
-                "Labels": {},
-                "State": "dead",
-                "Status": "Dead",
-                "HostConfig": {},
-                "NetworkSettings": {"Networks": {}},
-                "Mounts": [],
-            }
-            for container in self.life.containers.on(machine)
+            list_entry(known, now)
+            for known in facts
+            if is_listed(known, filters, everything=everything)
         ]
 
     async def prune_containers(self, call: Call) -> Reply:
         """Remove the stopped containers of all machines."""
-        replies = await self._ask_all("POST", call.prefix + call.target)
-        deleted: list[str] = []
+        filters = parse_filters(call.value("filters"))
+        deleted, waking = self._discard_stopped(filters)
+        target = call.prefix + call.target
+        running = [name for name in self.life.names if self.life.power.is_up(name)]
         reclaimed = 0
-        for reply in replies:
+        for name in (*running, *waking):
+            async with self.life.use(name):
+                reply = await self._ask(name, "POST", target)
+            if reply is None:
+                continue
             if reply.status != HTTPStatus.OK:
                 return reply
             pruned = reply.json()
@@ -109,24 +111,52 @@ class MergedCalls:
                 self.life.removed(container)
         return json_reply({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
 
+    def _discard_stopped(self, filters: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+        """Remove the stopped containers of machines that do not run, if that removes the machine.
+        Return their ids, and the machines that must run for it.
+        """
+        deleted: list[str] = []
+        waking: list[str] = []
+        for name in self.life.names:
+            if self.life.power.is_up(name):
+                continue
+            present = self.life.containers.on(name)
+            pruned = [c for c in present if is_pruned(self.life.facts(c), filters)]
+            if pruned and len(pruned) < len(present):
+                waking.append(name)
+            elif pruned:
+                deleted += [container.id for container in pruned]
+                for container in pruned:
+                    self.life.discard(container)
+        return deleted, waking
+
     async def info(self, call: Call) -> Reply:
         """Return the facts of the endpoint: those of the image host, with all containers."""
+        names = self.life.names
         host, *listings = await asyncio.gather(
             self.lines.ask(IMAGE_HOST, "GET", call.prefix + call.target),
-            *(self._ask(name, "GET", "/containers/json?all=1") for name in self.life.names),
+            *(self._ask(name, "GET", "/containers/json?all=1") for name in names),
         )
         if host is None or host.status != HTTPStatus.OK:
             raise Refusal("The image host does not answer.", HTTPStatus.SERVICE_UNAVAILABLE)
         facts = host.json()
-        entries = [entry for reply in listings if reply for entry in reply.json()]
+        entries = [
+            entry
+            for name, reply in zip(names, listings, strict=True)
+            for entry in (reply.json() if reply else self._entries(name, {}, everything=True))
+        ]
         counts = dict.fromkeys(("ContainersRunning", "ContainersPaused", "ContainersStopped"), 0)
         for entry in entries:
-            counts[_STATES.get(entry.get("State"), "ContainersStopped")] += 1
+            counts[_STATES.get(str(entry.get("State")), "ContainersStopped")] += 1
         facts |= counts | {
             "Containers": len(entries),
             "ID": self.machines.id,
             "Name": self.machines.title,
         }
+        # The pool is the host. Without numbers, those of the image host remain.
+        capacity = await self.machines.capacity()
+        facts |= {"NCPU": capacity.vcpus} if capacity.vcpus else {}
+        facts |= {"MemTotal": capacity.memory_mib << 20} if capacity.memory_mib else {}
         return json_reply(facts)
 
     async def disk_usage(self, call: Call) -> Reply:
@@ -136,6 +166,9 @@ class MergedCalls:
         usage = [reply.json() for reply in await self._ask_all("GET", target)]
         for part in ("Containers", "Volumes"):
             host[part] = [entry for facts in usage for entry in facts.get(part) or ()]
+        for name in self.life.names:
+            if not self.life.power.is_up(name):
+                host["Containers"] += self._entries(name, {}, everything=True)
         return json_reply(host)
 
     async def events(self, call: Call) -> AsyncIterator[bytes]:
@@ -157,6 +190,9 @@ class MergedCalls:
         return [reply for reply in replies if reply]
 
     async def _ask(self, machine: str, method: str, path: str) -> Reply | None:
+        """Return the answer of a machine; ``None`` if it does not run or does not answer."""
+        if not self.life.power.is_up(machine):
+            return None
         try:
             return await self.lines.ask(machine, method, path)
         except Refusal:

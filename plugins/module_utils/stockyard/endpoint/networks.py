@@ -8,6 +8,7 @@ network share one machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from .calls import Call, Reply, json_reply
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .images import ImageHost
 from .lines import Lines
+from .machine_life import MachineLife
 from .machines import IMAGE_HOST
 
 # The facts of a network from which an equal one is created in a machine that is older.
@@ -39,8 +41,11 @@ _COPIED = (
 class Networks:
     """The user-defined networks of one endpoint."""
 
-    def __init__(self, lines: Lines, containers: Containers, images: ImageHost) -> None:
+    def __init__(
+        self, lines: Lines, containers: Containers, images: ImageHost, life: MachineLife
+    ) -> None:
         self.lines = lines
+        self.life = life
         self.containers = containers
         self.images = images
         self._placing: dict[str, asyncio.Lock] = {}
@@ -124,9 +129,10 @@ class Networks:
                     f"machines. Create the container with --network {name}.",
                     HTTPStatus.NOT_IMPLEMENTED,
                 )
-            if name not in BUILT_IN_NETWORKS:
-                await self.ensure(container.machine, name)
-            reply = await self._pass(call, container, name, "connect", body)
+            async with self.life.use(container.machine):
+                if name not in BUILT_IN_NETWORKS:
+                    await self.ensure(container.machine, name)
+                reply = await self._pass(call, container, name, "connect", body)
             if reply.status == HTTPStatus.OK and name not in BUILT_IN_NETWORKS:
                 self._note(container, container.networks | {name})
         return reply
@@ -134,7 +140,8 @@ class Networks:
     async def disconnect(self, call: Call, reference: str, body: bytes) -> Reply:
         """Disconnect a container from a network."""
         name, container = await self._subject(reference, body)
-        reply = await self._pass(call, container, name, "disconnect", body)
+        async with self.life.use(container.machine):
+            reply = await self._pass(call, container, name, "disconnect", body)
         if reply.status == HTTPStatus.OK:
             self._note(container, container.networks - {name})
         return reply
@@ -176,9 +183,11 @@ class Networks:
         if name in BUILT_IN_NETWORKS:
             machines = {container.machine for container in self.containers}
         for machine in sorted(machines):
-            reply = await self.lines.ask(machine, "GET", path)
-            if reply.status == HTTPStatus.OK:
-                members |= reply.json().get("Containers") or {}
+            # No container runs in a machine that does not answer.
+            with contextlib.suppress(Refusal):
+                reply = await self.lines.ask(machine, "GET", path)
+                if reply.status == HTTPStatus.OK:
+                    members |= reply.json().get("Containers") or {}
         return members
 
     async def _subject(self, reference: str, body: bytes) -> tuple[str, Container]:
@@ -199,3 +208,4 @@ class Networks:
 
     def _note(self, container: Container, networks: frozenset[str]) -> None:
         self.containers.add(replace(container, networks=networks))
+        self.life.keeper.note_change(container.machine, container.id)

@@ -70,7 +70,7 @@ ROUTES = (
     Route("POST", "/containers/{}/stop", CONTAINER),
     Route("POST", "/containers/{}/restart", CONTAINER),
     Route("POST", "/containers/{}/kill", CONTAINER),
-    Route("POST", "/containers/{}/update", CONTAINER),
+    Route("POST", "/containers/{}/update", HANDLED, "update"),
     Route("POST", "/containers/{}/pause", CONTAINER),
     Route("POST", "/containers/{}/unpause", CONTAINER),
     Route("POST", "/containers/{}/wait", CONTAINER),

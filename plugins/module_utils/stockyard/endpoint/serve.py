@@ -63,8 +63,8 @@ def serve(yard: Yard, spec: EndpointSpec) -> None:
             "the library h11 is not installed.", remedy="pip install h11"
         ) from error
     ctx = yard.context
-    yard.hosts.get(spec.image_host, spec.tenant)
     machines = YardMachines(ctx, spec.tenant, spec.name, spec.image_host, spec.address or LOOPBACK)
+    machines.start_image_host()
     tls = ServerTls(ctx, spec.tenant, spec.name, spec.address) if spec.address else None
     asyncio.run(_serve(Endpoint(machines, ctx.progress), spec, tls))
 

@@ -22,6 +22,7 @@ from ..guest.security.reader.grammar import (
     parse_request,
 )
 from ..guest.security.reader.streams import LIMIT, Peer, Stream
+from .answers import answer
 from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call
 from .container_calls import ContainerCalls
 from .containers import Containers
@@ -33,6 +34,7 @@ from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
 from .networks import Networks
 from .routes import CONTAINER, EXEC, HANDLED, Match, find
+from .snapshots import Snapshots
 
 BACKLOG = 4096
 # Seconds between two requests, and for a head after its first byte.
@@ -54,9 +56,12 @@ class Endpoint:
         self.lines = Lines(machines)
         self.containers = Containers()
         self.bus = EventBus()
-        self.images = ImageHost(machines, self.lines, self.containers)
-        self.life = MachineLife(machines, self.lines, self.containers, self.bus, progress)
-        self.networks = Networks(self.lines, self.containers, self.images)
+        snapshots = Snapshots()
+        self.images = ImageHost(machines, self.lines, self.containers, snapshots)
+        self.life = MachineLife(
+            machines, self.lines, self.containers, snapshots, self.bus, progress
+        )
+        self.networks = Networks(self.lines, self.containers, self.images, self.life)
         self.calls = ContainerCalls(
             machines, self.lines, self.containers, self.images, self.life, self.networks
         )
@@ -76,7 +81,8 @@ class Endpoint:
             "rename": lambda call, reference, _body: self.calls.rename(call, reference),
             "remove": lambda call, reference, _body: self.calls.remove(call, reference),
             "create_exec": self.calls.create_exec,
-            "commit": lambda call, _reference, body: self.images.commit(call, body),
+            "update": self.calls.update,
+            "commit": self._commit,
             "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
             "leave_swarm": _leave_swarm,
             "list_volumes": _list_volumes,
@@ -169,11 +175,40 @@ class Endpoint:
                 machine = await self._machine(match)
                 if match.route.changes_host:
                     await stack.enter_async_context(self.images.changing(match.route.builds))
-                stack.enter_context(self.life.use(machine))
-                docker = await self.lines.take(machine)
+                line = await self._line(stack, call, match, machine)
             except Refusal as refusal:
                 return await self._refuse(client, request, refusal)
-            return await self._pass(client, request, machine, docker)
+            if isinstance(line, Reply):
+                return await self._reply_unread(client, request, line)
+            return await self._pass(client, request, machine, line)
+
+    async def _line(
+        self, stack: contextlib.AsyncExitStack, call: Call, match: Match, machine: str
+    ) -> Peer | Reply:
+        """Return a line to a machine, which runs until the end of the stack; or the reply to a call
+        about a container whose machine does not run, if the call does not need it.
+        """
+        if reply := self._answer_down(call, match):
+            return reply
+        await stack.enter_async_context(self.life.use(machine))
+        try:
+            return await self.lines.take(machine)
+        except Refusal:
+            if machine == IMAGE_HOST or not await self.life.is_lost(machine):
+                raise
+        # The machine ended a moment ago.
+        if reply := self._answer_down(call, match):
+            return reply
+        await stack.enter_async_context(self.life.use(machine))
+        return await self.lines.take(machine)
+
+    def _answer_down(self, call: Call, match: Match) -> Reply | None:
+        if match.route.kind != CONTAINER:
+            return None
+        container = self.containers.find(match.reference)
+        if self.life.power.is_up(container.machine):
+            return None
+        return answer(call, match.reference, self.life.facts(container))
 
     async def _machine(self, match: Match) -> str:
         if match.route.kind == CONTAINER:
@@ -216,10 +251,12 @@ class Endpoint:
 
     async def _refuse(self, client: Peer, request: Request, refusal: Refusal) -> bool:
         """Refuse a request whose body was not read."""
+        return await self._reply_unread(client, request, error_reply(refusal))
+
+    async def _reply_unread(self, client: Peer, request: Request, reply: Reply) -> bool:
+        """Reply to a request whose body was not read."""
         close = request.close or request.body != NO_BODY
-        await self._send(
-            client, error_reply(refusal), close=close, bodiless=request.method == b"HEAD"
-        )
+        await self._send(client, reply, close=close, bodiless=request.method == b"HEAD")
         return not close
 
     async def _send(
@@ -257,6 +294,11 @@ class Endpoint:
     async def _ping(self, _call: Call, _reference: str, _body: bytes) -> Reply:
         headers = {"Builder-Version": "1", "Cache-Control": "no-cache, no-store, must-revalidate"}
         return Reply(HTTPStatus.OK, b"OK", "text/plain; charset=utf-8", headers)
+
+    async def _commit(self, call: Call, _reference: str, body: bytes) -> Reply:
+        machine = self.containers.find(call.value("container")).machine
+        async with self.life.use(machine):
+            return await self.images.commit(call, body)
 
     async def _watch_images(self) -> None:
         """Pass the events of the image host on."""

@@ -11,15 +11,24 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
+from ..clock import Deadline
+from ..errors import NotFound
 from ..guest.security.reader.streams import Peer
 from ..model import naming
-from ..model.host import DOCKER_PORT, HostRecord
+from ..model.host import DOCKER_PORT, SUSPENDED, UP, Host, HostRecord
+from ..model.security import DEFAULTS, Limits
+from ..model.size import Size, larger
+from ..planning.quota import DEEPEST
+from ..planning.resize import check, desired_size, fitting_size
 from ..resources.context import Context
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
 from ..resources.hosts import docker_api, host_lifecycle
-from .machines import CONTAINER_NAME, IMAGE_HOST, Fork, Machine
+from ..resources.hosts.sizing import resize
+from .machines import CONTAINER_NAME, GONE, IMAGE_HOST, Fork, Machine
+from .sizes import Demand
 from .tls import connect_tls
 
 # The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
@@ -29,6 +38,8 @@ FACTS_PREFIX = "stockyard.endpoint/"
 LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
 PATIENCE = 600.0
+# The memory of a machine beyond the limits of its containers, in MiB.
+OVERHEAD_MIB = 128
 # Seconds after which the client certificate is read again, and renewed if it is due.
 KEYS_FRESH = 3600.0
 
@@ -55,17 +66,36 @@ class YardMachines:
         self._context: ssl.SSLContext | None = None
         self._read_at = 0.0
 
+    def start_image_host(self) -> None:
+        """Start the image host if it does not run, for example after a restart of the hypervisor.
+
+        :raises NotFound: if it does not exist.
+        """
+        ctx = self.ctx
+        host = self._find_image_host()
+        if host is None:
+            raise NotFound("the image host does not exist.", name=f"host {self.image_host}")
+        kind, name = ("fleet", host.record.fleet) if host.record.fleet else ("host", host.name)
+        deadline = ctx.deadline(PATIENCE)
+        with ctx.provider.exclusive(ctx.lock_name(kind, self.tenant, name), deadline):
+            host = self._find_image_host()
+            if host and host.record.phase == "ready" and not host.serving:
+                _start(ctx, host, deadline)
+
     async def all(self) -> list[Machine]:
         """Return the container machines; those whose creation or deletion was interrupted are
         deleted.
         """
-        records = await asyncio.to_thread(self._observe)
-        for record in records:
-            if record.phase != "ready":
-                await asyncio.to_thread(self._destroy, record.name)
-        ready = [record for record in records if record.phase == "ready"]
-        self._records |= {record.name: record for record in ready}
-        return [Machine(record.name, _facts(record.labels)) for record in ready]
+        hosts = await asyncio.to_thread(self._observe)
+        for host in hosts:
+            if host.record.phase != "ready":
+                await asyncio.to_thread(self._destroy, host.name)
+        ready = [host for host in hosts if host.record.phase == "ready"]
+        self._records |= {host.name: host.record for host in ready}
+        return [
+            Machine(host.name, _facts(host.record.labels), _state(host), host.record.containers)
+            for host in ready
+        ]
 
     async def renew_generation(self) -> None:
         """Freeze the image host as it is now."""
@@ -97,25 +127,44 @@ class YardMachines:
             labels,
             request.ports,
             self.publish,
+            self._required(request.demand),
             self.ctx.deadline(PATIENCE),
         )
         self._records[name] = record
         return Machine(name, facts)
 
-    async def note(self, name: str, facts: Mapping[str, str]) -> None:
+    async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         """Add facts to the record of a machine, unless it is being deleted."""
-        await asyncio.to_thread(self._relabel, name, _labels(facts))
+        await asyncio.to_thread(self._relabel, name, _labels(facts), containers)
+
+    async def resize(self, name: str, demand: Demand) -> None:
+        """Resize a running machine, so that the limits of all its containers fit into it."""
+        await asyncio.to_thread(self._resize, name, demand)
+
+    async def capacity(self) -> Size:
+        """Return the processors and the memory of the pool; those of the hypervisor for a limit
+        that no pool has.
+        """
+        return await asyncio.to_thread(self._capacity)
+
+    async def suspend(self, name: str) -> None:
+        """Save the memory of a machine, or shut it down if the hypervisor cannot save it."""
+        await asyncio.to_thread(self._suspend, name)
+
+    async def wake(self, name: str) -> None:
+        """Resume or boot a machine that does not run, and wait until Docker answers."""
+        await asyncio.to_thread(self._wake, name)
 
     async def delete(self, name: str) -> None:
         """Delete a container machine."""
         self._records.pop(name, None)
         await asyncio.to_thread(self._destroy, name)
 
-    async def is_running(self, name: str) -> bool:
-        """Return whether a container machine runs."""
+    async def state(self, name: str) -> str:
+        """Return the state of a container machine."""
         observation = await asyncio.to_thread(self.ctx.provider.observe, self.ctx.owner)
         host = observation.host(self.tenant, name)
-        return host is not None and host.state == "running"
+        return _state(host) if host else GONE
 
     async def connect(self, name: str) -> Peer:
         """Open a line to Docker in a machine, by mutual TLS."""
@@ -138,39 +187,123 @@ class YardMachines:
         if self._generation:
             await asyncio.to_thread(self._generation.release)
 
-    def _observe(self) -> list[HostRecord]:
+    def _observe(self) -> list[Host]:
         observation = self.ctx.provider.observe(self.ctx.owner)
         return [
-            host.record
+            host
             for host in observation.of_tenant(self.tenant)
             if host.record.labels.get(ENDPOINT_LABEL) == self.title
         ]
 
     def _image_host(self) -> HostRecord:
-        observation = self.ctx.provider.observe(self.ctx.owner)
-        host = observation.host(self.tenant, self.image_host)
+        host = self._find_image_host()
         if host is None or not host.serving:
             raise ConnectionError(f"the image host {self.image_host} does not run")
         return host.record
 
-    def _destroy(self, name: str) -> None:
-        with self._locked(name) as record:
-            if record:
-                host_lifecycle.destroy(self.ctx, record)
+    def _find_image_host(self) -> Host | None:
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        return observation.host(self.tenant, self.image_host)
 
-    def _relabel(self, name: str, labels: dict[str, str]) -> None:
-        with self._locked(name) as record:
-            if record and record.phase == "ready":
-                host_lifecycle.relabel(self.ctx, record, {**record.labels, **labels})
+    def _destroy(self, name: str) -> None:
+        with self._locked(name) as host:
+            if host:
+                host_lifecycle.destroy(self.ctx, host.record)
+
+    def _relabel(self, name: str, labels: dict[str, str], containers: str) -> None:
+        with self._locked(name) as host:
+            if host and host.record.phase == "ready":
+                changed_labels = {**host.record.labels, **labels}
+                host_lifecycle.relabel(self.ctx, host.record, changed_labels, containers)
+
+    def _required(self, demand: Demand) -> Size:
+        """Return the size that containers need, with room for Docker and the kernel."""
+        memory_mib = demand.memory_mib
+        if memory_mib:
+            generation = self._generation
+            limits = DEFAULTS[generation.template.profile].limits if generation else Limits()
+            # Some profiles leave a part of the memory to the system.
+            percents = (limits.memory_percent or 100, limits.container_memory_percent or 100)
+            share = -(-memory_mib * 100 // min(percents))
+            memory_mib = max(memory_mib + OVERHEAD_MIB, share)
+        return Size(demand.vcpus, memory_mib)
+
+    def _resize(self, name: str, demand: Demand) -> None:
+        ctx = self.ctx
+        image_host = self._image_host()
+        with self._locked(name) as host:
+            if host is None:
+                raise NotFound("the machine does not exist.", name=f"host {name}")
+            record = host.record
+            minimum = desired_size(image_host.spec, record.template_size)
+            required = larger(self._required(demand), minimum)
+            size = fitting_size(required, record.template_size, record.max_size)
+            if record.resize_mode == UP:
+                size = larger(size, record.size)
+            spec = replace(record.spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
+            if desired_size(spec, record.template_size) == record.size:
+                return
+            check(spec, record.template_size, record.max_size, record.title)
+            self._records[name] = resize(ctx, record, spec, ctx.deadline(PATIENCE))
+
+    def _capacity(self) -> Size:
+        capacity = self.ctx.provider.capacity()
+        vcpus, memory_mib = capacity.vcpus, capacity.memory_mib
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        host = observation.host(self.tenant, self.image_host)
+        pools = {pool.name: pool for pool in observation.pools if pool.tenant == self.tenant}
+        pool = pools.get(host.record.spec.pool) if host else None
+        for _level in range(DEEPEST):
+            if pool is None:
+                break
+            vcpus = _smaller(vcpus, pool.spec.limit("vcpus"))
+            memory_mib = _smaller(memory_mib, pool.spec.limit("memory_mib"))
+            pool = pools.get(pool.spec.parent)
+        return Size(vcpus, memory_mib)
+
+    def _suspend(self, name: str) -> None:
+        ctx = self.ctx
+        with self._locked(name) as host:
+            if host is None or not host.serving:
+                return
+            deadline = ctx.deadline(PATIENCE)
+            if ctx.provider.capabilities.suspends:
+                ctx.provider.check_suspend([host.record])
+                self._records[name] = host_lifecycle.suspend(ctx, host.record, deadline)
+            else:
+                ctx.provider.stop(host.record, deadline)
+
+    def _wake(self, name: str) -> None:
+        ctx = self.ctx
+        with self._locked(name) as host:
+            if host is None or host.record.phase != "ready":
+                raise NotFound("the machine does not exist.", name=f"host {name}")
+            if host.serving:
+                return
+            self._records[name] = _start(ctx, host, ctx.deadline(PATIENCE))
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[HostRecord | None]:
-        """Hold the lock of a machine; the value is its present record, if it exists."""
+    def _locked(self, name: str) -> Iterator[Host | None]:
+        """Hold the lock of a machine; the value is the machine as it is now, if it exists."""
         ctx = self.ctx
         lock = ctx.lock_name("host", self.tenant, name)
         with ctx.provider.exclusive(lock, ctx.deadline(PATIENCE)):
-            records = (record for record in self._observe() if record.name == name)
-            yield next(records, None)
+            yield next((host for host in self._observe() if host.name == name), None)
+
+
+def _start(ctx: Context, host: Host, deadline: Deadline) -> HostRecord:
+    start = host_lifecycle.resume if host.suspended else host_lifecycle.start
+    return start(ctx, host.record, deadline)
+
+
+def _state(host: Host) -> str:
+    """Return the state of a machine; one whose resume is not complete does not run."""
+    return SUSPENDED if host.record.resuming else host.state
+
+
+def _smaller(first: int, second: int) -> int:
+    """Return the smaller one of two limits; 0 is none."""
+    return min(first, second) if first and second else first or second
 
 
 def _labels(facts: Mapping[str, str]) -> dict[str, str]:

@@ -84,6 +84,9 @@ class Provider(Protocol):
         :raises Busy: if another controller still holds it at the deadline.
         """
 
+    def capacity(self) -> Size:
+        """Return the processors and the memory of the hypervisor; 0 for one that is not known."""
+
     def observe(self, owner: str) -> Observation:
         """Observe everything of one owner in a bounded number of calls, volumes before hosts. The
         result is never partial: an error is raised instead.

@@ -207,6 +207,7 @@ class HostRecord:
     :param resuming: whether its resume from saved memory has begun and is not complete.
     :param idle: whether it is suspended because it was idle: a lease resumes it.
     :param awake_since: the time of its last start or resume; 0 if there was none.
+    :param containers: the facts of its containers, compressed, if an endpoint forked it for them.
     """
 
     owner: str
@@ -238,6 +239,7 @@ class HostRecord:
     resuming: bool = field(default=False, metadata=SPARSE)
     idle: bool = field(default=False, metadata=SPARSE)
     awake_since: float = field(default=0.0, metadata=SPARSE)
+    containers: str = field(default="", metadata=SPARSE)
 
     kind = "host"
 
@@ -263,6 +265,7 @@ class HostRecord:
             naming.moment(attribute, getattr(self, attribute))
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         naming.choice("resize_mode", self.resize_mode, (BOTH, UP))
+        naming.line("containers", self.containers, 1 << 14)
         if self.branch:
             naming.identifier(self.branch)
 

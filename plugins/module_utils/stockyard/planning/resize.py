@@ -36,6 +36,17 @@ def desired_size(spec: HostSpec, frozen: Size) -> Size:
     )
 
 
+def fitting_size(required: Size, frozen: Size, maximum: Size) -> Size:
+    """Return the smallest size of a machine, with whole steps of memory, that has what is required.
+    It can be larger than the maximum: :func:`why_not` says so.
+    """
+    memory_mib = max(required.memory_mib, frozen.memory_mib)
+    stride = step(frozen.memory_mib, maximum.memory_mib)
+    if stride:
+        memory_mib = frozen.memory_mib + -(-(memory_mib - frozen.memory_mib) // stride) * stride
+    return replace(frozen, vcpus=max(required.vcpus, frozen.vcpus), memory_mib=memory_mib)
+
+
 def why_not(size: Size, frozen: Size, maximum: Size) -> str:
     """Return the reason why a machine cannot take a size while it runs; empty if it can.
 

@@ -125,6 +125,11 @@ class LibvirtProvider:
             self._record_session()
         return self.store.lock(name, deadline)
 
+    def capacity(self) -> Size:
+        with translated("read the size of the hypervisor"):
+            _model, memory_mib, vcpus, *_others = self.connection.getInfo()
+        return Size(int(vcpus), int(memory_mib))
+
     def observe(self, owner: str) -> Observation:
         volumes = self.volumes.observe(owner)
         pool_records, unreadable_pools = self.pools.read()

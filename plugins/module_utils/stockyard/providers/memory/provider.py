@@ -103,6 +103,9 @@ class MemoryProvider(NoGuestClock):
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         return held(self.state.folder / "locks", name, deadline)
 
+    def capacity(self) -> Size:
+        return Size()
+
     def observe(self, owner: str) -> Observation:
         volumes = self.volumes.observe(owner)
         pools, unreadable = self.pools.read()

@@ -41,7 +41,7 @@ from . import (
 from .branches import VsphereBranches
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
-from .inventory import machines
+from .inventory import machines, properties
 from .labels import Labels
 from .library import SCHEME, Images, lock_of
 from .locks import CLOSING, DistributedLocks, anyone, open_again
@@ -121,6 +121,14 @@ class VsphereProvider(NoGuestClock):
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         self.guard.demand()
         return self.leases.held(name, deadline)
+
+    def capacity(self) -> Size:
+        """Return the processors and the memory of all hosts of the cluster."""
+        cluster = self.lookup.cluster
+        summary = properties(self.session, cluster, ("summary",), self.place.cluster).get("summary")
+        if summary is None:
+            return Size()
+        return Size(int(summary.numCpuThreads), int(summary.totalMemory) >> 20)
 
     def observe(self, owner: str) -> Observation:
         values, all_machines = self._read_all()

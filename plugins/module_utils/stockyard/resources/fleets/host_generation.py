@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from ...clock import Deadline
 from ...errors import NotFound
 from ...model.branch import BranchRecord, BranchSpec
-from ...model.host import Host, HostRecord
+from ...model.host import Host, HostRecord, HostSpec
 from ...model.observation import Observation
+from ...model.size import Size, larger
 from ...model.template import TemplateRecord
+from ...planning import resize
 from ..context import Context
 from ..hosts import branches, host_lifecycle, trust
 from ..hosts.reservation import HostRequest
+from ..pools.pool_lifecycle import frozen, most
 from .branch_host import template_of
 from .convergence import LOCK_WAIT
 
@@ -39,13 +42,17 @@ class HostGeneration:
         labels: dict[str, str],
         ports: tuple[int, ...],
         bind: str,
+        required: Size,
         deadline: Deadline,
     ) -> HostRecord:
         """Create a host from the generation, and wait until Docker answers in it.
 
         :param ports: the ports that the hypervisor publishes.
         :param bind: the address of the hypervisor that they are published on.
+        :param required: the vCPUs and the memory that the host must have. It has those of the
+            parent at least.
         :raises Conflict: if the name or a port is taken.
+        :raises Unsupported: if no fork of the template can have the required size.
         :raises PoolQuotaExceeded: if the pool has insufficient quota.
         """
         ctx, parent = self.ctx, self.parent
@@ -56,11 +63,23 @@ class HostGeneration:
             fork_mode="instant",
             volumes=(),
         )
+        spec = self._sized(spec, required, f"host {name}")
         origin = host_lifecycle.Origin(self.branch, parent, "keep", "none", lambda record: record)
         request = HostRequest(parent.tenant, "", name, spec, labels)
         lock = ctx.lock_name("host", parent.tenant, name)
         with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
             return host_lifecycle.create_child(ctx, request, self.template, origin, deadline)
+
+    def _sized(self, spec: HostSpec, required: Size, title: str) -> HostSpec:
+        minimum, maximum = frozen(self.template), most(self.ctx, self.template)
+        size = resize.fitting_size(
+            larger(required, resize.desired_size(spec, minimum)), minimum, maximum
+        )
+        if (size.vcpus, size.memory_mib) == (minimum.vcpus, minimum.memory_mib):
+            return spec
+        sized = replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
+        resize.check(sized, minimum, maximum, title)
+        return sized
 
     def release(self) -> None:
         """Release the branch. Its hosts stay."""

@@ -413,9 +413,16 @@ def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     return start(ctx, record, deadline)
 
 
-def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRecord:
-    """Change a host's labels in place."""
-    return ctx.provider.claim(record, labels=dict(labels))
+def relabel(
+    ctx: Context, record: HostRecord, labels: dict[str, str], containers: str | None = None
+) -> HostRecord:
+    """Change a host's labels in place.
+
+    :param containers: the facts of its containers, if they change too.
+    """
+    if containers is None:
+        return ctx.provider.claim(record, labels=dict(labels))
+    return ctx.provider.claim(record, labels=dict(labels), containers=containers)
 
 
 @host_work

@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The facts of containers, as Docker in their machines inspected them last. They answer calls about
+containers whose machine does not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from .events import Event, moment
+
+Facts = dict[str, Any]
+# The longest text that a record keeps, and the longest JSON in it.
+LONGEST_TEXT, LONGEST_JSON = 1 << 14, 1 << 23
+# The exit code of a process that was killed, and thus that of all processes of a killed machine.
+KILLED = 137
+RUNNING_STATES = ("running", "paused", "restarting")
+_RESTARTING_POLICIES = ("always", "unless-stopped", "on-failure")
+# Docker's time of something that did not happen.
+NEVER = "0001-01-01T00:00:00Z"
+
+
+class Snapshots:
+    """The last known facts of each container, by its id."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Facts] = {}
+
+    def put(self, facts: Facts) -> None:
+        """Replace the facts of a container."""
+        self._facts[str(facts["Id"])] = facts
+
+    def get(self, container_id: str) -> Facts | None:
+        """Return the facts of a container, if they are known."""
+        return self._facts.get(container_id)
+
+    def remove(self, container_id: str) -> None:
+        """Forget a container."""
+        self._facts.pop(container_id, None)
+
+    def apply(self, event: Event) -> None:
+        """Change the state of a container as an event tells. Docker is asked for the rest later."""
+        actor = event.get("Actor") or {}
+        facts = self._facts.get(str(actor.get("ID", "")))
+        if facts is None:
+            return
+        action = event.get("Action")
+        state = facts.setdefault("State", {})
+        if action in ("start", "unpause"):
+            state |= {"Status": "running", "Running": True, "Paused": False, "ExitCode": 0}
+        elif action == "pause":
+            state |= {"Status": "paused", "Paused": True}
+        elif action == "die":
+            code = str((actor.get("Attributes") or {}).get("exitCode") or 0)
+            end(facts, int(code) if code.isdecimal() else 0, moment(event))
+
+    def pack(self, container_ids: Iterable[str]) -> str:
+        """Return the facts of containers as text for a record; empty if they are too long."""
+        known = [self._facts[number] for number in container_ids if number in self._facts]
+        if not known:
+            return ""
+        packed = zlib.compress(json.dumps(known, separators=(",", ":")).encode(), 9)
+        text = base64.b64encode(packed).decode()
+        return text if len(text) <= LONGEST_TEXT else ""
+
+
+def unpack(text: str) -> list[Facts]:
+    """Return the facts in the text of a record. A text that cannot be read has none: Docker in the
+    machine is asked instead.
+    """
+    try:
+        content = zlib.decompressobj().decompress(base64.b64decode(text), LONGEST_JSON)
+        listed = json.loads(content)
+    except (ValueError, zlib.error):
+        return []
+    if not isinstance(listed, list):
+        return []
+    return [facts for facts in listed if isinstance(facts, dict) and facts.get("Id")]
+
+
+def unknown(container_id: str, name: str) -> Facts:
+    """Return the facts of a container about which only its id and name are known."""
+    state = {"Status": "running", "Running": True, "ExitCode": 0, "FinishedAt": NEVER}
+    return {"Id": container_id, "Name": f"/{name}", "State": state}
+
+
+def is_complete(facts: Facts) -> bool:
+    """Return whether Docker wrote the facts, and not :func:`unknown`."""
+    return "Config" in facts
+
+
+def is_running(facts: Facts) -> bool:
+    """Return whether the main process of a container exists."""
+    return str((facts.get("State") or {}).get("Status")) in RUNNING_STATES
+
+
+def removes_itself(facts: Facts) -> bool:
+    """Return whether a container is removed when it exits."""
+    return bool((facts.get("HostConfig") or {}).get("AutoRemove"))
+
+
+def restarts(facts: Facts) -> bool:
+    """Return whether Docker starts a container again if it starts itself."""
+    policy = (facts.get("HostConfig") or {}).get("RestartPolicy") or {}
+    return policy.get("Name") in _RESTARTING_POLICIES
+
+
+def end(facts: Facts, exit_code: int, time: float) -> None:
+    """Change the state of a container to that after its exit."""
+    finished = datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
+    facts.setdefault("State", {})
+    facts["State"] |= {
+        "Status": "exited",
+        "Running": False,
+        "Paused": False,
+        "Restarting": False,
+        "Pid": 0,
+        "ExitCode": exit_code,
+        "FinishedAt": finished,
+    }
+
+
+def copied(facts: Facts) -> Facts:
+    """Return an independent copy of facts."""
+    return copy.deepcopy(facts)
