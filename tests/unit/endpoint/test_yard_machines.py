@@ -20,15 +20,18 @@ from stockyard import (
     TemplateSpec,
     Yard,
 )
-from stockyard.endpoint.machines import CONTAINER_ID, IMAGE_HOST, Fork
+from stockyard.endpoint.machines import CONTAINER_ID, GONE, IMAGE_HOST, Fork
+from stockyard.endpoint.sizes import Demand
 from stockyard.endpoint.yard_machines import ENDPOINT_LABEL, YardMachines
+from stockyard.errors import Unsupported
+from stockyard.model.size import Size
 
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
     uri = f"memory://{tmp_path}/yard.json"
     with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
-        yard.templates.apply(TemplateSpec("docker"))
+        yard.templates.apply(TemplateSpec("docker", max_memory_mib=4096))
         yard.pools.apply(PoolSpec("ci", hosts=3))
         yard.hosts.apply(SingleSpec("images", "docker", host=HostSpec(pool="ci")))
         yield yard
@@ -104,3 +107,74 @@ def test_an_image_host_that_does_not_run_is_reported(yard: Yard) -> None:
             await endpoint.renew_generation()
 
     asyncio.run(story())
+
+
+def test_limits_size_the_machine_within_the_pool(yard: Yard) -> None:
+    async def story() -> None:
+        yard.pools.apply(PoolSpec("ci", hosts=3, vcpus=4, memory_mib=6144))
+        endpoint = machines(yard)
+        # The memory of the system is added, and memory grows in steps.
+        machine = await endpoint.fork(Fork("web", demand=Demand(2.0, 0, 2048)))
+        host = yard.hosts.get(machine.name)
+        assert (host.size.vcpus, host.size.memory_mib) == (2, 2304)
+        await endpoint.resize(machine.name, Demand(1.0, 0, 256))
+        assert yard.hosts.get(machine.name).size.memory_mib == 1024
+        with pytest.raises(PoolQuotaExceeded):
+            await endpoint.resize(machine.name, Demand(4.0))
+        with pytest.raises(PoolQuotaExceeded):
+            await endpoint.fork(Fork("big", demand=Demand(4.0)))
+        for demand in (Demand(9.0), Demand(processors=9), Demand(memory_mib=8192)):
+            with pytest.raises(Unsupported, match="cannot have"):
+                await endpoint.fork(Fork("huge", demand=demand))
+        assert await endpoint.capacity() == Size(4, 6144)
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+def test_a_suspended_machine_is_woken(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = machines(yard)
+        machine = await endpoint.fork(Fork("web"))
+        await endpoint.note(machine.name, {CONTAINER_ID: "0123"}, "packed")
+        await endpoint.suspend(machine.name)
+        assert await endpoint.state(machine.name) == "suspended"
+        (listed,) = await machines(yard).all()
+        assert (listed.state, listed.containers) == ("suspended", "packed")
+        await endpoint.suspend(machine.name)
+        await endpoint.wake(machine.name)
+        await endpoint.wake(machine.name)
+        assert await endpoint.state(machine.name) == "running"
+        assert await endpoint.state("unknown") == GONE
+        with pytest.raises(NotFound):
+            await endpoint.wake("unknown")
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+def test_a_machine_that_was_killed_is_booted(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = machines(yard)
+        machine = await endpoint.fork(Fork("web"))
+        provider = yard.context.provider
+        record = next(
+            host.record
+            for host in provider.observe(yard.context.owner).hosts
+            if host.name == machine.name
+        )
+        provider.stop(record, yard.context.deadline(5))
+        assert await endpoint.state(machine.name) == "off"
+        await endpoint.wake(machine.name)
+        assert await endpoint.state(machine.name) == "running"
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+def test_an_image_host_that_is_off_is_started(yard: Yard) -> None:
+    yard.hosts.suspend("images")
+    machines(yard).start_image_host()
+    assert yard.hosts.get("images").state == "running"
+    with pytest.raises(NotFound):
+        YardMachines(yard.context, "default", "doors", "nothing").start_image_host()
