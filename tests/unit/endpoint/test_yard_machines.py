@@ -20,10 +20,11 @@ from stockyard import (
     TemplateSpec,
     Yard,
 )
-from stockyard.endpoint.machines import CONTAINER_ID, GONE, IMAGE_HOST, Fork
+from stockyard.endpoint.machines import GONE, IMAGE_HOST, Fork
 from stockyard.endpoint.sizes import Demand
-from stockyard.endpoint.yard_machines import ENDPOINT_LABEL, YardMachines
+from stockyard.endpoint.yard_machines import YardMachines
 from stockyard.errors import Unsupported
+from stockyard.model.container_machine import CONTAINER_ID, ENDPOINT_LABEL
 from stockyard.model.size import Size
 
 
@@ -58,7 +59,7 @@ def test_machines_are_forks_of_one_generation(yard: Yard) -> None:
         # A restarted endpoint knows its machines; another one does not.
         assert {machine.name for machine in await machines(yard).all()} == {first.name, second.name}
         (noted,) = [m for m in await machines(yard).all() if m.name == first.name]
-        assert noted.facts == {"container": "Web_1", CONTAINER_ID: "0123"}
+        assert noted.facts == {"container": "Web_1", "image-host": "images", CONTAINER_ID: "0123"}
         assert await machines(yard, "other").all() == []
         for name in (first.name, second.name, "unknown"):
             await endpoint.delete(name)

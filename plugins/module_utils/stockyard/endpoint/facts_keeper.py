@@ -13,9 +13,10 @@ from http import HTTPStatus
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import Refusal
+from ..model.container_machine import CONTAINER_ID, CONTAINER_NAME
 from .containers import Containers
 from .lines import Lines
-from .machines import CONTAINER_ID, CONTAINER_NAME, Machines
+from .machines import Machines
 from .snapshots import Snapshots
 
 # Seconds from a change until Docker is asked, and from then until the record is written: changes

@@ -17,12 +17,13 @@ from typing import Any
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import Refusal
+from ..model.container_machine import CONTAINER_ID, CONTAINER_NAME
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import RECENT, Event, EventBus, container_event
 from .facts_keeper import FactsKeeper
 from .lines import Lines
 from .machine_power import MachinePower
-from .machines import CONTAINER_ID, CONTAINER_NAME, RUNNING, Machine, Machines
+from .machines import RUNNING, Machine, Machines
 from .snapshots import Facts, Snapshots, is_running, restarts, unknown, unpack
 
 # Seconds to wait for the event of a removal, and between two attempts to watch a machine.

@@ -15,9 +15,6 @@ from .sizes import Demand
 
 # The image host among the machines.
 IMAGE_HOST = "image host"
-# The facts of a machine: the name and the id of its first container, which are shown if the machine
-# has ended.
-CONTAINER_NAME, CONTAINER_ID = "container", "container-id"
 # The states of a machine. One that does not exist has the state GONE.
 RUNNING, GONE = "running", "gone"
 

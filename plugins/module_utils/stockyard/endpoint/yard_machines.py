@@ -18,6 +18,12 @@ from ..clock import Deadline
 from ..errors import NotFound
 from ..guest.security.reader.streams import Peer
 from ..model import naming
+from ..model.container_machine import (
+    CONTAINER_NAME,
+    ENDPOINT_LABEL,
+    FACTS_PREFIX,
+    ITS_IMAGE_HOST,
+)
 from ..model.host import DOCKER_PORT, SUSPENDED, UP, Host, HostRecord
 from ..model.security import DEFAULTS, Limits
 from ..model.size import Size, larger
@@ -27,14 +33,10 @@ from ..resources.context import Context
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
 from ..resources.hosts import docker_api, host_lifecycle
 from ..resources.hosts.sizing import resize
-from .machines import CONTAINER_NAME, GONE, IMAGE_HOST, Fork, Machine
+from .machines import GONE, IMAGE_HOST, Fork, Machine
 from .sizes import Demand
 from .tls import connect_tls
 
-# The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
-ENDPOINT_LABEL = "stockyard.endpoint"
-# The labels that hold the other facts of a machine begin with this.
-FACTS_PREFIX = "stockyard.endpoint/"
 LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
 PATIENCE = 600.0
@@ -119,7 +121,7 @@ class YardMachines:
             await self.renew_generation()
         # A container's name can have characters that a machine's cannot have.
         name = f"{self.title}-{secrets.token_hex(6)}"
-        facts = {CONTAINER_NAME: request.container}
+        facts = {CONTAINER_NAME: request.container, ITS_IMAGE_HOST: self.image_host}
         labels = {ENDPOINT_LABEL: self.title, **_labels(facts)}
         record = await asyncio.to_thread(
             cast(HostGeneration, self._generation).create_host,

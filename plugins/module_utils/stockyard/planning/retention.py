@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ..model.host import Host, HostRecord
 from ..model.observation import Observation, OrphanedFile, Record, Template
 from ..model.yard_info import SkippedObject
-from . import lease_policy
+from . import container_machines, lease_policy
 
 INCOMPLETE = {
     "creating": "its creation was interrupted",
@@ -23,13 +23,16 @@ INCOMPLETE = {
 def why(record: Record, current_time: float, grace: float) -> str:
     """Return the reason to delete an object of this owner; empty if it stays.
 
-    :param grace: seconds that the creation of an object can take.
+    :param grace: seconds that the creation of an object can take, and that a container machine can
+        be without an endpoint.
     """
     reason = INCOMPLETE.get(record.phase, "")
     if reason and (record.phase == "deleting" or current_time - record.created >= grace):
         return reason
-    return (
-        lease_policy.deletion_reason(record, current_time) if isinstance(record, HostRecord) else ""
+    if not isinstance(record, HostRecord):
+        return ""
+    return lease_policy.deletion_reason(record, current_time) or container_machines.deletion_reason(
+        record, current_time, grace
     )
 
 

@@ -288,3 +288,44 @@ def test_leftovers_on_the_controller_are_reaped(
     assert not [p for p in home.rglob(".*") if p.name[-1].isdigit()]
     assert (home / ".mine").exists()
     assert (home / "ca-key.pem").read_text() == ca
+
+
+def container_machine(yard: Yard, **facts: str) -> None:
+    """Create a host as an endpoint with the image host images does."""
+    prefix = "stockyard.endpoint"
+    labels = {prefix: "doors", f"{prefix}/image-host": "images"}
+    labels |= {f"{prefix}/{key.replace('_', '-')}": value for key, value in facts.items()}
+    yard.hosts.apply(SingleSpec("job", "base", labels=labels))
+
+
+def test_a_container_machine_without_a_container_is_reaped(yard: Yard, clock: FakeClock) -> None:
+    yard.hosts.apply(SingleSpec("images", "base"))
+    container_machine(yard)
+    clock.time += 3599
+    assert plan(yard.reap()) == []
+    clock.time += 1
+    assert plan(yard.reap(dry_run=True)) == plan(yard.reap())
+    assert "job" not in names(yard)
+
+
+def test_a_container_machine_is_reaped_some_time_after_its_image_host(
+    yard: Yard, clock: FakeClock
+) -> None:
+    yard.hosts.apply(SingleSpec("images", "base"))
+    container_machine(yard, container_id="0123")
+    clock.time += 9000
+    assert plan(yard.reap()) == []
+    yard.hosts.delete("images")
+    assert plan(yard.reap()) == []
+    clock.time += 3599
+    assert plan(yard.reap()) == []
+    # The image host is created again, and the time starts again.
+    yard.hosts.apply(SingleSpec("images", "base"))
+    clock.time += 9000
+    assert plan(yard.reap(dry_run=True)) == plan(yard.reap()) == []
+    yard.hosts.delete("images")
+    assert plan(yard.reap()) == []
+    clock.time += 3600
+    (action,) = plan(yard.reap())
+    assert "the image host images of its endpoint does not exist" in action
+    assert "job" not in names(yard)

@@ -12,14 +12,14 @@ are skipped and named.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import Busy, StockyardError
+from ...errors import Busy, Conflict, NotFound, StockyardError
 from ...model.observation import Observation, OrphanedFile, Record, SweepResult
 from ...model.yard_info import SkippedObject
-from ...planning import retention
+from ...planning import container_machines, retention
 from ...planning.plan import Action, Plan
 from ..context import Context
 from ..hosts import access, host_lifecycle
@@ -43,7 +43,8 @@ class ReapResult:
 class YardReaping:
     """The deletion of expired, incomplete and orphaned objects.
 
-    :param grace: seconds that a creation may take before the object counts as incomplete.
+    :param grace: seconds that a creation may take before the object counts as incomplete, and that
+        a container machine can be without the image host of its endpoint.
     """
 
     ctx: Context
@@ -52,7 +53,8 @@ class YardReaping:
     def plan(self) -> ReapResult:
         """Return the actions that :meth:`apply` would take now. Changes nothing."""
         ctx, grace = self.ctx, self.grace
-        observation, current_time = ctx.provider.observe(ctx.owner), ctx.clock.now()
+        current_time = ctx.clock.now()
+        observation = _with_marks(ctx.provider.observe(ctx.owner), current_time)
         sweep_result = _swept(ctx, grace, check=True)
         volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=True)
         files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=True))
@@ -78,8 +80,9 @@ class YardReaping:
         """
         ctx, grace = self.ctx, self.grace
         actions, errors = list[Action](), list[StockyardError]()
+        skipped = _mark(ctx, deadline)
         observation = ctx.provider.observe(ctx.owner)
-        skipped = retention.skipped_objects(ctx.owner, observation, ctx.clock.now(), grace)
+        skipped += retention.skipped_objects(ctx.owner, observation, ctx.clock.now(), grace)
         groups = {
             _group(record) for record in _records_to_delete(observation, ctx.clock.now(), grace)
         }
@@ -102,6 +105,35 @@ class YardReaping:
             raise _failed(errors)
         skipped += [*skipped_volumes, *retention.files_left(sweep_result.skipped)]
         return ReapResult(Plan((*actions, *volumes, *map(_removed, files))), tuple(skipped))
+
+
+def _with_marks(observation: Observation, current_time: float) -> Observation:
+    """Return an observation in which the marks of container machines are up to date."""
+    changes = container_machines.changed_marks(observation, current_time)
+    labels = {record.uuid: changed_labels for record, changed_labels in changes}
+    hosts = tuple(
+        replace(host, record=replace(host.record, labels=labels[host.record.uuid]))
+        if host.record.uuid in labels
+        else host
+        for host in observation.hosts
+    )
+    return replace(observation, hosts=hosts)
+
+
+def _mark(ctx: Context, deadline: Deadline) -> list[SkippedObject]:
+    """Mark the container machines whose endpoint has no image host, and remove earlier marks.
+    Return the machines that another controller works on.
+    """
+    skipped = []
+    changes = container_machines.changed_marks(ctx.provider.observe(ctx.owner), ctx.clock.now())
+    for record, labels in changes:
+        lock = ctx.lock_name(record.kind, record.tenant, record.name)
+        try:
+            with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
+                host_lifecycle.relabel(ctx, record, labels)
+        except (Busy, Conflict, NotFound) as error:
+            skipped.append(SkippedObject(record.kind, record.name, str(error)))
+    return skipped
 
 
 def _swept(ctx: Context, grace: float, *, check: bool) -> SweepResult:
