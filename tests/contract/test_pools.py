@@ -62,6 +62,12 @@ def pools(provider: Provider, frozen_template: TemplateRecord, drafts: Drafts) -
         assert pools_of_test.found(provider, record) is None
 
 
+def test_the_capacity_of_a_hypervisor_is_known_or_zero(provider: Provider) -> None:
+    capacity = provider.capacity()
+    assert (capacity.vcpus > 0) == (capacity.memory_mib > 0)
+    assert capacity.disk_gib == 0
+
+
 def test_a_pool_is_on_record_for_its_owner(
     provider: Provider, second: Provider, pools: Pools
 ) -> None:

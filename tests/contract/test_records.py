@@ -170,6 +170,13 @@ def test_claim_writes_the_changes_and_counts_the_version(
     assert on_record(second, record) == updated
 
 
+def test_the_longest_facts_of_containers_are_recorded(
+    provider: Provider, second: Provider, drafts: Drafts
+) -> None:
+    record = provider.claim(drafts.reserved(), containers="Zm9v" * 4096)
+    assert on_record(second, record) == record
+
+
 def test_claim_of_a_changed_record_is_refused(
     provider: Provider, second: Provider, drafts: Drafts
 ) -> None:

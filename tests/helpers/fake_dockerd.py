@@ -189,11 +189,11 @@ class FakeDockerd:
         self, method: str, parts: list[str], query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         if parts == ["json"]:
-            everything = "all" in query or "limit" in query
+            stopped_too = "all" in query or "limit" in query
             return 200, [
                 dict(entry)
                 for entry in self.containers.values()
-                if everything or entry["State"] == "running"
+                if stopped_too or entry["State"] == "running"
             ]
         if parts == ["prune"]:
             stopped = [c for c, entry in self.containers.items() if entry["State"] == "exited"]

@@ -51,12 +51,12 @@ def list_entry(facts: Facts, now: float) -> Entry:
     }
 
 
-def is_listed(facts: Facts, filters: dict[str, list[str]], *, everything: bool) -> bool:
+def is_listed(facts: Facts, filters: dict[str, list[str]], *, stopped_too: bool) -> bool:
     """Return whether the list of containers includes a container.
 
-    :param everything: whether it includes containers that do not run.
+    :param stopped_too: whether it includes containers that do not run.
     """
-    if not (everything or "status" in filters or is_running(facts)):
+    if not (stopped_too or "status" in filters or is_running(facts)):
         return False
     return all(
         any(_FILTERS.get(key, _never)(facts, value) for value in values)

@@ -46,7 +46,7 @@ class FactsKeeper:
         # The changed containers of each machine, and the task that asks and writes.
         self._changed: dict[str, set[str]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        # What each record says.
+        # The facts in each record.
         self._saved: dict[str, tuple[dict[str, str], str]] = {}
 
     def note_change(self, machine: str, container_id: str = "") -> None:

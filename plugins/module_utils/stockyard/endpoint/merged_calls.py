@@ -50,11 +50,11 @@ class MergedCalls:
             query |= {"limit": "0", "all": "1"}
         path = f"{call.prefix}/containers/json?{urlencode(query)}"
         replies = await asyncio.gather(*(self._ask(name, "GET", path) for name in names))
-        everything = call.flag("all") or limit > 0
+        stopped_too = call.flag("all") or limit > 0
         entries: list[dict[str, Any]] = []
         for name, reply in zip(names, replies, strict=True):
             if reply is None:
-                entries += self._entries(name, filters, everything=everything)
+                entries += self._entries(name, filters, stopped_too=stopped_too)
             elif reply.status != HTTPStatus.OK:
                 return reply
             else:
@@ -78,7 +78,7 @@ class MergedCalls:
         return next((entry["Created"] for entry in entries if entry["Id"] == container.id), 0)
 
     def _entries(
-        self, machine: str, filters: dict[str, list[str]], *, everything: bool
+        self, machine: str, filters: dict[str, list[str]], *, stopped_too: bool
     ) -> list[dict[str, Any]]:
         """Return the entries of a machine that does not answer, from the facts that are known."""
         facts = [self.life.facts(container) for container in self.life.containers.on(machine)]
@@ -86,7 +86,7 @@ class MergedCalls:
         return [
             list_entry(known, now)
             for known in facts
-            if is_listed(known, filters, everything=everything)
+            if is_listed(known, filters, stopped_too=stopped_too)
         ]
 
     async def prune_containers(self, call: Call) -> Reply:
@@ -143,7 +143,7 @@ class MergedCalls:
         entries = [
             entry
             for name, reply in zip(names, listings, strict=True)
-            for entry in (reply.json() if reply else self._entries(name, {}, everything=True))
+            for entry in (reply.json() if reply else self._entries(name, {}, stopped_too=True))
         ]
         counts = dict.fromkeys(("ContainersRunning", "ContainersPaused", "ContainersStopped"), 0)
         for entry in entries:
@@ -168,7 +168,7 @@ class MergedCalls:
             host[part] = [entry for facts in usage for entry in facts.get(part) or ()]
         for name in self.life.names:
             if not self.life.power.is_up(name):
-                host["Containers"] += self._entries(name, {}, everything=True)
+                host["Containers"] += self._entries(name, {}, stopped_too=True)
         return json_reply(host)
 
     async def events(self, call: Call) -> AsyncIterator[bytes]:

@@ -127,8 +127,9 @@ class LibvirtProvider:
 
     def capacity(self) -> Size:
         with translated("read the size of the hypervisor"):
-            _model, memory_mib, vcpus, *_others = self.connection.getInfo()
-        return Size(int(vcpus), int(memory_mib))
+            # The model of the processor, the memory in MiB, the number of processors, and so on.
+            facts = self.connection.getInfo()
+        return Size(int(facts[2]), int(facts[1]))
 
     def observe(self, owner: str) -> Observation:
         volumes = self.volumes.observe(owner)
