@@ -99,12 +99,17 @@ class ContainerCalls:
                 await self._resize(machine, larger(total(before.values()), total(after.values())))
             reply = await self.lines.ask(machine, "POST", call.prefix + call.target, body)
             if limits:
-                await self.life.keeper.ask(machine, container.id)
-                try:
-                    await self.machines.resize(machine, total(self._demands(machine).values()))
-                except StockyardError as error:
-                    self.life.progress(f"machine {machine} is not resized: {error}")
+                await self._fit(container)
         return reply
+
+    async def _fit(self, container: Container) -> None:
+        """Resize the machine of a container to its present limits, if it can be."""
+        machine = container.machine
+        try:
+            await self.life.keeper.ask(machine, container.id)
+            await self.machines.resize(machine, total(self._demands(machine).values()))
+        except (Refusal, StockyardError) as error:
+            self.life.progress(f"machine {machine} is not resized: {error}")
 
     async def create_exec(self, call: Call, reference: str, body: bytes) -> Reply:
         """Create an exec instance, and note its machine."""

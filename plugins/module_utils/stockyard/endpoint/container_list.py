@@ -16,6 +16,7 @@ from ..guest.security.reader.grammar import Refusal
 from .snapshots import NEVER, Facts, is_running
 
 Entry = dict[str, Any]
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _UNITS = (
     (60, "second", 1),
     (60 * 60, "minute", 60),
@@ -66,9 +67,10 @@ def is_listed(facts: Facts, filters: dict[str, list[str]], *, stopped_too: bool)
     )
 
 
-def is_pruned(facts: Facts, filters: dict[str, list[str]]) -> bool:
+def is_pruned(facts: Facts, filters: dict[str, list[str]], now: float) -> bool:
     """Return whether a prune removes a container.
 
+    :param now: seconds since the epoch.
     :raises Refusal: if a time of the filters is no time.
     """
     created = seconds(str(facts.get("Created") or NEVER))
@@ -76,7 +78,7 @@ def is_pruned(facts: Facts, filters: dict[str, list[str]]) -> bool:
         not is_running(facts)
         and all(_has_label(facts, value) for value in filters.get("label", ()))
         and not any(_has_label(facts, value) for value in filters.get("label!", ()))
-        and all(created < _moment(value) for value in filters.get("until", ()))
+        and all(created < _moment(value, now) for value in filters.get("until", ()))
     )
 
 
@@ -99,12 +101,17 @@ def seconds(text: str) -> float:
         return 0.0
 
 
-def _moment(text: str) -> float:
-    """Return a time that a client sent: seconds since the epoch, or a date."""
+def _moment(text: str, now: float) -> float:
+    """Return a time that a client sent: seconds since the epoch, a date, or a duration that ends
+    now.
+    """
     try:
         return float(text)
     except ValueError:
         pass
+    if text and (match := _DURATION.fullmatch(text)):
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        return now - hours * 3600 - minutes * 60 - rest
     if time := seconds(text):
         return time
     raise Refusal(f"the time {text} is neither a number of seconds nor a date")

@@ -94,6 +94,10 @@ class Containers:
             raise Refusal(f"No such container: {reference}", HTTPStatus.NOT_FOUND)
         return matches[0]
 
+    def with_id(self, container_id: str) -> Container | None:
+        """Return the container with a complete id."""
+        return self._by_id.get(container_id)
+
     def named(self, name: str) -> Container | None:
         """Return the container with a name."""
         return next((container for container in self if container.name == name), None)

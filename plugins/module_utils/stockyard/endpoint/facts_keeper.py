@@ -62,8 +62,10 @@ class FactsKeeper:
         :raises Refusal: if it does not answer.
         """
         reply = await self.lines.ask(machine, "GET", f"/containers/{container_id}/json")
-        if reply.status == HTTPStatus.OK:
-            self.snapshots.put(reply.json())
+        facts = reply.json() if reply.status == HTTPStatus.OK else None
+        # A program in the machine cannot speak for containers in other machines.
+        if isinstance(facts, dict) and facts.get("Id") == container_id:
+            self.snapshots.put(facts)
 
     async def save(self, machine: str) -> None:
         """Write the facts of all containers of a machine into its record, if they changed."""

@@ -288,11 +288,11 @@ class MachineLife:
 
     def _received(self, machine: str, event: Event) -> None:
         self.bus.publish(event)
-        if event.get("Type") != "container":
-            return
-        self.power.touch(machine)
         action = str(event.get("Action", "")).partition(":")[0]
         identifier = str((event.get("Actor") or {}).get("ID", ""))
+        if event.get("Type") != "container" or self._is_elsewhere(identifier, machine):
+            return
+        self.power.touch(machine)
         if action in _CHANGES:
             self.snapshots.apply(event)
             self.keeper.note_change(machine, identifier)
@@ -302,6 +302,11 @@ class MachineLife:
             self.keeper.note_change(machine)
             self._sent.append(identifier)
             self._note_sent(machine, identifier)
+
+    def _is_elsewhere(self, container_id: str, machine: str) -> bool:
+        """Return whether a container is in another machine: a machine cannot speak for it."""
+        container = self.containers.with_id(container_id)
+        return container is not None and container.machine != machine
 
     def _note_sent(self, machine: str, container_id: str) -> None:
         self._unsent.get(machine, set()).discard(container_id)
@@ -328,6 +333,8 @@ class MachineLife:
                 self.containers.remove(container.id)
                 self.snapshots.remove(container.id)
         for entry in listed:
+            if self._is_elsewhere(str(entry["Id"]), machine):
+                continue
             # A linked container has further names, such as /web/db.
             names = [name for name in entry["Names"] if name.count("/") == 1]
             name = str(names[0]).removeprefix("/")

@@ -162,6 +162,8 @@ class MachinePower:
         self.lines.forget(machine)
 
     def _set_up(self, machine: str) -> None:
+        # Lines of before can be dead.
+        self.lines.forget(machine)
         self._down.discard(machine)
         self._started[machine].set()
         self.touch(machine)

@@ -96,11 +96,16 @@ class MergedCalls:
         target = call.prefix + call.target
         running = [name for name in self.life.names if self.life.power.is_up(name)]
         reclaimed = 0
-        for name in (*running, *waking):
-            async with self.life.use(name):
-                reply = await self._ask(name, "POST", target)
-            if reply is None:
-                continue
+
+        async def prune(name: str) -> Reply | None:
+            try:
+                async with self.life.use(name):
+                    return await self._ask(name, "POST", target)
+            except Refusal:
+                return None  # the machine cannot be started
+
+        replies = await asyncio.gather(*map(prune, (*running, *waking)))
+        for reply in filter(None, replies):
             if reply.status != HTTPStatus.OK:
                 return reply
             pruned = reply.json()
@@ -117,11 +122,12 @@ class MergedCalls:
         """
         deleted: list[str] = []
         waking: list[str] = []
+        now = time.time()
         for name in self.life.names:
             if self.life.power.is_up(name):
                 continue
             present = self.life.containers.on(name)
-            pruned = [c for c in present if is_pruned(self.life.facts(c), filters)]
+            pruned = [c for c in present if is_pruned(self.life.facts(c), filters, now)]
             if pruned and len(pruned) < len(present):
                 waking.append(name)
             elif pruned:

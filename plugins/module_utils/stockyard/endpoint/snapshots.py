@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
+import time
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from .events import Event, moment
+from .events import Event
 
 Facts = dict[str, Any]
 # The longest text that a record keeps, and the longest JSON in it.
@@ -24,6 +26,14 @@ LONGEST_TEXT, LONGEST_JSON = 1 << 14, 1 << 23
 KILLED = 137
 RUNNING_STATES = ("running", "paused", "restarting")
 _RESTARTING_POLICIES = ("always", "unless-stopped", "on-failure")
+_EXIT_CODE = re.compile("[0-9]{1,9}")
+# Objects in the facts, each with an object in it.
+_PARTS = (
+    ("State", "Health"),
+    ("Config", "Labels"),
+    ("HostConfig", "RestartPolicy"),
+    ("NetworkSettings", "Networks"),
+)
 # Docker's time of something that did not happen.
 NEVER = "0001-01-01T00:00:00Z"
 
@@ -35,8 +45,11 @@ class Snapshots:
         self._facts: dict[str, Facts] = {}
 
     def put(self, facts: Facts) -> None:
-        """Replace the facts of a container."""
-        self._facts[str(facts["Id"])] = facts
+        """Replace the facts of a container. Facts that have not the form of Docker's are ignored:
+        programs in a machine can write them.
+        """
+        if _is_sound(facts):
+            self._facts[facts["Id"]] = facts
 
     def get(self, container_id: str) -> Facts | None:
         """Return the facts of a container, if they are known."""
@@ -53,14 +66,14 @@ class Snapshots:
         if facts is None:
             return
         action = event.get("Action")
-        state = facts.setdefault("State", {})
+        state = facts["State"]
         if action in ("start", "unpause"):
             state |= {"Status": "running", "Running": True, "Paused": False, "ExitCode": 0}
         elif action == "pause":
             state |= {"Status": "paused", "Paused": True}
         elif action == "die":
             code = str((actor.get("Attributes") or {}).get("exitCode") or 0)
-            end(facts, int(code) if code.isdecimal() else 0, moment(event))
+            end(facts, int(code) if _EXIT_CODE.fullmatch(code) else 0, time.time())
 
     def pack(self, container_ids: Iterable[str]) -> str:
         """Return the facts of containers as text for a record; empty if they are too long."""
@@ -83,7 +96,24 @@ def unpack(text: str) -> list[Facts]:
         return []
     if not isinstance(listed, list):
         return []
-    return [facts for facts in listed if isinstance(facts, dict) and facts.get("Id")]
+    return [facts for facts in listed if _is_sound(facts)]
+
+
+def _is_sound(facts: Any) -> bool:
+    """Return whether facts have an id, and each part that the endpoint reads its type."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("Id"), str) or not facts["Id"]:
+        return False
+    mounts = facts.get("Mounts") or []
+    return (
+        isinstance(facts.get("State"), dict)
+        and isinstance(mounts, list)
+        and all(isinstance(mount, dict) for mount in mounts)
+        and all(
+            isinstance(part := facts.get(name) or {}, dict)
+            and isinstance(part.get(field) or {}, dict)
+            for name, field in _PARTS
+        )
+    )
 
 
 def unknown(container_id: str, name: str) -> Facts:
@@ -113,10 +143,12 @@ def restarts(facts: Facts) -> bool:
     return policy.get("Name") in _RESTARTING_POLICIES
 
 
-def end(facts: Facts, exit_code: int, time: float) -> None:
-    """Change the state of a container to that after its exit."""
-    finished = datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
-    facts.setdefault("State", {})
+def end(facts: Facts, exit_code: int, moment: float) -> None:
+    """Change the state of a container to that after its exit.
+
+    :param moment: the time of the exit, in seconds since the epoch.
+    """
+    finished = datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
     facts["State"] |= {
         "Status": "exited",
         "Running": False,
