@@ -110,8 +110,8 @@ def _moment(text: str, now: float) -> float:
     except ValueError:
         pass
     if text and (match := _DURATION.fullmatch(text)):
-        hours, minutes, rest = (float(part or 0) for part in match.groups())
-        return now - hours * 3600 - minutes * 60 - rest
+        hours, minutes, seconds_left = (float(part or 0) for part in match.groups())
+        return now - hours * 3600 - minutes * 60 - seconds_left
     if time := seconds(text):
         return time
     raise Refusal(f"the time {text} is neither a number of seconds nor a date")

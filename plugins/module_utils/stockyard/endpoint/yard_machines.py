@@ -76,7 +76,11 @@ class YardMachines:
         ctx = self.ctx
         host = self._find_image_host()
         if host is None:
-            raise NotFound("the image host does not exist.", name=f"host {self.image_host}")
+            raise NotFound(
+                "the host does not exist.",
+                name=f"host {self.image_host}",
+                remedy="create the image host first",
+            )
         kind, name = ("fleet", host.record.fleet) if host.record.fleet else ("host", host.name)
         deadline = ctx.deadline(PATIENCE)
         with ctx.provider.exclusive(ctx.lock_name(kind, self.tenant, name), deadline):
