@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,11 +20,12 @@ import pytest
 from stockyard import HostSpec, SingleSpec, TemplateInfo, Yard
 
 from .conftest import OWNER, WORK, Docker
+from .test_recovery import pid_of
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 IMAGES, ENDPOINT = "images", "doors"
-# Seconds in which deleted machines are gone.
-DELETION = 60.0
+# Seconds in which deleted machines are gone, and in which a quiet machine is suspended.
+DELETION, SUSPENSION = 60.0, 240.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class Client:
 def machines(yard: Yard) -> list[str]:
     """Return the names of the container machines."""
     return [host.name for host in yard.hosts.list() if "stockyard.endpoint" in host.labels]
+
+
+def wait_for_state(yard: Yard, name: str, state: str) -> None:
+    """Wait until a container machine has a state."""
+    end = time.monotonic() + SUSPENSION
+    while (present := yard.hosts.get(name).state) != state:
+        assert time.monotonic() < end, present
+        time.sleep(1)
 
 
 def wait_until_deleted(yard: Yard) -> None:
@@ -133,4 +144,60 @@ def test_several_containers_start_at_once(client: Client, yard: Yard) -> None:
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         assert list(pool.map(run, range(4))) == [[str(number)] for number in range(4)]
+    wait_until_deleted(yard)
+
+
+def status_of(client: Client, name: str) -> str:
+    (facts,) = json.loads(client("inspect", name).stdout)
+    return f"{facts['State']['Status']} {facts['State']['ExitCode']}"
+
+
+def test_a_quiet_machine_is_suspended_and_resumed(client: Client, yard: Yard) -> None:
+    command = ("sh", "-c", "echo hi; exit 3")
+    client("run", "--name", "job", "--network", "none", "busybox", *command, check=False)
+    (machine,) = machines(yard)
+    wait_for_state(yard, machine, "suspended")
+    begin = time.monotonic()
+    assert status_of(client, "job") == "exited 3"
+    assert client.lines("ps", "-a", "--format", "{{.Names}} {{.State}}") == ["job exited"]
+    assert client.lines("wait", "job") == ["3"]
+    print(f"three calls about a suspended machine: {time.monotonic() - begin:.2f} s")
+    assert yard.hosts.get(machine).state == "suspended"
+    begin = time.monotonic()
+    assert client.lines("logs", "job") == ["hi"]
+    print(f"logs with a resume: {time.monotonic() - begin:.1f} s")
+    assert yard.hosts.get(machine).state == "running"
+    client("rm", "job")
+    wait_until_deleted(yard)
+
+
+def test_the_container_of_a_killed_machine_is_started_again(client: Client, yard: Yard) -> None:
+    client("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo hi; sleep 1000")
+    (machine,) = machines(yard)
+    # Until the disk has the log.
+    client("exec", "web", "sync")
+    time.sleep(5)
+    os.kill(pid_of(yard.hosts.get(machine).uuid), signal.SIGKILL)
+    end = time.monotonic() + 30
+    while status_of(client, "web") != "exited 137":
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    begin = time.monotonic()
+    client("start", "web")
+    print(f"start with a boot: {time.monotonic() - begin:.1f} s")
+    assert status_of(client, "web") == "running 0"
+    client("rm", "-f", "web")
+    wait_until_deleted(yard)
+
+
+def test_limits_size_the_machine(client: Client, yard: Yard) -> None:
+    client("run", "-d", "--cpus", "2", "--name", "web", "busybox", "sleep", "1000")
+    (machine,) = machines(yard)
+    assert yard.hosts.get(machine).size.vcpus == 2
+    client("update", "--cpus", "3", "web")
+    assert yard.hosts.get(machine).size.vcpus == 3
+    assert client.lines("exec", "web", "nproc") == ["3"]
+    refused = client("update", "--cpus", "99", "web", check=False)
+    assert b"its maximum is" in refused.stderr
+    client("rm", "-f", "web")
     wait_until_deleted(yard)
