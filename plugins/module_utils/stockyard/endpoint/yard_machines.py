@@ -25,11 +25,12 @@ from ..model.container_machine import (
     ITS_IMAGE_HOST,
 )
 from ..model.host import DOCKER_PORT, SUSPENDED, UP, Host, HostRecord
-from ..model.security import DEFAULTS, Limits
+from ..model.security import DEFAULTS
 from ..model.size import Size, larger
 from ..planning.quota import DEEPEST
 from ..planning.resize import check, desired_size, fitting_size
 from ..resources.context import Context
+from ..resources.fleets.branch_host import template_of
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
 from ..resources.hosts import docker_api, host_lifecycle
 from ..resources.hosts.sizing import resize
@@ -123,17 +124,18 @@ class YardMachines:
         """Create a container machine from the current generation."""
         if self._generation is None:
             await self.renew_generation()
+        generation = cast("HostGeneration", self._generation)
         # A container's name can have characters that a machine's cannot have.
         name = f"{self.title}-{secrets.token_hex(6)}"
         facts = {CONTAINER_NAME: request.container, ITS_IMAGE_HOST: self.image_host}
         labels = {ENDPOINT_LABEL: self.title, **_labels(facts)}
         record = await asyncio.to_thread(
-            cast(HostGeneration, self._generation).create_host,
+            generation.create_host,
             name,
             labels,
             request.ports,
             self.publish,
-            self._required(request.demand),
+            _required(request.demand, generation.template.profile),
             self.ctx.deadline(PATIENCE),
         )
         self._records[name] = record
@@ -222,27 +224,18 @@ class YardMachines:
                 changed_labels = {**host.record.labels, **labels}
                 host_lifecycle.relabel(self.ctx, host.record, changed_labels, containers)
 
-    def _required(self, demand: Demand) -> Size:
-        """Return the size that containers need, with room for Docker and the kernel."""
-        memory_mib = demand.memory_mib
-        if memory_mib:
-            generation = self._generation
-            limits = DEFAULTS[generation.template.profile].limits if generation else Limits()
-            # Some profiles leave a part of the memory to the system.
-            percents = (limits.memory_percent or 100, limits.container_memory_percent or 100)
-            share = -(-memory_mib * 100 // min(percents))
-            memory_mib = max(memory_mib + OVERHEAD_MIB, share)
-        return Size(demand.vcpus, memory_mib)
-
     def _resize(self, name: str, demand: Demand) -> None:
         ctx = self.ctx
-        image_host = self._image_host()
         with self._locked(name) as host:
             if host is None:
                 raise NotFound("the machine does not exist.", name=f"host {name}")
-            record = host.record
-            minimum = desired_size(image_host.spec, record.template_size)
-            required = larger(self._required(demand), minimum)
+            record, observation = host.record, ctx.provider.observe(ctx.owner)
+            profile = template_of(observation, host).record.profile
+            image_host = observation.host(self.tenant, self.image_host)
+            minimum = record.template_size
+            if image_host:
+                minimum = desired_size(image_host.record.spec, minimum)
+            required = larger(_required(demand, profile), minimum)
             size = fitting_size(required, record.template_size, record.max_size)
             if record.resize_mode == UP:
                 size = larger(size, record.size)
@@ -295,6 +288,20 @@ class YardMachines:
         lock = ctx.lock_name("host", self.tenant, name)
         with ctx.provider.exclusive(lock, ctx.deadline(PATIENCE)):
             yield next((host for host in self._observe() if host.name == name), None)
+
+
+def _required(demand: Demand, profile: str) -> Size:
+    """Return the size that containers need, with the part that the system needs.
+
+    :param profile: the security profile of the machine.
+    """
+    memory_mib = demand.memory_mib
+    if memory_mib:
+        limits = DEFAULTS[profile].limits
+        # The part of the memory that one container can use, in hundredths.
+        percents = (limits.memory_percent or 100, limits.container_memory_percent or 100)
+        memory_mib = max(memory_mib + OVERHEAD_MIB, -(-memory_mib * 100 // min(percents)))
+    return Size(demand.vcpus, memory_mib)
 
 
 def _start(ctx: Context, host: Host, deadline: Deadline) -> HostRecord:
