@@ -114,6 +114,8 @@ class FakeDockerd:
             return False
         if path.endswith("/attach"):
             return await self._echo(reader, writer)
+        if path.endswith("/wait"):
+            return await self._wait(path.split("/")[2], writer)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         status, answer = self._result(method, path, query, body)
         content = b"" if status == 204 else json.dumps(answer).encode()
@@ -123,6 +125,15 @@ class FakeDockerd:
             + content
         )
         await writer.drain()
+        return True
+
+    async def _wait(self, reference: str, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        (container,) = (c for c in self.containers.values() if reference in (c["Name"], c["Id"]))
+        while container["State"] != "exited":
+            await asyncio.sleep(0.01)
+        text = b'{"StatusCode":0}'
+        writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(text), text))
         return True
 
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 import pytest
 
-from stockyard.endpoint import facts_keeper
+from stockyard.endpoint import facts_keeper, wait_call
 from stockyard.endpoint.server import Endpoint
 from stockyard.endpoint.snapshots import is_complete, is_running
 from stockyard.errors import HypervisorError
+from stockyard.guest.security.reader.streams import Peer
 from stockyard.model.host import SUSPENDED
-from tests.helpers.endpoint_bench import BUSYBOX, Bench, play
+from tests.helpers.endpoint_bench import BUSYBOX, Bench, call, play, read_head
 
 ALWAYS = BUSYBOX | {"HostConfig": {"RestartPolicy": {"Name": "always"}}}
 
@@ -59,6 +60,13 @@ async def killed(bench: Bench, machine: str = "machine-1") -> None:
     """Kill a machine, and wait until the endpoint noticed."""
     await bench.machines.kill(machine)
     await until(lambda: not bench.endpoint.life.power.is_up(machine))
+
+
+async def read_chunk(peer: Peer) -> Any:
+    """Return the JSON of a chunk; ``None`` for the last chunk."""
+    size = int(await peer.reader.readuntil(b"\r\n"), 16)
+    content = (await peer.reader.readexactly(size + 2))[:-2]
+    return json.loads(content) if content else None
 
 
 async def states(bench: Bench, query: str = "all=1") -> dict[str, str]:
@@ -302,5 +310,48 @@ def test_the_container_of_a_deleted_machine_is_gone(tmp_path: Path) -> None:
         await bench.machines.running.pop("machine-1").stop()
         await until(lambda: "machine-1" in bench.machines.deleted)
         assert await states(bench) == {"/db": "created"}
+
+    play(tmp_path, story)
+
+
+def test_a_wait_ends_with_its_container(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await running(bench, "web")
+        peer = await bench.open()
+        await peer.send(b"POST /containers/web/wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_head(peer)).status == 200
+        (daemon,) = bench.machines.running.values()
+        daemon.exit(next(iter(daemon.containers)))
+        assert await read_chunk(peer) == {"StatusCode": 0}
+        assert await read_chunk(peer) is None
+        # The connection can be used further.
+        assert (await call(peer, "GET", "/_ping")).status == 200
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("removes_itself", [False, True])
+def test_a_wait_ends_when_the_machine_is_killed(tmp_path: Path, removes_itself: bool) -> None:
+    async def story(bench: Bench) -> None:
+        await running(bench, "web", BUSYBOX | {"HostConfig": {"AutoRemove": removes_itself}})
+        peer = await bench.open()
+        await peer.send(b"POST /containers/web/wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_head(peer)).status == 200
+        await bench.machines.kill("machine-1")
+        assert (await read_chunk(peer) or {})["StatusCode"] == 137
+
+    play(tmp_path, story)
+
+
+def test_a_wait_breaks_if_only_docker_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_call, "NOTICE", 0.0)
+
+    async def story(bench: Bench) -> None:
+        await running(bench, "web")
+        peer = await bench.open()
+        await peer.send(b"POST /containers/web/wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_head(peer)).status == 200
+        await bench.machines.running["machine-1"].stop()
+        assert await peer.reader.read() == b""
 
     play(tmp_path, story)

@@ -73,7 +73,7 @@ ROUTES = (
     Route("POST", "/containers/{}/update", HANDLED, "update"),
     Route("POST", "/containers/{}/pause", CONTAINER),
     Route("POST", "/containers/{}/unpause", CONTAINER),
-    Route("POST", "/containers/{}/wait", CONTAINER),
+    Route("POST", "/containers/{}/wait", HANDLED, "wait"),
     Route("POST", "/containers/{}/copy", CONTAINER),
     Route("DELETE", "/containers/{}", HANDLED, "remove"),
     Route("POST", "/exec/{}/start", EXEC),

@@ -35,13 +35,20 @@ from .merged_calls import MergedCalls
 from .networks import Networks
 from .routes import CONTAINER, EXEC, HANDLED, Match, find
 from .snapshots import Snapshots
+from .wait_call import WaitCall
 
 BACKLOG = 4096
 # Seconds between two requests, and for a head after its first byte.
 IDLE, HEAD = 43200.0, 60.0
 # The longest body of a call that the endpoint answers itself.
 LONGEST_BODY = 1 << 22
+# Handlers whose reply comes in parts.
+_STREAMS = ("events", "wait")
 Handler = Callable[[Call, str, bytes], Awaitable[Reply]]
+
+
+class BrokenStream(Exception):
+    """A reply in parts that ended before its last part. The connection must be closed."""
 
 
 class Endpoint:
@@ -232,8 +239,8 @@ class Endpoint:
     async def _handle(self, client: Peer, call: Call, match: Match) -> bool:
         body = await _read_body(client, call.request)
         try:
-            if match.route.handler == "events":
-                return await self._stream(client, self.merged.events(call))
+            if match.route.handler in _STREAMS:
+                return await self._handle_stream(client, call, match)
             handler = self._handlers[match.route.handler]
             if match.route.changes_host:
                 async with self.images.changing(builds=False):
@@ -242,9 +249,38 @@ class Endpoint:
                 reply = await handler(call, match.reference, body)
         except Refusal as refusal:
             reply = error_reply(refusal)
+        except BrokenStream:
+            return False
         except Exception as error:  # noqa: BLE001  # one call must not end the service of others
             self.progress(f"{call.method} {call.path}: {error!r}")
             reply = json_reply({"message": "the endpoint failed"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return await self._send_all(client, call, reply)
+
+    async def _handle_stream(self, client: Peer, call: Call, match: Match) -> bool:
+        """Answer a call whose reply comes in parts.
+
+        :raises Refusal: if nothing was sent yet.
+        :raises BrokenStream: if the reply is not complete.
+        """
+        if match.route.handler == "events":
+            return await self._stream(client, self.merged.events(call))
+        container = self.containers.find(match.reference)
+        reply: Reply | AsyncIterator[bytes] | None = None
+        if not self.life.power.is_up(container.machine):
+            reply = answer(call, match.reference, self.life.facts(container))
+        if reply:
+            return await self._send_all(client, call, reply)
+        waiting = WaitCall(self.lines, self.life, container)
+        async with self.life.use(container.machine):
+            try:
+                reply = await waiting.begin(call)
+                if isinstance(reply, Reply):
+                    return await self._send_all(client, call, reply)
+                return await self._stream(client, reply)
+            finally:
+                waiting.end()
+
+    async def _send_all(self, client: Peer, call: Call, reply: Reply) -> bool:
         close = call.request.close
         await self._send(client, reply, close=close, bodiless=call.method == "HEAD")
         return not close
@@ -286,6 +322,8 @@ class Endpoint:
                 sending.result()
                 await client.send(b"0\r\n\r\n")
             return complete
+        except (OSError, EOFError, ValueError) as error:
+            raise BrokenStream from error
         finally:
             client.reader.on_eof = None
             sending.cancel()
