@@ -49,9 +49,8 @@ def limits(memory_mib: int, cpus: int = 0) -> dict[str, Any]:
 
 def test_limits_size_the_machine(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
-        created = await bench.create("web", BUSYBOX | {"HostConfig": limits(2048, 2)})
+        await bench.create("web", BUSYBOX | {"HostConfig": limits(2048, 2)})
         assert bench.machines.forks[0].demand == Demand(2.0, 0, 2048)
-        await bench.endpoint.life.keeper.ask("machine-1", created.json["Id"])
         # The next container in the machine needs memory too.
         host = limits(512) | {"NetworkMode": "container:web"}
         await bench.create("db", BUSYBOX | {"HostConfig": host})
@@ -65,8 +64,7 @@ def test_limits_size_the_machine(tmp_path: Path) -> None:
 
 def test_an_update_resizes_the_machine(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
-        created = await bench.create("web", BUSYBOX | {"HostConfig": limits(1024)})
-        await bench.endpoint.life.keeper.ask("machine-1", created.json["Id"])
+        await bench.create("web", BUSYBOX | {"HostConfig": limits(1024)})
         path = "/containers/web/update"
         assert (await bench.call("POST", path, limits(2048, 3))).status == 200
         assert bench.machines.demands["machine-1"] == Demand(3.0, 0, 2048)

@@ -157,24 +157,23 @@ class ContainerCalls:
                 HTTPStatus.NOT_IMPLEMENTED,
             )
         demand = demand_of(config.get("HostConfig") or {})
-        body = json.dumps(config).encode()
         if not machine:
             await self.images.check_exists(str(config.get("Image") or ""))
             machine = await self._fork(Fork(name, ports, demand))
-            return await self._create_in(machine, call, name, body, networks)
+            return await self._create_in(machine, call, name, config, networks)
         async with self.life.use(machine):
             for network in networks:
                 await self.networks.ensure(machine, network)
             if demand != Demand():
                 await self._resize(machine, total((*self._demands(machine).values(), demand)))
-            return await self._create_in(machine, call, name, body, networks)
+            return await self._create_in(machine, call, name, config, networks)
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:
         async with self.life.use(container.machine):
             reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
         if reply.status == HTTPStatus.NO_CONTENT:
             self.containers.rename(container.id, name)
-            self.life.record(self.containers.find(container.id))
+            self.life.keeper.note_change(container.machine, container.id)
         return reply
 
     async def _forget_if_gone(self, name: str) -> None:
@@ -217,7 +216,12 @@ class ContainerCalls:
         )
 
     async def _create_in(
-        self, machine: str, call: Call, name: str, body: bytes, networks: frozenset[str]
+        self,
+        machine: str,
+        call: Call,
+        name: str,
+        config: dict[str, Any],
+        networks: frozenset[str],
     ) -> Reply:
         query = {key: value[0] for key, value in call.query.items()} | {"name": name}
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
@@ -225,11 +229,11 @@ class ContainerCalls:
         async with self.life.use(machine):
             if machine not in self.life.names:
                 await self.life.adopt(machine)
-            reply = await self.lines.ask(machine, "POST", path, body)
+            reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
             if reply.status == HTTPStatus.CREATED:
                 container = Container(str(reply.json()["Id"]), name, machine, networks)
                 self.containers.add(container)
-                self.life.record(container)
+                self.life.record(container, config.get("HostConfig") or {})
         return reply
 
 

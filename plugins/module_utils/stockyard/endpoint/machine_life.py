@@ -154,8 +154,13 @@ class MachineLife:
         loop = asyncio.get_running_loop()
         loop.call_later(EVENT_WAIT, self._note_sent, container.machine, container.id)
 
-    def record(self, container: Container) -> None:
-        """Write a new container into the record of its machine."""
+    def record(self, container: Container, host: dict[str, Any]) -> None:
+        """Write a new container into the record of its machine.
+
+        :param host: its ``HostConfig``. Docker is asked for the other facts later.
+        """
+        facts = unknown(container.id, container.name)
+        self.snapshots.put({**facts, "State": {"Status": "created"}, "HostConfig": host})
         self._start(self.keeper.save(container.machine))
         self.keeper.note_change(container.machine, container.id)
 
