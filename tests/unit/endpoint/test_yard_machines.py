@@ -21,7 +21,8 @@ from stockyard import (
     Yard,
 )
 from stockyard.endpoint.machines import CONTAINER_ID, IMAGE_HOST, Fork
-from stockyard.endpoint.yard_machines import ENDPOINT_LABEL, YardMachines
+from stockyard.endpoint.yard_machines import YardMachines
+from stockyard.model.endpoint import ENDPOINT_LABEL
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import cast
 
 from ..guest.security.reader.streams import Peer
 from ..model import naming
+from ..model.endpoint import ENDPOINT_LABEL, FACTS_PREFIX
 from ..model.host import DOCKER_PORT, HostRecord
 from ..resources.context import Context
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
@@ -22,10 +23,6 @@ from ..resources.hosts import docker_api, host_lifecycle
 from .machines import CONTAINER_NAME, IMAGE_HOST, Fork, Machine
 from .tls import connect_tls
 
-# The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
-ENDPOINT_LABEL = "stockyard.endpoint"
-# The labels that hold the other facts of a machine begin with this.
-FACTS_PREFIX = "stockyard.endpoint/"
 LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
 PATIENCE = 600.0

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InvalidInput
 from . import naming, network
 from .codec import SPARSE
+from .endpoint_record import EndpointRecord
 from .lease import Lease
 from .size import Size
 from .volume import VolumeUse, check_uses
@@ -207,6 +208,7 @@ class HostRecord:
     :param resuming: whether its resume from saved memory has begun and is not complete.
     :param idle: whether it is suspended because it was idle: a lease resumes it.
     :param awake_since: the time of its last start or resume; 0 if there was none.
+    :param endpoint: the endpoint whose images it holds; ``None`` if it is no image host.
     """
 
     owner: str
@@ -238,6 +240,7 @@ class HostRecord:
     resuming: bool = field(default=False, metadata=SPARSE)
     idle: bool = field(default=False, metadata=SPARSE)
     awake_since: float = field(default=0.0, metadata=SPARSE)
+    endpoint: EndpointRecord | None = field(default=None, metadata=SPARSE)
 
     kind = "host"
 
