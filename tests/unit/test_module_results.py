@@ -139,6 +139,8 @@ def run_yard(story: Story, directory: Path) -> None:
     story.succeed("host", name="trunk", template="docker")
     story.succeed("branch", host="trunk", names=["twig"], check=True)
     story.succeed("branch", host="trunk", names=["twig"])
+    story.succeed("endpoint", name="doors", template="docker", socket="/doors.sock", check=True)
+    story.succeed("endpoint", name="doors", template="docker", socket="/doors.sock")
     story.succeed("lease", holder="job", fleet="web")
     story.succeed("fleet", **FLEET)
     story.succeed("client_certificate", name="me")

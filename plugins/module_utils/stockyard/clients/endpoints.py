@@ -27,20 +27,20 @@ class EndpointsClient:
         self,
         spec: EndpointSpec,
         *,
-        recreate: bool = False,
+        replace: bool = False,
         check: bool = False,
         timeout: float = TIMEOUT,
     ) -> Result[EndpointInfo]:
         """Create or change an endpoint as declared, with its image host if a template is declared.
         ``stockyard endpoint serve`` serves it.
 
-        :param recreate: whether the image host is replaced, and its images are lost, if it was
+        :param replace: whether the image host is replaced, and its images are lost, if it was
             forked from another generation, or if its declaration changed.
         :raises NotFound: if the image host does not exist, and no template is declared.
         :raises OperationRefused: if only a replacement could change the image host as declared,
-            and ``recreate`` is not set.
+            and ``replace`` is not set.
         """
-        convergence = EndpointConvergence(self._context, spec, recreate)
+        convergence = EndpointConvergence(self._context, spec, replace)
         plan = run(convergence, check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, spec.name))
 

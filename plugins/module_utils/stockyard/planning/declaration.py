@@ -70,7 +70,7 @@ class EndpointTerm:
     """
 
     spec: EndpointSpec
-    recreate: bool = False
+    replace: bool = False
     timeout: float = 600.0
 
 

@@ -133,11 +133,11 @@ def test_image_host_stays_when_its_template_gets_another_generation(
     clock.sleep(1)
     yard.templates.apply(TemplateSpec("base", image=ImageSpec(packages=("jq",))))
     assert not yard.endpoints.apply(DOORS).changed
-    result = yard.endpoints.apply(DOORS, recreate=True)
+    result = yard.endpoints.apply(DOORS, replace=True)
     assert [action.verb for action in result.plan.actions] == ["replace", "change"]
     assert yard.hosts.get("images").uuid != before
     assert yard.endpoints.get("doors").socket == SOCKET
-    assert not yard.endpoints.apply(DOORS, recreate=True).changed
+    assert not yard.endpoints.apply(DOORS, replace=True).changed
 
 
 def test_change_that_would_lose_the_images_is_refused(yard: Yard) -> None:
@@ -150,7 +150,7 @@ def test_change_that_would_lose_the_images_is_refused(yard: Yard) -> None:
             with pytest.raises(OperationRefused, match="images would be lost") as caught:
                 yard.endpoints.apply(spec, check=check)
             assert cause in caught.value.cause
-    yard.endpoints.apply(exposed, recreate=True)
+    yard.endpoints.apply(exposed, replace=True)
     assert yard.hosts.get("images").egress == "open"
 
 

@@ -35,12 +35,12 @@ CONTAINER = f"{FACTS_PREFIX}container"
 class EndpointConvergence(LockedOperation):
     """The convergence of an endpoint to its declaration.
 
-    :param recreate: whether the image host is replaced, and its images are lost, if only that makes
+    :param replace: whether the image host is replaced, and its images are lost, if only that makes
         it as declared.
     """
 
     spec: EndpointSpec
-    recreate: bool = False
+    replace: bool = False
 
     @property
     def lock(self) -> str:
@@ -79,7 +79,7 @@ class EndpointConvergence(LockedOperation):
 
     @property
     def _image_host(self) -> ImageHostConvergence:
-        return image_host(self.ctx, self.spec, recreate=self.recreate)
+        return image_host(self.ctx, self.spec, replace=self.replace)
 
     def _record_actions(self, observation: Observation, host_plan: Plan) -> list[Action]:
         host = observation.host(self.spec.tenant, self.spec.image_host)

@@ -23,11 +23,11 @@ from ..fleets.single_host import SingleHostConvergence
 class ImageHostConvergence(SingleHostConvergence):
     """The convergence of an image host to its declaration.
 
-    :param recreate: whether the host is replaced, and its images are lost, if it was forked from
+    :param replace: whether the host is replaced, and its images are lost, if it was forked from
         another generation, or if its declaration changed.
     """
 
-    recreate: bool = False
+    replace: bool = False
 
     def desired(self, observation: Observation, generation: str) -> Plan:
         """Return the plan before a new host is admitted.
@@ -39,7 +39,7 @@ class ImageHostConvergence(SingleHostConvergence):
             return super().desired(observation, generation)
         # Other labels are none of the endpoint's business.
         labelled = replace(self, spec=replace(self.spec, labels=host.record.labels))
-        if self.recreate:
+        if self.replace:
             return super(ImageHostConvergence, labelled).desired(observation, generation)
         todo = super(ImageHostConvergence, labelled).desired(observation, host.record.generation)
         self._check_replacement(todo, host)
@@ -55,11 +55,11 @@ class ImageHostConvergence(SingleHostConvergence):
                 "lost.",
                 name=host.record.title,
                 cause="; ".join(reasons),
-                remedy="set recreate, or undo the change of the declaration",
+                remedy="set replace, or undo the change of the declaration",
             )
 
 
-def image_host(ctx: Context, spec: EndpointSpec, *, recreate: bool) -> ImageHostConvergence:
+def image_host(ctx: Context, spec: EndpointSpec, *, replace: bool) -> ImageHostConvergence:
     """Return the convergence of the image host of a declared endpoint."""
     single = SingleSpec(spec.image_host, spec.template, spec.tenant, spec.host)
-    return ImageHostConvergence(ctx, single, "present", recreate=recreate)
+    return ImageHostConvergence(ctx, single, "present", replace=replace)

@@ -137,7 +137,7 @@ class YardConvergence:
             work.attempt(VolumeConvergence(ctx, volume.spec).apply, volume.timeout)
         self._apply_fleets(work)
         for endpoint in declaration.endpoints:
-            convergence = EndpointConvergence(ctx, endpoint.spec, endpoint.recreate)
+            convergence = EndpointConvergence(ctx, endpoint.spec, endpoint.replace)
             work.attempt(convergence.apply, endpoint.timeout)
         for pool in declared_pools.late(declaration, observation):
             work.attempt(PoolConvergence(ctx, pool.spec, pool.force).apply, pool.timeout)

@@ -29,7 +29,7 @@ def planned(
     return [
         action
         for term in declaration.endpoints
-        for action in EndpointConvergence(ctx, term.spec, term.recreate)
+        for action in EndpointConvergence(ctx, term.spec, term.replace)
         .plan_from(observation, generations.get((term.spec.tenant, term.spec.template)))
         .actions
     ]
