@@ -13,6 +13,7 @@ from ..errors import ConnectionFailed, MissingDependency
 from ..guest.security.reader.grammar import Refusal
 from ..model.endpoint import EndpointSpec
 from ..yard import Yard
+from .readiness import report_ready
 from .server import Endpoint
 from .server_tls import ServerTls, listen_tls
 from .yard_machines import LOOPBACK, YardMachines
@@ -56,6 +57,7 @@ async def _serve(endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None) 
             socket.unlink(missing_ok=True)
             servers.append(await endpoint.listen(socket))
             endpoint.progress(f"serving at unix://{socket}")
+        report_ready()
         await stop.wait()
     except OSError as error:
         raise ConnectionFailed(

@@ -22,6 +22,7 @@ from stockyard import (
     OperationRefused,
     PoolSpec,
     PoolTerm,
+    SingleSpec,
     TemplateSpec,
     TemplateTerm,
     Yard,
@@ -109,6 +110,15 @@ def test_undeclared_endpoint_is_deleted_only_by_force_or_by_a_saved_plan(
         "delete host images",
     ]
     assert names(bare) == ["second", "web-1"]
+
+
+def test_undeclared_endpoint_without_hosts_is_deleted(bare: Yard) -> None:
+    bare.apply(declared(SECOND))
+    bare.hosts.apply(SingleSpec("alone", "base"))
+    bare.endpoints.apply(EndpointSpec("old", "alone", socket="/run/old.sock"))
+    result = bare.apply(declared(SECOND, prune="yes"))
+    assert planned(result) == ["delete endpoint old"]
+    assert names(bare) == ["alone", "second", "web-1"]
 
 
 def test_empty_list_deletes_nothing_without_force(bare: Yard) -> None:

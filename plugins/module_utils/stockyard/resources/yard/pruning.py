@@ -40,12 +40,12 @@ def undeclared_endpoints(
     """Return the names of the hosts that pruning deletes, by the tenant and name of their
     endpoint.
     """
-    reasons = declared_endpoints.endpoints_to_go(declaration, observation)
-    return {
+    deleted_hosts = {
         key: [host.name for host in endpoint_lifecycle.hosts_to_delete(observation, *key)]
-        for key, reason in reasons.items()
+        for key, reason in declared_endpoints.endpoints_to_go(declaration, observation).items()
         if reason != ABSENT
     }
+    return {key: names for key, names in deleted_hosts.items() if names}
 
 
 def check(
