@@ -126,6 +126,7 @@ options:
     type: int
     default: 600
 seealso:
+  - module: stockyard.container_hosts.endpoint_info
   - module: stockyard.container_hosts.host
   - module: stockyard.container_hosts.pool
 """

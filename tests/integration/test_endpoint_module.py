@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module endpoint, endpoints of a whole yard, and the role that serves them."""
+"""The modules endpoint and endpoint_info, endpoints of a whole yard, and the role that serves
+them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.te
 ROLE = "stockyard.container_hosts.endpoint"
 DRY = {"check_mode": True, "diff": True}
 DOORS = {"name": "doors", "template": "docker", "socket": "~/doors.sock"}
-DECLARED = {
+DECLARED: dict[str, Any] = {
     "yard_owner": "site",
     "yard_templates": [{"name": "docker"}],
     "yard_pools": [{"name": "containers", "hosts": 5}],
@@ -78,6 +80,8 @@ def played(controller: Controller) -> Played:
             task("endpoint", "endpoint", **DOORS),
             task("again", "endpoint", **DOORS),
             task("moved", "endpoint", DRY | {"check_mode": False}, **DOORS, address="127.0.0.9"),
+            task("list", "endpoint_info"),
+            task("none", "endpoint_info", tenant="other"),
             task("exposed", "endpoint", **DOORS, egress="open"),
             task("exposed by replacement", "endpoint", **DOORS, egress="open", replace=True),
             task("dry deletion", "endpoint", DRY, name="doors", state="absent"),
@@ -109,6 +113,8 @@ def test_endpoint_without_a_place_or_a_host_is_refused(played: Played) -> None:
 
 def test_change_keeps_the_images_or_is_refused(played: Played) -> None:
     assert played["moved"]["plan"] == ["change endpoint doors: address changed"]
+    assert played["list"]["endpoints"] == [played["moved"]["endpoint"]]
+    assert played["none"]["endpoints"] == []
     assert played["exposed"]["error"]["kind"] == "OperationRefused"
     assert "set replace" in played["exposed"]["error"]["remedy"]
     assert played["exposed by replacement"]["plan"][0].startswith("replace host images: egress")

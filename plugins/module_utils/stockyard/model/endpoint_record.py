@@ -20,7 +20,7 @@ class EndpointRecord:
 
     :param name: its name in its tenant.
     :param managed: whether the image host was created for the endpoint, and is deleted with it.
-    :param socket: the path of a Unix socket; none if empty.
+    :param socket: the absolute path of a Unix socket; none if empty.
     :param address: the IP address for mutual TLS; none if empty.
     :param port: the port at that address.
     """
@@ -34,6 +34,12 @@ class EndpointRecord:
     def __post_init__(self) -> None:
         naming.name("endpoint", self.name)
         check_places(self.name, self.socket, self.address, self.port)
+        if self.socket and not self.socket.startswith("/"):
+            raise InvalidInput(
+                f"socket: {naming.shown(self.socket)} is not an absolute path.",
+                name=f"endpoint {self.name}",
+                remedy="write the path from the root directory",
+            )
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -231,3 +231,10 @@ def test_record_contains_the_endpoint(yard: Yard, tmp_path: Path) -> None:
 def test_nonsense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         EndpointSpec(**options)
+
+
+def test_socket_of_a_declared_endpoint_has_an_absolute_path(yard: Yard) -> None:
+    for socket in ("doors.sock", "~/doors.sock"):
+        with pytest.raises(InvalidInput, match="not an absolute path"):
+            yard.endpoints.apply(EndpointSpec("doors", template="base", socket=socket))
+    assert names(yard) == []

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -172,3 +173,16 @@ def test_contradictions_are_refused() -> None:
             declared(DOORS, second)
     with pytest.raises(InvalidInput, match="declared twice"):
         declared(DOORS, absent_endpoints=(("default", "doors"),))
+
+
+def test_saved_plan_of_an_endpoint_is_refused_after_its_image_host_changed(
+    bare: Yard, tmp_path: Any
+) -> None:
+    bare.apply(declared(DOORS))
+    moved, plan = declared(replace(DOORS, address="127.0.0.9")), tmp_path / "plan.json"
+    bare.apply(moved, check=True, save_plan=plan)
+    bare.hosts.restart("images")
+    with pytest.raises(OperationRefused, match="no longer matches"):
+        bare.apply(moved, apply_plan=plan)
+    bare.apply(moved, check=True, save_plan=plan)
+    assert planned(bare.apply(moved, apply_plan=plan)) == ["change endpoint doors"]
