@@ -141,7 +141,9 @@ def test_a_whole_yard_has_endpoints(controller: Controller, tmp_path: Path) -> N
     assert (check.returncode, '"endpoint doors"' in check.stdout) == (0, True), check.output
     first_run = site([doors, ci])
     assert first_run.returncode == 0, first_run.output
-    assert "changed=0 " in site([doors, ci]).stdout
+    second_run = site([doors, ci])
+    assert "changed=0 " in second_run.stdout
+    assert f"export DOCKER_HOST=unix://{controller.home}/doors.sock" in second_run.stdout
     machine = fork(controller, "web", "site")
     assert names(controller, "site") == sorted(["ci-images", machine, "images"])
     refused = site([ci])
