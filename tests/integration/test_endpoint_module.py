@@ -172,13 +172,16 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "calls"
 
 
-def run_role(controller: Controller, **variables: Any) -> Played:
+def run_role(controller: Controller, *arguments: str, **variables: Any) -> Played:
     role = {"role": ROLE, "endpoint_name": "doors", **variables}
-    return controller.play([], roles=[role], ignore_errors=False)
+    return controller.play([], *arguments, roles=[role], ignore_errors=False)
 
 
 def test_role_writes_and_starts_the_service(controller: Controller, services: Path) -> None:
     unit = controller.home / ".config/systemd/user/stockyard-endpoint-default-doors.service"
+    check = run_role(controller, "--check", endpoint_owner="me", endpoint_storage="/a b")
+    assert (check.returncode, unit.exists()) == (0, False), check.output
+    services.unlink(missing_ok=True)
     first_run = run_role(controller, endpoint_owner="me", endpoint_storage="/a b")
     assert first_run.returncode == 0, first_run.output
     (command,) = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
