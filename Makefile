@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo teardown report test test-full endpoint-suite lint bench bench-full docs
+TARGETS := setup demo endpoint teardown report test test-full endpoint-suite lint bench bench-full docs
 
 .PHONY: help generate generate-diff $(TARGETS)
 
@@ -40,7 +40,11 @@ demo: setup ## build a template, fork three hosts, print how to reach them
 	@hack/playbook.sh site $(DEMO) $(ARGS)
 	@hack/where.sh
 
+endpoint: setup ## serve a Docker API, and run a container in a virtual machine; ARGS goes to docker run
+	@hack/endpoint.sh $(ARGS)
+
 teardown: setup ## remove all hosts of the demo, but not the template
+	@hack/endpoint.sh --end
 	@hack/playbook.sh teardown $(DEMO) $(ARGS)
 
 report: setup ## write a page of the demo's yard to build/yard.html

@@ -44,8 +44,8 @@ ROLE_HEAD = """\
 ---
 """
 PURPOSE = (
-    "Converges all pools, templates, volumes and fleets of a declaration, and deletes undeclared "
-    "objects as O(yard_prune) permits."
+    "Converges all pools, templates, volumes, fleets and endpoints of a declaration, and deletes "
+    "undeclared objects as O(yard_prune) permits."
 )
 RESULTS = (
     "After the run the variable C(yard_hosts) contains the hosts of all declared fleets, each with "
@@ -71,6 +71,7 @@ ROLE_LISTS = {
     ),
     "yard_fleets": ("fleet", "The fleets."),
     "yard_pools": ("pool", "The pools."),
+    "yard_endpoints": ("endpoint", "The Docker endpoints whose containers are virtual machines."),
 }
 
 

@@ -32,6 +32,8 @@ CLASSES = {
     "audit.findings": "hostconfig.audit.Finding",
     "branch.hosts": "model.host_info.HostInfo",
     "client_certificate.certificates": "model.certificate_info.ClientCertificateInfo",
+    "endpoint.endpoint": "model.endpoint_info.EndpointInfo",
+    "endpoint_info.endpoints": "model.endpoint_info.EndpointInfo",
     "fleet.hosts": "model.host_info.HostInfo",
     "fleet_info.fleets": "model.fleet_info.FleetInfo",
     "host.host": "model.host_info.HostInfo",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
+from ._endpoints import ENDPOINT, endpoint_spec
 from ._named import named
 from ._options import option, options, specification
 from ._pools import POOL, PRELOAD, pool_spec, preloads
@@ -24,6 +25,7 @@ from .stockyard.model.naming import duration
 from .stockyard.model.template import Hardware, TemplateSpec
 from .stockyard.planning.declaration import (
     Declaration,
+    EndpointTerm,
     FleetTerm,
     PoolTerm,
     SuspendedFleetTerm,
@@ -36,6 +38,7 @@ from .stockyard.yard import Yard
 __all__ = [
     "BRANCH",
     "DECLARATION",
+    "ENDPOINT",
     "FLEET",
     "FLEET_STATES",
     "HOST",
@@ -44,6 +47,7 @@ __all__ = [
     "TEMPLATE",
     "branch_spec",
     "declaration",
+    "endpoint_spec",
     "fleet_spec",
     "pool_spec",
     "reap",
@@ -148,20 +152,21 @@ def declaration(params: Params) -> Declaration:
     """Return the yard that a task declares."""
     declared = params["declaration"] or {}
     local_name = params["local_hypervisor"] or ""
-    unknown_keys = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
+    kinds = {
+        "pools": POOL,
+        "templates": TEMPLATE,
+        "volumes": VOLUME,
+        "fleets": FLEET,
+        "endpoints": ENDPOINT,
+    }
+    unknown_keys = sorted(map(str, declared.keys() - kinds.keys()))
     if unknown_keys:
         raise InvalidInput(
             f"declaration: {unknown_keys[0]} is not known.",
-            remedy="declare pools, templates, volumes and fleets",
+            remedy="declare pools, templates, volumes, fleets and endpoints",
         )
-    pools, templates, volumes, fleets = (
-        _items(declared, kind, options)
-        for kind, options in (
-            ("pools", POOL),
-            ("templates", TEMPLATE),
-            ("volumes", VOLUME),
-            ("fleets", FLEET),
-        )
+    pools, templates, volumes, fleets, endpoints = (
+        _items(declared, kind, options) for kind, options in kinds.items()
     )
     terms = Declaration(
         tuple(
@@ -199,6 +204,16 @@ def declaration(params: Params) -> Declaration:
             SuspendedFleetTerm(fleet["name"], fleet["tenant"], float(fleet["timeout"]))
             for fleet in fleets
             if fleet["state"] == "suspended"
+        ),
+        endpoints=tuple(
+            EndpointTerm(endpoint_spec(endpoint), endpoint["replace"], float(endpoint["timeout"]))
+            for endpoint in endpoints
+            if endpoint["state"] == "present"
+        ),
+        absent_endpoints=tuple(
+            (endpoint["tenant"], endpoint["name"])
+            for endpoint in endpoints
+            if endpoint["state"] == "absent"
         ),
         absent_volumes=tuple(
             (volume["tenant"], volume["name"]) for volume in volumes if volume["state"] == "absent"

@@ -10,10 +10,10 @@ module: yard
 short_description: Manage a yard of container hosts from a declaration
 version_added: 0.1.0
 description:
-  - V(present) converges all pools, templates, volumes and fleets of a declaration, in this order,
-    and can delete objects that are no longer declared. One plan covers all objects. In check mode
-    the plan also contains the hosts that are replaced because their template will have a new
-    generation.
+  - V(present) converges all pools, templates, volumes, fleets and endpoints of a declaration, in
+    this order, and can delete objects that are no longer declared. One plan covers all objects. In
+    check mode the plan also contains the hosts that are replaced because their template will have a
+    new generation.
   - V(suspended) saves the memory of all running hosts of an owner on a hypervisor, declared or
     not, leased or not. They then use no RAM and no CPU time. V(present) resumes the hosts of
     declared fleets with their memory.
@@ -48,9 +48,9 @@ options:
   declaration:
     description:
       - The objects of the yard. Required when O(state=present).
-      - C(templates), C(fleets) and C(pools) are lists. Each item has the options of
-        M(stockyard.container_hosts.template), M(stockyard.container_hosts.fleet) or
-        M(stockyard.container_hosts.pool).
+      - C(templates), C(fleets), C(pools) and C(endpoints) are lists. Each item has the options of
+        M(stockyard.container_hosts.template), M(stockyard.container_hosts.fleet),
+        M(stockyard.container_hosts.pool) or M(stockyard.container_hosts.endpoint).
       - C(volumes) is a list. Each item has the options of M(stockyard.container_hosts.volume),
         except C(host) and C(path), and the states V(present) and V(absent). Volumes are created in
         their order, before the fleets.
@@ -60,16 +60,18 @@ options:
     type: dict
   prune:
     description:
-      - Whether to delete fleets, templates and pools of the owner that are not declared. Volumes,
-        single hosts, templates with hosts, and pools with members are never deleted.
+      - Whether to delete fleets, endpoints, templates and pools of the owner that are not declared.
+        Volumes, single hosts, templates with hosts, and pools with members are never deleted.
       - V(no) keeps them.
-      - V(yes) deletes templates and pools. If it would delete hosts because their fleet is not
-        declared, the module fails before anything is changed, in check mode too, unless the plan is
-        saved in check mode with O(save_plan), or a saved plan is applied with O(apply_plan). A
-        fleet that is declared with the state C(absent) or the count 0 is deleted without that.
+      - V(yes) deletes templates and pools. If it would delete hosts because their fleet or endpoint
+        is not declared, the module fails before anything is changed, in check mode too, unless the
+        plan is saved in check mode with O(save_plan), or a saved plan is applied with
+        O(apply_plan). A fleet or endpoint that is declared with the state C(absent), or a fleet
+        with the count 0, is deleted without that.
       - With V(yes), a kind of object is kept if its list in the declaration is empty, because an
         empty list is usually a mistake.
-      - V(force) deletes all of them, fleets with hosts too, even if the list is empty.
+      - V(force) deletes all of them, fleets and endpoints with hosts too, even if the list is
+        empty.
       - Nothing is deleted if a part of the declaration failed.
     type: str
     choices: ["no", "yes", force]

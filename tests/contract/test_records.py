@@ -18,6 +18,7 @@ from stockyard.clock import Deadline
 from stockyard.errors import Conflict, NotFound, OperationRefused, StockyardError
 from stockyard.hypervisor.provider import Provider
 from stockyard.hypervisor.records import encode
+from stockyard.model.endpoint_record import EndpointRecord
 from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.template import TemplateRecord
 from tests.contract.bench import Bench, restore
@@ -159,13 +160,15 @@ def test_claim_writes_the_changes_and_counts_the_version(
     provider: Provider, second: Provider, drafts: Drafts
 ) -> None:
     record = drafts.reserved()
-    identity = Identity("0" * 32, HOST_KEY, "1f", 2.0)
-    claimed = provider.claim(
-        record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}
-    )
-    updated = replace(
-        record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}, version=2
-    )
+    changes: dict[str, Any] = {
+        "phase": "ready",
+        "mode": "instant",
+        "identity": Identity("0" * 32, HOST_KEY, "1f", 2.0),
+        "labels": {"a": "b"},
+        "endpoint": EndpointRecord("doors", True, "/run/doors.sock", "127.0.0.1", 2376),
+    }
+    claimed = provider.claim(record, **changes)
+    updated = replace(record, **changes, version=2)
     assert claimed == updated
     assert on_record(second, record) == updated
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import HostSpec, SingleSpec, TemplateInfo, Yard
+from stockyard import EndpointSpec, TemplateInfo, Yard
 
 from .conftest import OWNER, WORK, Docker
 from .test_recovery import pid_of
@@ -84,12 +84,14 @@ def wait_until_deleted(yard: Yard) -> None:
 
 @pytest.fixture(scope="module")
 def image_host(yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes) -> Iterator[str]:
-    yard.hosts.apply(SingleSpec(IMAGES, template.name, host=HostSpec()))
+    socket = str(WORK / "endpoint.sock")
+    yard.endpoints.apply(EndpointSpec(ENDPOINT, IMAGES, template.name, socket=socket))
     docker(
         yard.hosts.get(IMAGES), "import", "--change", 'CMD ["sh"]', "-", "busybox", stdin=busybox
     )
     yield IMAGES
-    yard.hosts.delete(IMAGES)
+    yard.endpoints.delete(ENDPOINT)
+    assert IMAGES not in [host.name for host in yard.hosts.list()]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def client(yard: Yard, image_host: str, docker: Docker) -> Iterator[Client]:
     socket = WORK / "endpoint.sock"
     (WORK / "docker-home").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
-    command += ["--unix", str(socket), "--name", ENDPOINT, "--image-host", image_host]
+    command += ["--name", ENDPOINT]
     command += ["--owner", OWNER, "--hypervisor", "qemu:///session"]
     command += ["--storage", str(WORK / "store"), "--pki-dir", str(WORK / "pki")]
     with (WORK / "endpoint.log").open("wb") as log, subprocess.Popen(command, stderr=log) as server:

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from stockyard.model.branch import BranchRecord, BranchVolume, MemoryModule
+from stockyard.model.endpoint_record import EndpointRecord
 from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
@@ -48,6 +49,14 @@ LEASES = st.builds(
 )
 SIZES = st.builds(Size, st.integers(0, 255), st.integers(0, 1 << 20), st.integers(0, 2048))
 SPECS = st.builds(HostSpec, ports=st.lists(st.integers(3000, 65535), unique=True).map(tuple))
+ENDPOINTS = st.builds(
+    EndpointRecord,
+    NAMES,
+    st.booleans(),
+    st.just("/run/user/1000/x.sock"),
+    st.sampled_from(("", "127.0.0.1")),
+    st.integers(1, 65535),
+)
 HOSTS = st.builds(
     lambda **fields: replace(host_record(), **fields),
     spec=SPECS,
@@ -58,6 +67,7 @@ HOSTS = st.builds(
     lease=st.none() | LEASES,
     expires=MOMENTS,
     size=SIZES,
+    endpoint=st.none() | ENDPOINTS,
 )
 TEMPLATES = st.builds(
     lambda **fields: replace(template_record(), **fields),

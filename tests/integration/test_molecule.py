@@ -144,10 +144,11 @@ def test_a_scenario_takes_five_lines() -> None:
         assert len(lines) == 2
 
 
-def test_the_scenario_of_the_role_that_needs_no_guest(tmp_path: Path) -> None:
-    own_checkout = Checkout(tmp_path, {}, "yard", CHECKOUT / "roles" / "yard")
+@pytest.mark.parametrize("role", ["yard", "endpoint"])
+def test_the_scenario_of_a_role_that_needs_no_guest(role: str, tmp_path: Path) -> None:
+    own_checkout = Checkout(tmp_path, {}, role, CHECKOUT / "roles" / role)
     shutil.copy(
-        CHECKOUT / "roles" / "yard" / "molecule" / "default" / "inventory" / "hosts.yml",
+        CHECKOUT / "roles" / role / "molecule" / "default" / "inventory" / "hosts.yml",
         own_checkout.role / "molecule" / "default" / "inventory",
     )
     output = own_checkout.ok("test")

@@ -55,6 +55,7 @@ ALLOWED = {
         "resources.volumes",
     },
     "resources.certificates": {*RESOURCE, "resources.fleets", "resources.hosts"},
+    "resources.endpoints": {*RESOURCE, "resources.fleets", "resources.hosts"},
     "resources.leases": {
         *RESOURCE,
         "resources.fleets",
@@ -64,6 +65,7 @@ ALLOWED = {
     },
     "resources.yard": {
         *RESOURCE,
+        "resources.endpoints",
         "resources.fleets",
         "resources.hosts",
         "resources.pools",
@@ -100,6 +102,7 @@ ALLOWED = {
     "clients": {
         *RESOURCE,
         "resources.certificates",
+        "resources.endpoints",
         "resources.fleets",
         "resources.hosts",
         "resources.leases",

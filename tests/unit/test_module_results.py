@@ -139,12 +139,14 @@ def run_yard(story: Story, directory: Path) -> None:
     story.succeed("host", name="trunk", template="docker")
     story.succeed("branch", host="trunk", names=["twig"], check=True)
     story.succeed("branch", host="trunk", names=["twig"])
+    story.succeed("endpoint", name="doors", template="docker", socket="/doors.sock", check=True)
+    story.succeed("endpoint", name="doors", template="docker", socket="/doors.sock")
     story.succeed("lease", holder="job", fleet="web")
     story.succeed("fleet", **FLEET)
     story.succeed("client_certificate", name="me")
     for name in ("fleet_info", "host_info"):
         story.succeed(name, check_updates=True)
-    for name in ("lease_info", "pool_info", "template_info", "volume_info"):
+    for name in ("endpoint_info", "lease_info", "pool_info", "template_info", "volume_info"):
         story.succeed(name)
     story.succeed("report", dest=f"{directory}/yard.html")
     run_jenkins(story)

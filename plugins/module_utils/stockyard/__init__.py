@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .clients.certificates import CertificatesClient
+from .clients.endpoints import EndpointsClient
 from .clients.fleets import FleetsClient
 from .clients.hosts import HostsClient
 from .clients.leases import HeldLease, LeasesClient
@@ -38,6 +39,8 @@ from .model.access_info import DockerAccess, SshAccess
 from .model.branch import BranchSpec
 from .model.certificate_info import ClientCertificateInfo
 from .model.cloud_image import CloudImage
+from .model.endpoint import EndpointSpec
+from .model.endpoint_info import EndpointInfo, EndpointMachine
 from .model.fleet import FleetSpec, SingleSpec
 from .model.fleet_info import FleetInfo
 from .model.host import HostSpec
@@ -61,6 +64,7 @@ from .model.volume_info import VolumeInfo
 from .model.yard_info import HypervisorInfo, ReportInfo, SkippedObject
 from .planning.declaration import (
     Declaration,
+    EndpointTerm,
     FleetTerm,
     PoolTerm,
     SuspendedFleetTerm,
@@ -88,6 +92,11 @@ __all__ = [
     "DeadlineExceeded",
     "Declaration",
     "DockerAccess",
+    "EndpointInfo",
+    "EndpointMachine",
+    "EndpointSpec",
+    "EndpointTerm",
+    "EndpointsClient",
     "FleetInfo",
     "FleetSpec",
     "FleetTerm",

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from .clients.certificates import CertificatesClient
+from .clients.endpoints import EndpointsClient
 from .clients.fleets import FleetsClient
 from .clients.hosts import HostsClient
 from .clients.leases import LeasesClient
@@ -48,7 +49,7 @@ class Yard:
     """A connection to a hypervisor, for one owner's objects. Use it in a ``with`` statement.
 
     Its resource clients are ``templates``, ``fleets``, ``hosts``, ``volumes``, ``leases``,
-    ``pools`` and ``certificates``.
+    ``pools``, ``endpoints`` and ``certificates``.
 
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` if not given, else ``qemu:///session``.
     :param owner: the owner of the yard; two owners never change each other's objects.
@@ -99,6 +100,7 @@ class Yard:
         self.volumes = VolumesClient(self.context)
         self.leases = LeasesClient(self.context)
         self.pools = PoolsClient(self.context)
+        self.endpoints = EndpointsClient(self.context)
         self.certificates = CertificatesClient(self.context)
 
     def __enter__(self) -> Yard:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import Yard
+from stockyard import EndpointSpec, Yard
 from stockyard.cli import endpoint
-from stockyard.endpoint.serve import EndpointSpec
 
 from .conftest import Console
 
@@ -35,7 +34,6 @@ def test_options_become_the_declaration_of_the_endpoint(
 @pytest.mark.parametrize(
     "options",
     [
-        (),
         ("--tls", "127.0.0.1:port"),
         ("--tls", "127.0.0.1:0"),
         ("--tls", "nowhere"),
@@ -55,3 +53,17 @@ def test_image_host_without_docker_is_reported(
     code, _output, errors = console(*SERVE, "--unix", str(socket), "--image-host", "ci-1")
     assert (code, "Docker in the image host does not answer" in errors) == (1, True)
     assert not socket.exists()
+
+
+def test_declared_endpoint_is_served_as_on_record(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs: list[EndpointSpec] = []
+    monkeypatch.setattr(endpoint, "serve", lambda _yard, spec: specs.append(spec))
+    real.endpoints.apply(
+        EndpointSpec("doors", "store", template="base", socket="/x.sock", address="127.0.0.2")
+    )
+    assert console(*SERVE, "--name", "doors")[0] == 0
+    assert specs == [EndpointSpec("doors", "store", socket="/x.sock", address="127.0.0.2")]
+    code, _output, errors = console(*SERVE, "--name", "other")
+    assert (code, "set --unix or --tls" in errors) == (1, True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..endpoint.serve import EndpointSpec, serve
-from ..errors import InvalidInput
+from ..endpoint.serve import serve
+from ..errors import InvalidInput, NotFound
+from ..model.endpoint import EndpointSpec
 from ..model.host import DOCKER_PORT
 from ..yard import Yard
 
@@ -19,7 +20,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     actions = commands.add_parser(
         "endpoint", help="serve a Docker API whose containers are virtual machines"
     ).add_subparsers(required=True, metavar="ACTION")
-    command = actions.add_parser("serve", parents=[common], help="serve until SIGTERM")
+    command = actions.add_parser(
+        "serve",
+        parents=[common],
+        help="serve until SIGTERM; without --unix and --tls, as the endpoint is declared",
+    )
     command.add_argument(
         "--unix", default="", metavar="PATH", help="serve a Unix socket, for this user only"
     )
@@ -43,16 +48,41 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _serve(yard: Yard, options: argparse.Namespace) -> int:
+    spec = _spec(options) if options.unix or options.tls else _declared(yard, options)
+    serve(yard, spec)
+    return 0
+
+
+def _declared(yard: Yard, options: argparse.Namespace) -> EndpointSpec:
+    """Return an endpoint as it is on record.
+
+    :raises NotFound: if it is not on record.
+    """
+    try:
+        endpoint = yard.endpoints.get(options.name, options.tenant)
+    except NotFound as error:
+        error.remedy = "declare the endpoint, or set --unix or --tls"
+        raise
+    return EndpointSpec(
+        endpoint.name,
+        endpoint.image_host,
+        tenant=endpoint.tenant,
+        socket=endpoint.socket,
+        address=endpoint.address,
+        port=endpoint.port,
+    )
+
+
+def _spec(options: argparse.Namespace) -> EndpointSpec:
+    """Return the endpoint that the options describe."""
     address, _colon, port = options.tls.partition(":")
     if port and not port.isdecimal():
         raise InvalidInput(f"--tls: {port} is not a port.", remedy="write ADDRESS:PORT")
-    spec = EndpointSpec(
+    return EndpointSpec(
         options.name,
         options.image_host,
-        options.tenant,
-        options.unix,
-        address,
-        int(port or DOCKER_PORT),
+        tenant=options.tenant,
+        socket=options.unix,
+        address=address,
+        port=int(port or DOCKER_PORT),
     )
-    serve(yard, spec)
-    return 0

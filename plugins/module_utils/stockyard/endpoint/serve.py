@@ -7,48 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConnectionFailed, InvalidInput, MissingDependency
+from ..errors import ConnectionFailed, MissingDependency
 from ..guest.security.reader.grammar import Refusal
-from ..model import naming
-from ..model.host import DOCKER_PORT
+from ..model.endpoint import EndpointSpec
 from ..yard import Yard
+from .readiness import report_ready
 from .server import Endpoint
 from .server_tls import ServerTls, listen_tls
 from .yard_machines import LOOPBACK, YardMachines
-
-
-@dataclass(frozen=True)
-class EndpointSpec:
-    """An endpoint, and where it is served.
-
-    :param name: the name of the endpoint.
-    :param image_host: the host that holds its images. It must run.
-    :param socket: the path of a Unix socket; none if empty.
-    :param address: the IP address for mutual TLS; none if empty.
-    :param port: the port at that address.
-    """
-
-    name: str = "endpoint"
-    image_host: str = "images"
-    tenant: str = "default"
-    socket: str = ""
-    address: str = ""
-    port: int = DOCKER_PORT
-
-    def __post_init__(self) -> None:
-        naming.name("endpoint", self.name)
-        naming.name("host", self.image_host)
-        naming.name("tenant", self.tenant)
-        naming.whole("port", self.port, 1, 65535)
-        if self.address:
-            naming.address(self.address)
-        if not (self.socket or self.address):
-            raise InvalidInput(
-                "the endpoint is served nowhere.", remedy="name a Unix socket or an address"
-            )
 
 
 def serve(yard: Yard, spec: EndpointSpec) -> None:
@@ -89,6 +57,7 @@ async def _serve(endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None) 
             socket.unlink(missing_ok=True)
             servers.append(await endpoint.listen(socket))
             endpoint.progress(f"serving at unix://{socket}")
+        report_ready()
         await stop.wait()
     except OSError as error:
         raise ConnectionFailed(

@@ -121,6 +121,6 @@ def _volume_2(data: Fields) -> Fields:
 # change need none.
 CONVERSIONS: dict[int, dict[str, Callable[[Fields], Fields]]] = {
     1: {"host": _host_2, "volume": _volume_2},
-    # Schema 3 added the branch of a host, its unfinished resume, and branches.
+    # Schema 3 added the branch of a host, its unfinished resume, its endpoint, and branches.
     2: {},
 }

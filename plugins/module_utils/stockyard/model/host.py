@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InvalidInput
 from . import naming, network
 from .codec import SPARSE
+from .endpoint_record import EndpointRecord
 from .lease import Lease
 from .size import Size
 from .volume import VolumeUse, check_uses
@@ -208,6 +209,7 @@ class HostRecord:
     :param idle: whether it is suspended because it was idle: a lease resumes it.
     :param awake_since: the time of its last start or resume; 0 if there was none.
     :param containers: the facts of its containers, compressed, if an endpoint forked it for them.
+    :param endpoint: the endpoint whose images it holds; ``None`` if it is no image host.
     """
 
     owner: str
@@ -240,6 +242,7 @@ class HostRecord:
     idle: bool = field(default=False, metadata=SPARSE)
     awake_since: float = field(default=0.0, metadata=SPARSE)
     containers: str = field(default="", metadata=SPARSE)
+    endpoint: EndpointRecord | None = field(default=None, metadata=SPARSE)
 
     kind = "host"
 

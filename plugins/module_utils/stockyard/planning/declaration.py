@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..errors import InvalidInput
 from ..model import naming, network
+from ..model.endpoint import EndpointSpec
 from ..model.fleet import FleetSpec
 from ..model.host import Host
 from ..model.observation import Template
@@ -63,6 +64,17 @@ class PoolTerm:
 
 
 @dataclass(frozen=True)
+class EndpointTerm:
+    """A declared endpoint, whether its image host can be replaced, and the seconds that its plan
+    can take.
+    """
+
+    spec: EndpointSpec
+    replace: bool = False
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
 class VolumeTerm:
     """A declared volume, and the seconds that its plan can take."""
 
@@ -77,7 +89,7 @@ T = TypeVar("T", TemplateTerm, PoolTerm)
 class Reference:
     """A template, pool or volume that a declared object needs.
 
-    :param needed_by: the fleet, pool or volume that needs it, with its kind.
+    :param needed_by: the fleet, endpoint, pool or volume that needs it, with its kind.
     :param kind: ``template``, ``pool`` or ``volume``.
     :param key: tenant and name of the needed object.
     """
@@ -93,7 +105,7 @@ class Declaration:
 
     :param absent_templates: tenant and name of templates that are declared absent;
         ``absent_fleets`` likewise.
-    :param absent_pools: likewise.
+    :param absent_pools: likewise; ``absent_endpoints`` too.
     :param suspended_fleets: fleets whose existing hosts are suspended and otherwise stay as they
         are.
     :param volumes: in the order of their creation: copies after their sources. Volumes that are not
@@ -115,6 +127,8 @@ class Declaration:
     volumes: tuple[VolumeTerm, ...] = ()
     absent_volumes: tuple[Key, ...] = ()
     suspended_fleets: tuple[SuspendedFleetTerm, ...] = ()
+    endpoints: tuple[EndpointTerm, ...] = ()
+    absent_endpoints: tuple[Key, ...] = ()
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -150,7 +164,15 @@ class Declaration:
                 *self.absent_pools,
             ],
         )
+        _once(
+            "endpoint",
+            [
+                *((term.spec.tenant, term.spec.name) for term in self.endpoints),
+                *self.absent_endpoints,
+            ],
+        )
         _apart([fleet_term.spec for fleet_term in self.fleets])
+        _served_apart([term.spec for term in self.endpoints])
         _no_circle(
             "pool",
             {
@@ -215,6 +237,12 @@ class Declaration:
             for kind, name in (("template", spec.template), ("pool", spec.host.pool))
             if name
         ]
+        references += [
+            Reference(f"endpoint {spec.name}", kind, (spec.tenant, name))
+            for spec in (term.spec for term in self.endpoints if term.spec.template)
+            for kind, name in (("template", spec.template), ("pool", spec.host.pool))
+            if name
+        ]
         pool_specs = [pool_term.spec for pool_term in self.pools if pool_term.spec.parent]
         references += [
             Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent))
@@ -244,7 +272,12 @@ class Declaration:
         nothing.
         """
         fleets = (*self.fleets, *self.suspended_fleets)
-        lists = {"fleets": fleets, "templates": self.templates, "pools": self.pools}
+        lists = {
+            "fleets": fleets,
+            "endpoints": self.endpoints,
+            "templates": self.templates,
+            "pools": self.pools,
+        }
         return tuple(name for name, terms in lists.items() if self.prune == "yes" and not terms)
 
     def fleets_to_go(self, hosts: Iterable[Host]) -> dict[Key, str]:
@@ -273,6 +306,14 @@ class Declaration:
             existing_keys,
             {(pool.spec.tenant, pool.spec.name) for pool in self.pools},
             self.absent_pools,
+        )
+
+    def endpoints_to_go(self, existing_keys: set[Key]) -> dict[Key, str]:
+        """Return the existing endpoints to delete, each with the reason."""
+        return self._to_go(
+            existing_keys,
+            {(term.spec.tenant, term.spec.name) for term in self.endpoints},
+            self.absent_endpoints,
         )
 
     def _to_go(
@@ -342,6 +383,20 @@ def _apart(fleets: Iterable[FleetSpec]) -> None:
                 remedy="choose another port or another address (bind)",
             )
         used_bindings |= bindings
+
+
+def _served_apart(endpoints: Iterable[EndpointSpec]) -> None:
+    """Refuse endpoints that would share a socket, an address and port, or an image host."""
+    used_places: dict[str, str] = {}
+    for spec in endpoints:
+        for place in (*spec.record.places, f"image host {spec.tenant}/{spec.image_host}"):
+            if place in used_places:
+                raise InvalidInput(
+                    f"endpoint {used_places[place]} of the declaration has {place}, too.",
+                    name=f"endpoint {spec.name}",
+                    remedy="choose another one",
+                )
+            used_places[place] = spec.name
 
 
 def _no_circle(kind: str, parents: dict[Key, str], message: str) -> None:

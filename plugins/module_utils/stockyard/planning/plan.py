@@ -31,8 +31,8 @@ class Action:
         client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``;
         for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or
         ``resume``.
-    :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or
-        ``node``.
+    :param kind: ``template``, ``pool``, ``host``, ``endpoint``, ``volume``, ``client``, ``lease``,
+        ``file`` or ``node``.
     :param reason: the reason, in words.
     :param before: the present state, for a diff.
     :param after: the resulting state.

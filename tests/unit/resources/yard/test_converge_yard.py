@@ -177,7 +177,7 @@ def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_p
     assert told(bare.apply(remaining, check=True, save_plan=path)) == ["delete web-1"]
     (line,) = lines
     assert (
-        "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant "
+        "the plan deletes 1 of 3 hosts because these objects are not declared: fleet web of tenant "
         "default" in line
     )
     with pytest.raises(OperationRefused, match="Nothing was changed"):

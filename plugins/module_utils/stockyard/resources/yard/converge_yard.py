@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The convergence of a whole yard to its declaration: pools, templates, volumes, then fleets, then
-deletions.
+"""The convergence of a whole yard to its declaration: pools, templates, volumes, then fleets and
+endpoints, then deletions.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ...model.observation import Observation
 from ...planning.declaration import (
     ABSENT,
     Declaration,
+    EndpointTerm,
     FleetTerm,
     Key,
     PoolTerm,
@@ -28,12 +29,13 @@ from ...planning.declaration import (
 )
 from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, delete_action, plan_deletion
 from ..context import Context
+from ..endpoints.endpoint_lifecycle import EndpointConvergence, EndpointDeletion
 from ..fleets.converge_fleet import FleetConvergence, FleetDeletion, hosts_to_delete
 from ..fleets.suspend_fleet import FleetSuspension
 from ..pools.pool_lifecycle import PoolConvergence
 from ..templates.build_template import TemplateConvergence, TemplateDeletion
 from ..volumes.volume_lifecycle import VolumeConvergence, VolumeDeletion
-from . import declared_names, declared_pools, declared_volumes, pruning
+from . import declared_endpoints, declared_names, declared_pools, declared_volumes, pruning
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,33 @@ class YardConvergence:
         ]
         volume_actions = declared_volumes.plan(ctx, declaration, observation)
         fleet_actions, remaining_hosts = self._fleet_actions(observation, template_plans)
+        endpoint_actions = declared_endpoints.planned(
+            ctx,
+            declaration,
+            observation,
+            {key: _generation_after(todo) for key, todo in template_plans.items()},
+        )
+        for key, todo in declared_endpoints.planned_deletions(
+            ctx, declaration, observation
+        ).items():
+            endpoint_actions += todo.actions
+            deleted_names = gone_by(todo.actions)
+            remaining_hosts = [
+                host
+                for host in remaining_hosts
+                if host.record.tenant != key[0] or host.name not in deleted_names
+            ]
         deletions = self._deletions(observation, template_plans, remaining_hosts)
-        return Plan((*pool_actions, *builds, *volume_actions, *fleet_actions, *deletions))
+        return Plan(
+            (
+                *pool_actions,
+                *builds,
+                *volume_actions,
+                *fleet_actions,
+                *endpoint_actions,
+                *deletions,
+            )
+        )
 
     def apply(self, _deadline: Deadline) -> Plan:
         """Converge the yard; return the actions that were taken. Each part has its own deadline.
@@ -109,11 +136,18 @@ class YardConvergence:
         for volume in declaration.volumes:
             work.attempt(VolumeConvergence(ctx, volume.spec).apply, volume.timeout)
         self._apply_fleets(work)
+        for endpoint in declaration.endpoints:
+            convergence = EndpointConvergence(ctx, endpoint.spec, endpoint.replace)
+            work.attempt(convergence.apply, endpoint.timeout)
         for pool in declared_pools.late(declaration, observation):
             work.attempt(PoolConvergence(ctx, pool.spec, pool.force).apply, pool.timeout)
         if not work.errors:
             # A fleet that another run created since the observation remains.
-            self._clear(work, declaration.fleets_to_go(observation.hosts))
+            self._clear(
+                work,
+                declaration.fleets_to_go(observation.hosts),
+                declared_endpoints.endpoints_to_go(declaration, observation),
+            )
         return work.plan()
 
     def _apply_fleets(self, work: _Work) -> None:
@@ -187,9 +221,16 @@ class YardConvergence:
         actions += declared_pools.planned_last(ctx, declaration, observation, remaining_hosts)
         return actions + declared_volumes.plan_deletions(declaration, observation)
 
-    def _clear(self, work: _Work, fleets_to_delete: Mapping[Key, str]) -> None:
+    def _clear(
+        self,
+        work: _Work,
+        fleets_to_delete: Mapping[Key, str],
+        endpoints_to_delete: Mapping[Key, str],
+    ) -> None:
         """Delete all objects that are no longer declared, each after the objects in it."""
         ctx, declaration = self.ctx, self.declaration
+        for (tenant, name), reason in endpoints_to_delete.items():
+            work.attempt(EndpointDeletion(ctx, tenant, name, reason).apply, EndpointTerm.timeout)
         for (tenant, name), reason in fleets_to_delete.items():
             work.attempt(FleetDeletion(ctx, tenant, name, reason).apply, FleetTerm.timeout)
         observation = ctx.provider.observe(ctx.owner)

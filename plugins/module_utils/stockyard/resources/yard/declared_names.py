@@ -43,6 +43,10 @@ def report_retained(ctx: Context, declaration: Declaration, observation: Observa
     existing_names = {
         "fleets": {host.record.fleet for host in observation.hosts}
         - {name for _tenant, name in declaration.absent_fleets},
+        "endpoints": {
+            host.record.endpoint.name for host in observation.hosts if host.record.endpoint
+        }
+        - {name for _tenant, name in declaration.absent_endpoints},
         "templates": {template.record.name for template in observation.templates}
         - {name for _tenant, name in declaration.absent_templates},
         "pools": {pool.name for pool in observation.pools}

@@ -65,12 +65,17 @@ def build(convergence: YardConvergence) -> SavedPlan:
     todo = convergence.plan_from(observation)
     names = {(action.kind, action.name) for action in todo.actions if action.before}
     host_records = [
-        host.record for host in observation.hosts if ("host", host.record.name) in names
+        host.record
+        for host in observation.hosts
+        if ("host", host.name) in names
+        or (host.record.endpoint and ("endpoint", host.record.endpoint.name) in names)
     ]
     # New hosts are forked from the current generation, so the plan depends on its version.
-    current_generations = [
-        observation.template(fleet.spec.tenant, fleet.spec.template) for fleet in declaration.fleets
+    template_keys = [
+        *((fleet.spec.tenant, fleet.spec.template) for fleet in declaration.fleets),
+        *((endpoint.spec.tenant, endpoint.spec.template) for endpoint in declaration.endpoints),
     ]
+    current_generations = [observation.template(*key) for key in template_keys]
     template_records = (
         [template.record for template in current_generations if template]
         if any(action.kind == "host" and action.after for action in todo.actions)
