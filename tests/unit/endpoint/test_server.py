@@ -277,7 +277,8 @@ def test_containers_that_share_are_in_one_machine(tmp_path: Path) -> None:
     ("host", "status"),
     [
         ({"Binds": ["/etc:/x"]}, 400),
-        ({"Binds": ["data:/x"]}, 501),
+        ({"Binds": ["da*ta:/x"]}, 400),
+        ({"Binds": ["data:/x"], "VolumeDriver": "nfs"}, 404),
         ({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}, 400),
         ({"NetworkMode": "backend"}, 400),
         ({"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}]}}, 501),

@@ -20,8 +20,8 @@ from stockyard import (
     TemplateSpec,
     Yard,
 )
-from stockyard.endpoint.machines import CONTAINER_ID, IMAGE_HOST, Fork
-from stockyard.endpoint.yard_machines import ENDPOINT_LABEL, YardMachines
+from stockyard.endpoint.machines import CONTAINER_ID, ENDPOINT_LABEL, IMAGE_HOST, Fork
+from stockyard.endpoint.yard_machines import YardMachines
 
 
 @pytest.fixture

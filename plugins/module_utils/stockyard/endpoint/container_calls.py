@@ -18,8 +18,10 @@ from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
 from .machines import Fork, Machines
+from .named_volumes import named_volumes
 from .networks import Networks
 from .placement import check_config, publish, shared_machine
+from .volumes import Volumes, shared_sources
 
 
 class ContainerCalls:
@@ -33,6 +35,7 @@ class ContainerCalls:
         images: ImageHost,
         life: MachineLife,
         networks: Networks,
+        volumes: Volumes,
     ) -> None:
         self.machines = machines
         self.lines = lines
@@ -40,6 +43,7 @@ class ContainerCalls:
         self.images = images
         self.life = life
         self.networks = networks
+        self.volumes = volumes
         # The machine of each exec instance.
         self._instances: dict[str, str] = {}
 
@@ -49,11 +53,15 @@ class ContainerCalls:
         requested_name = call.value("name")
         name = check_name(requested_name) if requested_name else self.containers.propose_name()
         check_config(config)
+        volumes = named_volumes(config)
         await self._forget_if_gone(name)
         networks = await self.networks.names_of(config)
+        for shared_volume in shared_sources(self.containers, config):
+            if await self.volumes.find(shared_volume):
+                volumes.setdefault(shared_volume, {})
         with self.containers.reserved(name):
-            async with self.networks.placing(networks):
-                return await self._place(call, config, name, networks)
+            async with self.networks.placing(networks), self.volumes.locked(volumes):
+                return await self._place(call, config, name, networks, volumes)
 
     async def rename(self, call: Call, reference: str) -> Reply:
         """Rename a container."""
@@ -111,10 +119,13 @@ class ContainerCalls:
         config: dict[str, Any],
         name: str,
         networks: frozenset[str],
+        volumes: dict[str, dict[str, str]],
     ) -> Reply:
         """Create a container in the machine that it shares, or in a new one."""
         ports = publish(config, self.machines.free_port)
-        machine = shared_machine(self.containers, config, self.networks.machines_of(networks))
+        required_machines = self.networks.machines_of(networks)
+        required_machines |= await self.volumes.machines_of(volumes)
+        machine = shared_machine(self.containers, config, required_machines)
         if machine and ports:
             raise Refusal(
                 "The ports of a container that joins the machine of another one cannot be "
@@ -127,7 +138,20 @@ class ContainerCalls:
         else:
             await self.images.check_exists(str(config.get("Image") or ""))
             machine = await self._fork(Fork(name, ports))
-        return await self._create_in(machine, call, name, json.dumps(config).encode(), networks)
+        query = {key: value[0] for key, value in call.query.items()} | {"name": name}
+        path = f"{call.prefix}/containers/create?{urlencode(query)}"
+        # A machine without a container is deleted at the end of the block.
+        with self.life.use(machine):
+            if machine not in self.life.names:
+                await self.life.adopt(machine)
+            await self.volumes.place(machine, volumes)
+            reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
+            if reply.status == HTTPStatus.CREATED:
+                identifier = str(reply.json()["Id"])
+                container = Container(identifier, name, machine, networks, frozenset(volumes))
+                self.containers.add(container)
+                self.life.record(container)
+        return reply
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:
         reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
@@ -153,22 +177,6 @@ class ContainerCalls:
         except StockyardError as error:
             raise Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR) from error
         return machine
-
-    async def _create_in(
-        self, machine: str, call: Call, name: str, body: bytes, networks: frozenset[str]
-    ) -> Reply:
-        query = {key: value[0] for key, value in call.query.items()} | {"name": name}
-        path = f"{call.prefix}/containers/create?{urlencode(query)}"
-        # A machine without a container is deleted at the end of the block.
-        with self.life.use(machine):
-            if machine not in self.life.names:
-                await self.life.adopt(machine)
-            reply = await self.lines.ask(machine, "POST", path, body)
-            if reply.status == HTTPStatus.CREATED:
-                container = Container(str(reply.json()["Id"]), name, machine, networks)
-                self.containers.add(container)
-                self.life.record(container)
-        return reply
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,19 @@ class EventBus:
             yield reader
         finally:
             self._readers.discard(reader)
+
+
+def engine_event(kind: str, action: str, identifier: str, attributes: dict[str, str]) -> Event:
+    """Return an event of the endpoint itself, in Docker's form."""
+    nanoseconds = time.time_ns()
+    return {
+        "Type": kind,
+        "Action": action,
+        "Actor": {"ID": identifier, "Attributes": attributes},
+        "scope": "local",
+        "time": nanoseconds // 1_000_000_000,
+        "timeNano": nanoseconds,
+    }
 
 
 def parse_filters(text: str) -> dict[str, list[str]]:

@@ -47,6 +47,10 @@ class MachineLife:
         self.progress = progress
         # Seconds to wait until a machine is watched.
         self.watch_wait = EVENT_WAIT
+        # Called with each event of a machine.
+        self.observers: list[Callable[[str, Event], None]] = []
+        # Whether an event is not for clients.
+        self.is_hidden: Callable[[Event], bool] = lambda _event: False
         self._uses: Counter[str] = Counter()
         # Removed containers whose event was not sent yet, by machine.
         self._unsent: dict[str, set[str]] = {}
@@ -54,6 +58,7 @@ class MachineLife:
         self._sent: deque[str] = deque(maxlen=RECENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
+        self._deletions: dict[str, asyncio.Task[None]] = {}
         # The machines that did not answer the last time.
         self._silent: set[str] = set()
 
@@ -124,7 +129,12 @@ class MachineLife:
             and not self.containers.on(machine)
         ):
             self._known.discard(machine)
-            self._start(self._delete(machine))
+            self._deletions[machine] = self._start(self._delete(machine))
+
+    async def deleted(self, machine: str) -> None:
+        """Wait until a machine that is being deleted is gone, or its deletion failed."""
+        if deletion := self._deletions.get(machine):
+            await asyncio.wait([deletion])
 
     async def close(self) -> None:
         """End all tasks; deletions are completed."""
@@ -133,12 +143,13 @@ class MachineLife:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         if work.__name__ == "_delete":
             task.set_name("delete")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _delete(self, machine: str) -> None:
         self.lines.forget(machine)
@@ -148,6 +159,7 @@ class MachineLife:
             self.progress(f"machine {machine} could not be deleted: {error}")
         self._uses.pop(machine, None)
         self._unsent.pop(machine, None)
+        self._deletions.pop(machine, None)
 
     async def _note(self, machine: str, facts: dict[str, str]) -> None:
         try:
@@ -165,7 +177,10 @@ class MachineLife:
                 await self._refresh(machine)
 
     def _received(self, machine: str, event: Event) -> None:
-        self.bus.publish(event)
+        if not self.is_hidden(event):
+            self.bus.publish(event)
+        for observer in self.observers:
+            observer(machine, event)
         if (event.get("Type"), event.get("Action")) == ("container", "destroy"):
             identifier = str((event.get("Actor") or {}).get("ID", ""))
             self.containers.remove(identifier)
@@ -201,5 +216,7 @@ class MachineLife:
             name = str(names[0]).removeprefix("/")
             networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
             user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
-            self.containers.add(Container(str(entry["Id"]), name, machine, user_defined))
+            mounts = [mount for mount in entry.get("Mounts") or () if mount["Type"] == "volume"]
+            volumes = frozenset(str(mount["Name"]) for mount in mounts)
+            self.containers.add(Container(str(entry["Id"]), name, machine, user_defined, volumes))
         self.settle(machine)

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..guest.security.reader.streams import Peer
+from .named_volumes import VolumeStore
 
+# The label that makes a host or a volume one of an endpoint; its value is the name of the endpoint.
+ENDPOINT_LABEL = "stockyard.endpoint"
 # The image host among the machines.
 IMAGE_HOST = "image host"
 # The facts of a machine: the name and the id of its first container, which are shown if the machine
@@ -48,6 +51,10 @@ class Machines(Protocol):
     # The id of the endpoint, which clients see as that of the engine.
     id: str
     title: str
+
+    @property
+    def volumes(self) -> VolumeStore:
+        """Return the named volumes of the endpoint."""
 
     async def all(self) -> list[Machine]:
         """Return the container machines, without the image host."""

@@ -33,6 +33,8 @@ from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
 from .networks import Networks
 from .routes import CONTAINER, EXEC, HANDLED, Match, find
+from .volume_calls import VolumeCalls
+from .volumes import Volumes
 
 BACKLOG = 4096
 # Seconds between two requests, and for a head after its first byte.
@@ -57,10 +59,18 @@ class Endpoint:
         self.images = ImageHost(machines, self.lines, self.containers)
         self.life = MachineLife(machines, self.lines, self.containers, self.bus, progress)
         self.networks = Networks(self.lines, self.containers, self.images)
+        self.volumes = Volumes(machines.volumes, self.lines, self.containers, self.life)
         self.calls = ContainerCalls(
-            machines, self.lines, self.containers, self.images, self.life, self.networks
+            machines,
+            self.lines,
+            self.containers,
+            self.images,
+            self.life,
+            self.networks,
+            self.volumes,
         )
-        self.merged = MergedCalls(machines, self.lines, self.life, self.bus)
+        self.volume_calls = VolumeCalls(self.volumes)
+        self.merged = MergedCalls(machines, self.lines, self.life, self.bus, self.volume_calls)
         self.newest = (0, 0)
         self.headers: dict[str, str] = {}
         # asyncio itself keeps no reference to a task whose connection is lost.
@@ -79,8 +89,15 @@ class Endpoint:
             "commit": lambda call, _reference, body: self.images.commit(call, body),
             "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
             "leave_swarm": _leave_swarm,
-            "list_volumes": _list_volumes,
-            "no_volume": _no_volume,
+            "list_volumes": lambda call, _reference, _body: self.volume_calls.list_all(call),
+            "create_volume": lambda call, _reference, body: self.volume_calls.create(call, body),
+            "inspect_volume": lambda call, reference, _body: self.volume_calls.inspect(
+                call, reference
+            ),
+            "remove_volume": lambda call, reference, _body: self.volume_calls.remove(
+                call, reference
+            ),
+            "prune_volumes": lambda call, _reference, _body: self.volume_calls.prune(call),
             "create_network": lambda call, _reference, body: self.networks.create(call, body),
             "inspect_network": lambda call, reference, _body: self.networks.inspect(
                 call, reference
@@ -89,7 +106,6 @@ class Endpoint:
             "connect_network": self.networks.connect,
             "disconnect_network": self.networks.disconnect,
             "prune_networks": lambda call, _reference, _body: self.networks.prune(call),
-            "prune_volumes": _prune_volumes,
         }
 
     async def start(self) -> None:
@@ -107,6 +123,7 @@ class Endpoint:
             "Server": f"Docker/{version['Version']} (linux)",
         }
         await self.life.load()
+        await self.volumes.load()
         self._image_events = asyncio.create_task(self._watch_images())
 
     async def close(self) -> None:
@@ -115,6 +132,7 @@ class Endpoint:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.volumes.close()
         await self.life.close()
         self.lines.close()
         await self.machines.close()
@@ -167,6 +185,9 @@ class Endpoint:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 machine = await self._machine(match)
+                if match.route.uses_volumes:
+                    container = self.containers.find(match.reference)
+                    await stack.enter_async_context(self.volumes.in_machine(container))
                 if match.route.changes_host:
                     await stack.enter_async_context(self.images.changing(match.route.builds))
                 stack.enter_context(self.life.use(machine))
@@ -271,18 +292,6 @@ class Endpoint:
 
 async def _leave_swarm(_call: Call, _reference: str, _body: bytes) -> Reply:
     raise Refusal("This node is not part of a swarm", HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-async def _list_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
-    return json_reply({"Volumes": [], "Warnings": None})
-
-
-async def _no_volume(_call: Call, reference: str, _body: bytes) -> Reply:
-    raise Refusal(f"get {reference}: no such volume", HTTPStatus.NOT_FOUND)
-
-
-async def _prune_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
-    return json_reply({"VolumesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def _send_chunks(client: Peer, blocks: AsyncIterator[bytes]) -> None:

@@ -19,11 +19,10 @@ from ..model.host import DOCKER_PORT, HostRecord
 from ..resources.context import Context
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
 from ..resources.hosts import docker_api, host_lifecycle
-from .machines import CONTAINER_NAME, IMAGE_HOST, Fork, Machine
+from .machines import CONTAINER_NAME, ENDPOINT_LABEL, IMAGE_HOST, Fork, Machine
 from .tls import connect_tls
+from .yard_volumes import YardVolumes
 
-# The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
-ENDPOINT_LABEL = "stockyard.endpoint"
 # The labels that hold the other facts of a machine begin with this.
 FACTS_PREFIX = "stockyard.endpoint/"
 LOOPBACK = "127.0.0.1"
@@ -47,6 +46,7 @@ class YardMachines:
         self.ctx = ctx
         self.tenant = tenant
         self.title = naming.name("endpoint", name)
+        self.volumes = YardVolumes(ctx, tenant, self.title)
         self.image_host = image_host
         self.publish = publish
         self.id = ""
