@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from stockyard.endpoint.machines import IMAGE_HOST, Fork, Machine
 from stockyard.endpoint.named_volumes import NamedVolume
-from stockyard.errors import OperationRefused
+from stockyard.errors import Conflict, OperationRefused
 from stockyard.guest.security.reader.streams import Peer, connect
 
 VERSION = {"ApiVersion": "1.41", "Version": "20.10.24"}
@@ -246,7 +246,12 @@ class FakeDockerd:
             return 204, None
         if parts == ["json"]:
             state = {"Running": container["State"] == "running"}
-            return 200, {"Id": identifier, "Image": container["Image"], "State": state}
+            return 200, {
+                "Id": identifier,
+                "Image": container["Image"],
+                "State": state,
+                "HostConfig": container["HostConfig"],
+            }
         if parts == ["rename"]:
             container |= {"Name": query["name"], "Names": [f"/{query['name']}"]}
             return 204, None
@@ -323,6 +328,7 @@ class FakeMachines:
             folder / "host", {name: f"sha256:{secrets.token_hex(32)}" for name in images}
         )
         self.volumes = FakeVolumes()
+        self.published: dict[str, frozenset[int]] = {}
         self.running: dict[str, FakeDockerd] = {}
         self.generation: dict[str, str] = {}
         self.networks: dict[str, str] = {}
@@ -341,6 +347,15 @@ class FakeMachines:
     async def note(self, name: str, facts: Mapping[str, str]) -> None:
         self.facts[name] = dict(facts)
 
+    def ports(self, name: str) -> frozenset[int]:
+        return self.published.get(name, frozenset())
+
+    async def set_ports(self, name: str, ports: frozenset[int]) -> None:
+        for machine, others in self.published.items():
+            if machine != name and ports & others:
+                raise Conflict(f"port {min(ports & others)} cannot be published.")
+        self.published[name] = ports
+
     async def renew_generation(self) -> None:
         self.generations += 1
         self.generation = dict(self.host.images)
@@ -355,6 +370,7 @@ class FakeMachines:
         self.forks.append(request)
         name = f"machine-{len(self.forks)}"
         await asyncio.sleep(0.01)
+        self.published[name] = frozenset(request.ports)
         self.running[name] = FakeDockerd(self.folder / name, dict(self.generation))
         self.running[name].networks = dict(self.networks)
         await self.running[name].start()
@@ -366,6 +382,7 @@ class FakeMachines:
             if machine == name:
                 await asyncio.sleep(0.05)
                 del self.volumes.attached[volume]
+        self.published.pop(name, None)
         if name in self.running:
             await self.running.pop(name).stop()
 

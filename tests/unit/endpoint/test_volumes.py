@@ -33,8 +33,8 @@ def test_volumes_are_created_listed_and_removed(tmp_path: Path) -> None:
         body = {"Name": "data", "Driver": "local", "Labels": labels}
         created = await bench.call("POST", "/volumes/create", body)
         assert (created.status, created.json["Name"]) == (201, "data")
-        again = await bench.call("POST", "/volumes/create", body)
-        assert (again.status, again.json) == (201, created.json)
+        repeated = await bench.call("POST", "/volumes/create", body)
+        assert (repeated.status, repeated.json) == (201, created.json)
         assert created.json["Mountpoint"] == "/var/lib/docker/volumes/data/_data"
         unnamed = (await bench.call("POST", "/volumes/create", {})).json["Name"]
         assert len(unnamed) == 64

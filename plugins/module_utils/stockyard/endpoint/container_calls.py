@@ -21,6 +21,7 @@ from .machines import Fork, Machines
 from .named_volumes import named_volumes
 from .networks import Networks
 from .placement import check_config, publish, shared_machine
+from .ports import Ports
 from .volumes import Volumes, shared_sources
 
 
@@ -36,6 +37,7 @@ class ContainerCalls:
         life: MachineLife,
         networks: Networks,
         volumes: Volumes,
+        ports: Ports,
     ) -> None:
         self.machines = machines
         self.lines = lines
@@ -44,6 +46,7 @@ class ContainerCalls:
         self.life = life
         self.networks = networks
         self.volumes = volumes
+        self.ports = ports
         # The machine of each exec instance.
         self._instances: dict[str, str] = {}
 
@@ -126,18 +129,12 @@ class ContainerCalls:
         required_machines = self.networks.machines_of(networks)
         required_machines |= await self.volumes.machines_of(volumes)
         machine = shared_machine(self.containers, config, required_machines)
-        if machine and ports:
-            raise Refusal(
-                "The ports of a container that joins the machine of another one cannot be "
-                "published. Publish them for the first container.",
-                HTTPStatus.NOT_IMPLEMENTED,
-            )
         if machine:
             for network in networks:
                 await self.networks.ensure(machine, network)
         else:
             await self.images.check_exists(str(config.get("Image") or ""))
-            machine = await self._fork(Fork(name, ports))
+            machine = await self._fork(Fork(name, tuple(sorted(ports))))
         query = {key: value[0] for key, value in call.query.items()} | {"name": name}
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
         # A machine without a container is deleted at the end of the block.
@@ -145,12 +142,13 @@ class ContainerCalls:
             if machine not in self.life.names:
                 await self.life.adopt(machine)
             await self.volumes.place(machine, volumes)
-            reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
-            if reply.status == HTTPStatus.CREATED:
-                identifier = str(reply.json()["Id"])
-                container = Container(identifier, name, machine, networks, frozenset(volumes))
-                self.containers.add(container)
-                self.life.record(container)
+            async with self.ports.added(machine, ports):
+                reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
+                if reply.status == HTTPStatus.CREATED:
+                    identifier = str(reply.json()["Id"])
+                    container = Container(identifier, name, machine, networks, frozenset(volumes))
+                    self.containers.add(container)
+                    self.life.record(container)
         return reply
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:

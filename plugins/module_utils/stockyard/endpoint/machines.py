@@ -71,6 +71,15 @@ class Machines(Protocol):
         :raises StockyardError: if the pool or the hypervisor has no room.
         """
 
+    def ports(self, name: str) -> frozenset[int]:
+        """Return the TCP ports of a machine that the hypervisor publishes."""
+
+    async def set_ports(self, name: str, ports: frozenset[int]) -> None:
+        """Replace the published ports of a machine.
+
+        :raises StockyardError: if a port is in use, or the hypervisor publishes no ports.
+        """
+
     async def note(self, name: str, facts: Mapping[str, str]) -> None:
         """Add facts to the record of a machine."""
 

@@ -64,7 +64,7 @@ def check_config(config: dict[str, Any]) -> None:
             )
 
 
-def publish(config: dict[str, Any], free_port: Callable[[], int]) -> tuple[int, ...]:
+def publish(config: dict[str, Any], free_port: Callable[[], int]) -> frozenset[int]:
     """Return the TCP ports of the machine that the container publishes. Ports that are left to
     Docker are chosen, and written into the configuration.
 
@@ -89,7 +89,7 @@ def publish(config: dict[str, Any], free_port: Callable[[], int]) -> tuple[int, 
             port = free_port() if text in ("", "0") else _port(exposed, text)
             target |= {"HostIp": "", "HostPort": str(port)}
             ports.add(port)
-    return tuple(sorted(ports))
+    return frozenset(ports)
 
 
 def _port(exposed: str, text: str) -> int:

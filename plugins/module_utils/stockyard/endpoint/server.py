@@ -32,6 +32,7 @@ from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
 from .networks import Networks
+from .ports import Ports
 from .routes import CONTAINER, EXEC, HANDLED, Match, find
 from .volume_calls import VolumeCalls
 from .volumes import Volumes
@@ -60,6 +61,7 @@ class Endpoint:
         self.life = MachineLife(machines, self.lines, self.containers, self.bus, progress)
         self.networks = Networks(self.lines, self.containers, self.images)
         self.volumes = Volumes(machines.volumes, self.lines, self.containers, self.life)
+        self.ports = Ports(machines, self.lines, self.containers, self.life)
         self.calls = ContainerCalls(
             machines,
             self.lines,
@@ -68,6 +70,7 @@ class Endpoint:
             self.life,
             self.networks,
             self.volumes,
+            self.ports,
         )
         self.volume_calls = VolumeCalls(self.volumes)
         self.merged = MergedCalls(machines, self.lines, self.life, self.bus, self.volume_calls)
@@ -133,6 +136,7 @@ class Endpoint:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.volumes.close()
+        await self.ports.close()
         await self.life.close()
         self.lines.close()
         await self.machines.close()

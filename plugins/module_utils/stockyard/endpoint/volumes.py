@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from ..errors import Conflict, NotFound, OperationRefused, StockyardError
 from ..guest.security.reader.grammar import Refusal
 from .containers import Container, Containers
 from .events import Event, engine_event
+from .failures import explained
 from .lines import Lines
 from .machine_life import MachineLife
 from .named_volumes import NamedVolume, VolumeStore
@@ -246,19 +246,6 @@ class Volumes:
         is_here = volume and volume.machine == machine and machine in self.life.names
         if volume and is_here and not await self._is_needed(volume):
             await self._release(volume)
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn errors of the hypervisor into refusals in Docker's form."""
-    try:
-        yield
-    except NotFound as error:
-        raise Refusal(str(error), HTTPStatus.NOT_FOUND) from error
-    except (Conflict, OperationRefused) as error:
-        raise Refusal(str(error), HTTPStatus.CONFLICT) from error
-    except StockyardError as error:
-        raise Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR) from error
 
 
 def shared_sources(containers: Containers, config: dict[str, Any]) -> frozenset[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
+from ..errors import NotFound
 from ..guest.security.reader.streams import Peer
 from ..model import naming
 from ..model.host import DOCKER_PORT, HostRecord
@@ -102,6 +103,17 @@ class YardMachines:
         self._records[name] = record
         return Machine(name, facts)
 
+    def ports(self, name: str) -> frozenset[int]:
+        """Return the TCP ports of a machine that the hypervisor publishes."""
+        record = self._records.get(name)
+        return frozenset(record.spec.ports) if record else frozenset()
+
+    async def set_ports(self, name: str, ports: frozenset[int]) -> None:
+        """Replace the published ports of a machine."""
+        record = await asyncio.to_thread(self._set_ports, name, ports)
+        if name in self._records:
+            self._records[name] = record
+
     async def note(self, name: str, facts: Mapping[str, str]) -> None:
         """Add facts to the record of a machine, unless it is being deleted."""
         await asyncio.to_thread(self._relabel, name, _labels(facts))
@@ -157,6 +169,12 @@ class YardMachines:
         with self._locked(name) as record:
             if record:
                 host_lifecycle.destroy(self.ctx, record)
+
+    def _set_ports(self, name: str, ports: frozenset[int]) -> HostRecord:
+        with self._locked(name) as record:
+            if record is None:
+                raise NotFound("the machine does not exist.", name=f"host {name}")
+            return self.ctx.provider.publish(record, sorted(ports), self.publish)
 
     def _relabel(self, name: str, labels: dict[str, str]) -> None:
         with self._locked(name) as record:
