@@ -351,9 +351,9 @@ class FakeMachines:
         return self.published.get(name, frozenset())
 
     async def set_ports(self, name: str, ports: frozenset[int]) -> None:
-        for machine, others in self.published.items():
-            if machine != name and ports & others:
-                raise Conflict(f"port {min(ports & others)} cannot be published.")
+        for machine, used_ports in self.published.items():
+            if machine != name and ports & used_ports:
+                raise Conflict(f"port {min(ports & used_ports)} cannot be published.")
         self.published[name] = ports
 
     async def renew_generation(self) -> None:

@@ -323,8 +323,8 @@ def test_ports_are_added_to_the_machine_of_another_container(tmp_path: Path) -> 
         assert (await bench.create("api", at(8081, Links=["web:web"]))).status == 201
         assert published == {"machine-1": {8080, 8081}}
         await bench.create("other", at(8082))
-        taken = await bench.create("s1", at(8082, Links=["web:web"]))
-        assert (taken.status, "8082" in taken.message) == (409, True)
+        refused = await bench.create("s1", at(8082, Links=["web:web"]))
+        assert (refused.status, "8082" in refused.message) == (409, True)
         failed = await bench.create("s2", at(8083, Links=["web:web"]) | {"Cmd": ["nonsense"]})
         assert failed.status == 400
         await bench.call("DELETE", "/containers/web")

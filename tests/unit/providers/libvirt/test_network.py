@@ -181,9 +181,9 @@ class Forwarding:
     def command(self, execute: str, **arguments: Any) -> str:
         assert execute == "human-monitor-command"
         self.lines.append(arguments["command-line"])
-        taken = any(f":{port}-:" in self.lines[-1] for port in self.refused)
+        is_refused = any(f":{port}-:" in self.lines[-1] for port in self.refused)
         rule = self.lines[-1].rpartition(" ")[2]
-        return f"Could not set up host forwarding rule '{rule}'\r\n" if taken else ""
+        return f"Could not set up host forwarding rule '{rule}'\r\n" if is_refused else ""
 
 
 def test_published_ports_of_a_running_machine_change() -> None:

@@ -333,8 +333,8 @@ class LibvirtProvider:
         before, after = record.published, replace(record, spec=spec).published
         with self._registry():
             machines, _unreadable = self.domains.read_all()
-            others = (machine for machine, _state in machines if machine.uuid != record.uuid)
-            network.check_published(record.title, after - before, others)
+            other_records = (entry for entry, _state in machines if entry.uuid != record.uuid)
+            network.check_published(record.title, after - before, other_records)
             network.probe(record.title, after - before)
             domain = self.domains.find(record)
             changed = self.domains.replace_record(record, spec=spec)

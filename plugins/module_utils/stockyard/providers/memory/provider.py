@@ -261,8 +261,9 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             _machine, current = find(machines, record)
             changed = compare_and_set(record, current, spec=spec)
-            others = {name: entry for name, entry in machines.items() if name != record.domain}
-            check_published(record.title, added, others)
+            remaining = dict(machines)
+            del remaining[record.domain]
+            check_published(record.title, added, remaining)
             machines[record.domain] = replace(machines[record.domain], record=encode(changed))
         return changed
 
