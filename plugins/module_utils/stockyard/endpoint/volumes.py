@@ -44,6 +44,8 @@ class Volumes:
         self.release_wait = RELEASE_WAIT
         # The names of all volumes: other names of Docker's are of anonymous volumes.
         self._names: set[str] = set()
+        # The machines that had a volume at some time.
+        self._holders: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         # Calls that need a volume where it is.
         self._holds: Counter[str] = Counter()
@@ -69,7 +71,10 @@ class Volumes:
         """Return all volumes."""
         with explained():
             volumes = await self.store.all()
-        self._names = {volume.name for volume in volumes}
+        # Another call can have created or attached a volume since then.
+        self._names |= {volume.name for volume in volumes}
+        self._holders |= {volume.machine for volume in volumes}
+        self._holders &= set(self.life.names)
         return volumes
 
     async def find(self, name: str) -> NamedVolume | None:
@@ -208,6 +213,7 @@ class Volumes:
             await self.lines.ask(machine, "DELETE", f"/volumes/{volume.name}?force=1")
         with explained():
             await self.store.attach(volume.name, machine, path)
+        self._holders.add(machine)
         reply = await self.lines.ask(machine, "POST", "/volumes/create", {"Name": volume.name})
         if reply.status != HTTPStatus.CREATED:
             raise Refusal(str(reply.json().get("message")), reply.status)
@@ -224,7 +230,7 @@ class Volumes:
         return event.get("Type") == "volume" and is_change and name in self._names
 
     def _start_release(self, machine: str) -> None:
-        if self._names:
+        if machine in self._holders:
             task = asyncio.get_running_loop().create_task(self._release_unused(machine))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -232,6 +238,9 @@ class Volumes:
     async def _release_unused(self, machine: str) -> None:
         """Detach the volumes that no container in a machine uses any more."""
         await asyncio.sleep(self.release_wait)
+        # A machine that is being deleted detaches its volumes.
+        if machine not in self.life.names:
+            return
         try:
             names = [volume.name for volume in await self.all() if volume.machine == machine]
             for name in names:
@@ -242,7 +251,6 @@ class Volumes:
 
     async def _release_if_unused(self, machine: str, name: str) -> None:
         volume = await self.find(name)
-        # A machine that is being deleted detaches its volumes.
         is_here = volume and volume.machine == machine and machine in self.life.names
         if volume and is_here and not await self._is_needed(volume):
             await self._release(volume)
