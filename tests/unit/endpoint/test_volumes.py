@@ -149,6 +149,19 @@ def test_a_volume_follows_the_containers_that_run(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_failed_create_leaves_no_volume_attached(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        bench.endpoint.volumes.release_wait = 0.05
+        await bench.create("web")
+        shared = with_volumes("data", NetworkMode="container:web")
+        assert (await bench.create("next", shared | {"Cmd": ["nonsense"]})).status == 400
+        assert bench.machines.volumes.attachments == [("data", "machine-1")]
+        await holder(bench, "data", "")
+        assert (await bench.call("DELETE", "/volumes/data")).status == 204
+
+    play(tmp_path, story)
+
+
 def test_the_volumes_of_another_container_are_attached_too(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         bench.endpoint.volumes.release_wait = 0.05

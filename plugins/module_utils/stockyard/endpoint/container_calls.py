@@ -141,14 +141,18 @@ class ContainerCalls:
         with self.life.use(machine):
             if machine not in self.life.names:
                 await self.life.adopt(machine)
-            await self.volumes.place(machine, volumes)
-            async with self.ports.added(machine, ports):
-                reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
-                if reply.status == HTTPStatus.CREATED:
-                    identifier = str(reply.json()["Id"])
-                    container = Container(identifier, name, machine, networks, frozenset(volumes))
-                    self.containers.add(container)
-                    self.life.record(container)
+            try:
+                await self.volumes.place(machine, volumes)
+                async with self.ports.added(machine, ports):
+                    reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
+                    if reply.status == HTTPStatus.CREATED:
+                        number = str(reply.json()["Id"])
+                        container = Container(number, name, machine, networks, frozenset(volumes))
+                        self.containers.add(container)
+                        self.life.record(container)
+            finally:
+                # If the creation failed, no container needs the volumes.
+                self.volumes.settle(machine)
         return reply
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:

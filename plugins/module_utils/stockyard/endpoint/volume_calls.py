@@ -82,7 +82,7 @@ class VolumeCalls:
                 continue
             async with self.volumes.locked([name]):
                 if not self.volumes.users(name):
-                    reclaimed += await self.volumes.store.allocated(name)
+                    reclaimed += await self.volumes.allocated(name)
                     await self.volumes.delete(name)
                     deleted.append(name)
         return json_reply({"VolumesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
@@ -91,7 +91,7 @@ class VolumeCalls:
         """Return the facts of all volumes with the space that they use."""
         usage = []
         for volume in await self.volumes.all():
-            size = await self.volumes.store.allocated(volume.name)
+            size = await self.volumes.allocated(volume.name)
             count = len(self.volumes.users(volume.name))
             usage.append(_facts(volume) | {"UsageData": {"RefCount": count, "Size": size}})
         return usage

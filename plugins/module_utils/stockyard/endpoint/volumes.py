@@ -58,8 +58,8 @@ class Volumes:
         known.
         """
         volumes = await self.all()
-        for machine in {volume.machine for volume in volumes} & set(self.life.names):
-            self._start_release(machine)
+        for machine in {volume.machine for volume in volumes}:
+            self.settle(machine)
 
     async def close(self) -> None:
         """End all tasks."""
@@ -115,6 +115,11 @@ class Volumes:
             self._names.discard(name)
             self.life.bus.publish(engine_event("volume", "destroy", name, {"driver": "local"}))
 
+    async def allocated(self, name: str) -> int:
+        """Return the storage that a volume uses, in bytes."""
+        with explained():
+            return await self.store.allocated(name)
+
     async def machines_of(self, names: Collection[str]) -> set[str]:
         """Return the machines that these volumes must stay in, because containers there use them,
         or will when they are started.
@@ -166,7 +171,14 @@ class Volumes:
             yield
         finally:
             self._holds.subtract(names)
-            self._start_release(container.machine)
+            self.settle(container.machine)
+
+    def settle(self, machine: str) -> None:
+        """Detach the volumes that no container in a machine uses any more, after a moment."""
+        if machine in self._holders:
+            task = asyncio.get_running_loop().create_task(self._release_unused(machine))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _is_needed(self, volume: NamedVolume) -> bool:
         """Return whether a container in the machine of a volume uses it, or was not started yet."""
@@ -221,7 +233,7 @@ class Volumes:
     def _observe(self, machine: str, event: Event) -> None:
         """Release the volumes of a container that ended."""
         if event.get("Type") == "container" and event.get("Action") in ("die", "destroy"):
-            self._start_release(machine)
+            self.settle(machine)
 
     def _is_hidden(self, event: Event) -> bool:
         """Return whether an event is about the volume of the endpoint in one machine."""
@@ -229,14 +241,7 @@ class Volumes:
         is_change = event.get("Action") in ("create", "destroy")
         return event.get("Type") == "volume" and is_change and name in self._names
 
-    def _start_release(self, machine: str) -> None:
-        if machine in self._holders:
-            task = asyncio.get_running_loop().create_task(self._release_unused(machine))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
     async def _release_unused(self, machine: str) -> None:
-        """Detach the volumes that no container in a machine uses any more."""
         await asyncio.sleep(self.release_wait)
         # A machine that is being deleted detaches its volumes.
         if machine not in self.life.names:
