@@ -14,7 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard.clock import Deadline
-from stockyard.errors import GuestError, OperationRefused, StockyardError
+from stockyard.errors import (
+    Conflict,
+    GuestError,
+    OperationRefused,
+    StockyardError,
+    Unsupported,
+)
 from stockyard.guest.agent.main import AGENT
 from stockyard.guest.client import Guest
 from stockyard.hypervisor.provider import Channel, Provider
@@ -151,6 +157,30 @@ def test_link_is_connected_and_disconnected(
     record = drafts.forked(deadline)
     for up in (True, True, False):
         provider.set_link(record, up)
+    assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
+
+
+def test_published_ports_of_a_running_machine_are_replaced(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    try:
+        changed = provider.publish(record, (18081, 18080), "127.9.9.9")
+    except Unsupported:
+        # A machine of vCenter has its own address.
+        assert on_record(provider, record) == record
+        return
+    assert on_record(provider, record) == changed
+    assert changed.published == {("127.9.9.9", 18080), ("127.9.9.9", 18081)}
+    with pytest.raises(Conflict):
+        provider.publish(record, (), "127.9.9.9")
+    second = drafts.forked(deadline)
+    with pytest.raises(Conflict, match="18080"):
+        provider.publish(second, (18080, 18082), "127.9.9.9")
+    assert on_record(provider, second) == second
+    changed = provider.publish(changed, (18081,), "127.9.9.9")
+    provider.publish(second, (18080,), "127.9.9.9")
+    assert provider.publish(changed, (), "127.9.9.9").published == frozenset()
     assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
 
 

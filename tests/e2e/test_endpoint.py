@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -137,6 +138,63 @@ def test_a_container_is_used_as_with_docker(client: Client, yard: Yard) -> None:
     client("rm", "-f", "web")
     missing = client("logs", "web", check=False)
     assert b"No such container: web" in missing.stderr
+    wait_until_deleted(yard)
+
+
+def test_a_named_volume_outlives_the_machines(client: Client, yard: Yard) -> None:
+    write, read = "echo one >> /data/text", "cat /data/text"
+    client("run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", write)
+    wait_until_deleted(yard)
+    run = ("run", "--rm", "--mount", "type=volume,source=data,target=/data", "busybox")
+    assert client.lines(*run, "sh", "-c", read) == ["one"]
+    client("run", "-d", "--name", "first", "-v", "data:/data", "busybox", "sleep", "1000")
+    # A running container has the volume, so this one joins its machine.
+    client("run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", write)
+    assert client("exec", "first", "cat", "/data/text").stdout == b"one\none\n"
+    assert len(machines(yard)) == 1
+    refusal = client("volume", "rm", "data", check=False)
+    assert b"volume is in use" in refusal.stderr
+    client("stop", "-t", "0", "first")
+    client("run", "-d", "--name", "second", "-v", "data:/data", "busybox", "sleep", "1000")
+    assert len(machines(yard)) == 2
+    refusal = client("start", "first", check=False)
+    assert b"is used by a container in another machine" in refusal.stderr
+    client("stop", "-t", "0", "second")
+    client("start", "first")
+    assert client("exec", "first", "cat", "/data/text").stdout == b"one\none\n"
+    client("rm", "-f", "first", "second")
+    assert client.lines("volume", "ls", "-q") == ["data"]
+    client("volume", "rm", "data")
+    wait_until_deleted(yard)
+    assert yard.volumes.list() == ()
+
+
+def test_a_new_volume_is_filled_from_the_image(client: Client, yard: Yard) -> None:
+    client("run", "--name", "draft", "busybox", "sh", "-c", "mkdir /filled; echo x > /filled/y")
+    client("commit", "draft", "filled:1")
+    client("rm", "draft")
+    assert client.lines("run", "--rm", "-v", "new:/filled", "filled:1", "ls", "-A", "/filled") == [
+        "y"
+    ]
+    client("volume", "rm", "new")
+    client("image", "rm", "filled:1")
+    wait_until_deleted(yard)
+
+
+def test_ports_of_containers_in_one_machine_are_published(client: Client, yard: Yard) -> None:
+    client("network", "create", "backend")
+    ports = {}
+    for name in ("web", "api"):
+        command = ("sh", "-c", f"mkdir /w; echo {name} > /w/index.html; httpd -f -p 80 -h /w")
+        options = ("--name", name, "--network", "backend", "-p", "80")
+        client("run", "-d", *options, "busybox", *command)
+        ports[name] = client.lines("port", name, "80")[0].rpartition(":")[2]
+    assert len(machines(yard)) == 1
+    for name, port in ports.items():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert answer.read().decode().strip() == name
+    client("rm", "-f", "web", "api")
+    client("network", "rm", "backend")
     wait_until_deleted(yard)
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, Fork, Machine
+from stockyard.endpoint.named_volumes import NamedVolume
 from stockyard.endpoint.sizes import Demand
-from stockyard.errors import NotFound
+from stockyard.errors import Conflict, NotFound, OperationRefused
 from stockyard.guest.security.reader.streams import Peer, connect
 from stockyard.model.host import SUSPENDED
 from stockyard.model.size import Size
@@ -38,6 +39,7 @@ class FakeDockerd:
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     networks: dict[str, str] = field(default_factory=dict)
+    volumes: set[str] = field(default_factory=set)
     execs: set[str] = field(default_factory=set)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     server: asyncio.Server | None = None
@@ -151,17 +153,18 @@ class FakeDockerd:
     ) -> tuple[int, Any]:
         parts = path.strip("/").split("/")
         if path in ("/version", "/info"):
-            return 200, VERSION | {"ID": "copied", "Images": len(self.images)}
-        if parts[0] == "images" and method == "POST":
-            return self._change_images(query)
-        if parts[0] == "images":
-            return self._image(method, path.removeprefix("/images/").removesuffix("/json"))
-        if parts[0] == "networks":
-            return self._network(method, parts[1:], body)
-        if parts[0] == "exec":
-            known = parts[1] in self.execs
-            return (200, {"ID": parts[1]}) if known else (404, {"message": "No such exec"})
-        return self._container(method, parts[1:], query, body)
+            facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
+            return 200, VERSION | facts | {"Images": len(self.images)}
+        if path == "/system/df":
+            return 200, {"LayersSize": 1, "Volumes": [{"Name": name} for name in self.volumes]}
+        answers = {
+            "images": lambda: self._image(method, path.removeprefix("/images/"), query),
+            "networks": lambda: self._network(method, parts[1:], body),
+            "exec": lambda: self._exec(parts[1]),
+            "volumes": lambda: self._volume(method, parts[1:], body),
+            "containers": lambda: self._container(method, parts[1:], query, body),
+        }
+        return answers[parts[0]]()
 
     def _network(self, method: str, parts: list[str], body: bytes) -> tuple[int, Any]:
         if parts == ["create"]:
@@ -184,11 +187,26 @@ class FakeDockerd:
         facts = {"Name": names[0], "Id": self.networks[names[0]], "Driver": "bridge"}
         return 200, facts | {"Containers": running}
 
+    def _volume(self, method: str, parts: list[str], body: bytes) -> tuple[int, Any]:
+        if method == "DELETE":
+            self.volumes.discard(parts[0])
+            return 204, None
+        name = json.loads(body)["Name"]
+        self.volumes.add(name)
+        return 201, {"Name": name}
+
+    def _exec(self, number: str) -> tuple[int, Any]:
+        known = number in self.execs
+        return (200, {"ID": number}) if known else (404, {"message": "No such exec"})
+
     def _change_images(self, query: dict[str, str]) -> tuple[int, Any]:
         self.images[query["fromImage"]] = f"sha256:{secrets.token_hex(32)}"
         return 200, {"status": "done"}
 
-    def _image(self, method: str, name: str) -> tuple[int, Any]:
+    def _image(self, method: str, path: str, query: dict[str, str]) -> tuple[int, Any]:
+        if method == "POST":
+            return self._change_images(query)
+        name = path.removesuffix("/json")
         if name not in self.images:
             return 404, {"message": f"No such image: {name}"}
         if method == "DELETE":
@@ -228,6 +246,11 @@ class FakeDockerd:
             return 404, {"message": f"No such image: {config['Image']}"}
         if config.get("Cmd") == ["nonsense"]:
             return 400, {"message": "nonsense"}
+        host = config.get("HostConfig") or {}
+        sources = [str(bind).split(":")[0] for bind in host.get("Binds") or ()]
+        sources += [mount["Source"] for mount in host.get("Mounts") or ()]
+        if not self.volumes.issuperset(sources):
+            return 500, {"message": f"a volume is missing: {sources}"}
         identifier = secrets.token_hex(32)
         self.containers[identifier] = {
             "Id": identifier,
@@ -238,8 +261,9 @@ class FakeDockerd:
             "Config": config["Image"],
             "Labels": config.get("Labels") or {},
             "Created": time.time_ns(),
-            "HostConfig": config.get("HostConfig") or {},
-            "AutoRemove": bool((config.get("HostConfig") or {}).get("AutoRemove")),
+            "HostConfig": host,
+            "AutoRemove": bool(host.get("AutoRemove")),
+            "Mounts": [{"Type": "volume", "Name": source} for source in sources],
         }
         self._event("create", identifier, name)
         return 201, {"Id": identifier, "Warnings": []}
@@ -280,8 +304,58 @@ class FakeDockerd:
             "State": {"Status": state, "Running": state == "running", "ExitCode": 0},
             "Config": {"Image": container["Config"], "Labels": container["Labels"]},
             "HostConfig": container["HostConfig"],
-            "Mounts": [],
+            "Mounts": container["Mounts"],
         }
+
+
+class FakeVolumes:
+    """The named volumes of the fake machines.
+
+    :param attached: the machine and the path of each attached volume.
+    """
+
+    def __init__(self) -> None:
+        self.labels: dict[str, dict[str, str]] = {}
+        self.attached: dict[str, tuple[str, str]] = {}
+        self.written: set[str] = set()
+        self.attachments: list[tuple[str, str]] = []
+
+    async def all(self) -> list[NamedVolume]:
+        return [
+            NamedVolume(
+                name,
+                labels,
+                1.0,
+                self.attached.get(name, ("", ""))[0],
+                mounted=name in self.attached,
+                blank=name not in self.written,
+            )
+            for name, labels in self.labels.items()
+        ]
+
+    async def create(self, name: str, labels: Mapping[str, str]) -> None:
+        self.labels.setdefault(name, dict(labels))
+
+    async def delete(self, name: str) -> None:
+        if name in self.attached:
+            raise OperationRefused(f"the volume {name} is attached.")
+        self.labels.pop(name, None)
+        self.written.discard(name)
+
+    async def allocated(self, name: str) -> int:
+        return 1000 if name in self.labels else 0
+
+    async def attach(self, name: str, machine: str, path: str) -> None:
+        holder = self.attached.setdefault(name, (machine, path))
+        if holder != (machine, path):
+            raise OperationRefused(f"the volume {name} is attached to {holder[0]}.")
+        await asyncio.sleep(0.01)
+        self.attachments.append((name, machine))
+        self.written.add(name)
+
+    async def detach(self, name: str) -> None:
+        await asyncio.sleep(0.01)
+        self.attached.pop(name, None)
 
 
 class FakeMachines:
@@ -296,6 +370,8 @@ class FakeMachines:
         self.host = FakeDockerd(
             folder / "host", {name: f"sha256:{secrets.token_hex(32)}" for name in images}
         )
+        self.volumes = FakeVolumes()
+        self.published: dict[str, frozenset[int]] = {}
         self.running: dict[str, FakeDockerd] = {}
         # The machines that do not run, by their state.
         self.stopped: dict[str, dict[str, FakeDockerd]] = {SUSPENDED: {}, "off": {}}
@@ -355,6 +431,15 @@ class FakeMachines:
         daemon = self.stopped[state][name] = self.running.pop(name)
         await daemon.stop()
 
+    def ports(self, name: str) -> frozenset[int]:
+        return self.published.get(name, frozenset())
+
+    async def set_ports(self, name: str, ports: frozenset[int]) -> None:
+        for machine, used_ports in self.published.items():
+            if machine != name and ports & used_ports:
+                raise Conflict(f"port {min(ports & used_ports)} cannot be published.")
+        self.published[name] = ports
+
     async def renew_generation(self) -> None:
         self.generations += 1
         self.generation = dict(self.host.images)
@@ -369,6 +454,7 @@ class FakeMachines:
         self.forks.append(request)
         name = f"machine-{len(self.forks)}"
         await asyncio.sleep(0.01)
+        self.published[name] = frozenset(request.ports)
         self.running[name] = FakeDockerd(self.folder / name, dict(self.generation))
         self.running[name].networks = dict(self.networks)
         await self.running[name].start()
@@ -378,6 +464,11 @@ class FakeMachines:
         self.deleted.append(name)
         for daemons in self.stopped.values():
             daemons.pop(name, None)
+        for volume, (machine, _path) in list(self.volumes.attached.items()):
+            if machine == name:
+                await asyncio.sleep(0.05)
+                del self.volumes.attached[volume]
+        self.published.pop(name, None)
         if name in self.running:
             await self.running.pop(name).stop()
 

@@ -83,6 +83,7 @@ VOLUMES = st.builds(
     created=MOMENTS,
     attachment=st.none() | HOLDERS,
     encryption_id=st.just("") | UUIDS,
+    labels=st.dictionaries(KEYS, LINES, max_size=3),
 )
 
 

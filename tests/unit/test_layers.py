@@ -121,7 +121,7 @@ ALLOWED = {
         "views",
     },
     # A Docker API over hosts; it parses HTTP as the reader in a guest does.
-    "endpoint": {*RESOURCE, "resources.fleets", "resources.hosts", "yard"},
+    "endpoint": {*RESOURCE, "resources.fleets", "resources.hosts", "resources.volumes", "yard"},
     # Users of the public parts only.
     "cli": {
         *BASE,

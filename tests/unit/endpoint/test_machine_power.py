@@ -355,3 +355,38 @@ def test_a_wait_breaks_if_only_docker_ends(tmp_path: Path, monkeypatch: pytest.M
         assert await peer.reader.read() == b""
 
     play(tmp_path, story)
+
+
+WITH_DATA = BUSYBOX | {"HostConfig": {"Binds": ["data:/data"]}}
+
+
+def test_volumes_of_a_suspended_machine_follow_its_containers(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        bench.endpoint.volumes.release_wait = 0.01
+        attached = bench.machines.volumes.attached
+        await bench.create("web", WITH_DATA)
+        await suspended(bench)
+        # The container was not started yet, so the volume stays there.
+        joined = await bench.create("db", WITH_DATA)
+        assert (joined.status, list(bench.machines.running)) == (201, ["machine-1"])
+        await running(bench, "more", WITH_DATA)
+        for name in ("web", "db"):
+            await bench.call("DELETE", f"/containers/{name}")
+        await bench.call("POST", "/containers/more/stop")
+        await until(lambda: not attached)
+        await suspended(bench)
+        assert (await bench.call("POST", "/containers/more/start")).status == 204
+        assert attached["data"][0] == "machine-1"
+
+    play(tmp_path, story)
+
+
+def test_volumes_of_a_killed_machine_can_be_used_elsewhere(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        bench.endpoint.volumes.release_wait = 0.01
+        await running(bench, "web", WITH_DATA)
+        await killed(bench)
+        await running(bench, "db", WITH_DATA)
+        assert bench.machines.volumes.attached["data"][0] == "machine-2"
+
+    play(tmp_path, story)

@@ -185,7 +185,8 @@ def test_containers_that_share_are_in_one_machine(tmp_path: Path) -> None:
     ("host", "status"),
     [
         ({"Binds": ["/etc:/x"]}, 400),
-        ({"Binds": ["data:/x"]}, 501),
+        ({"Binds": ["da*ta:/x"]}, 400),
+        ({"Binds": ["data:/x"], "VolumeDriver": "nfs"}, 404),
         ({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}, 400),
         ({"NetworkMode": "backend"}, 400),
         ({"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}]}}, 501),
@@ -215,8 +216,29 @@ def test_published_ports_are_requested_from_the_hypervisor(tmp_path: Path) -> No
         (received,) = daemon.containers.values()
         bindings = received["HostConfig"]["PortBindings"]
         assert bindings == {"80/tcp": [{"HostIp": "", "HostPort": "30001"}]}
-        shared = host | {"NetworkMode": "container:web"}
-        assert (await bench.create("s1", BUSYBOX | {"HostConfig": shared})).status == 501
+
+    play(tmp_path, story)
+
+
+def test_ports_are_added_to_the_machine_of_another_container(tmp_path: Path) -> None:
+    def at(port: int, **host: Any) -> dict[str, Any]:
+        bindings = {"80/tcp": [{"HostPort": str(port)}]}
+        return BUSYBOX | {"HostConfig": {"PortBindings": bindings, **host}}
+
+    async def story(bench: Bench) -> None:
+        published = bench.machines.published
+        await bench.create("web", at(8080))
+        assert (await bench.create("api", at(8081, Links=["web:web"]))).status == 201
+        assert published == {"machine-1": {8080, 8081}}
+        await bench.create("other", at(8082))
+        refused = await bench.create("s1", at(8082, Links=["web:web"]))
+        assert (refused.status, "8082" in refused.message) == (409, True)
+        failed = await bench.create("s2", at(8083, Links=["web:web"]) | {"Cmd": ["nonsense"]})
+        assert failed.status == 400
+        await bench.call("DELETE", "/containers/web")
+        async with asyncio.timeout(5):
+            while published["machine-1"] != {8081}:
+                await asyncio.sleep(0.01)
 
     play(tmp_path, story)
 

@@ -92,6 +92,16 @@ def test_ports_are_published_at_the_address_of_the_endpoint(yard: Yard) -> None:
         assert yard.hosts.get(machine.name).published == ("127.0.0.1:8080",)
         with pytest.raises(Conflict):
             await endpoint.fork(Fork("web2", (8080,)))
+        second = await endpoint.fork(Fork("db"))
+        await endpoint.set_ports(second.name, frozenset((8081, 8082)))
+        assert endpoint.ports(second.name) == {8081, 8082}
+        assert yard.hosts.get(second.name).published == ("127.0.0.1:8081", "127.0.0.1:8082")
+        with pytest.raises(Conflict):
+            await endpoint.set_ports(second.name, frozenset((8080, 8081)))
+        await endpoint.set_ports(second.name, frozenset((8082,)))
+        await endpoint.set_ports(machine.name, frozenset((8080, 8081)))
+        with pytest.raises(NotFound):
+            await endpoint.set_ports("unknown", frozenset((8083,)))
         await endpoint.close()
 
     asyncio.run(story())

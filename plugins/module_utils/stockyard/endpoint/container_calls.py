@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,10 +20,13 @@ from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
 from .machines import Fork, Machines
+from .named_volumes import named_volumes
 from .networks import Networks
 from .placement import check_config, publish, shared_machine
+from .ports import Ports
 from .sizes import Demand, changed_limits, demand_of, larger, total
 from .snapshots import is_running
+from .volumes import Volumes, shared_sources
 
 
 class ContainerCalls:
@@ -36,6 +40,8 @@ class ContainerCalls:
         images: ImageHost,
         life: MachineLife,
         networks: Networks,
+        volumes: Volumes,
+        ports: Ports,
     ) -> None:
         self.machines = machines
         self.lines = lines
@@ -43,6 +49,8 @@ class ContainerCalls:
         self.images = images
         self.life = life
         self.networks = networks
+        self.volumes = volumes
+        self.ports = ports
         # The machine of each exec instance.
         self._instances: dict[str, str] = {}
 
@@ -52,11 +60,15 @@ class ContainerCalls:
         requested_name = call.value("name")
         name = check_name(requested_name) if requested_name else self.containers.propose_name()
         check_config(config)
+        volumes = named_volumes(config)
         await self._forget_if_gone(name)
         networks = await self.networks.names_of(config)
+        for shared_volume in shared_sources(self.containers, config):
+            if await self.volumes.find(shared_volume):
+                volumes.setdefault(shared_volume, {})
         with self.containers.reserved(name):
-            async with self.networks.placing(networks):
-                return await self._place(call, config, name, networks)
+            async with self.networks.placing(networks), self.volumes.locked(volumes):
+                return await self._place(call, config, name, networks, volumes)
 
     async def rename(self, call: Call, reference: str) -> Reply:
         """Rename a container."""
@@ -146,27 +158,34 @@ class ContainerCalls:
         config: dict[str, Any],
         name: str,
         networks: frozenset[str],
+        volumes: dict[str, dict[str, str]],
     ) -> Reply:
         """Create a container in the machine that it shares, or in a new one."""
         ports = publish(config, self.machines.free_port)
-        machine = shared_machine(self.containers, config, self.networks.machines_of(networks))
-        if machine and ports:
-            raise Refusal(
-                "The ports of a container that joins the machine of another one cannot be "
-                "published. Publish them for the first container.",
-                HTTPStatus.NOT_IMPLEMENTED,
-            )
+        required_machines = self.networks.machines_of(networks)
+        required_machines |= await self.volumes.machines_of(volumes)
+        machine = shared_machine(self.containers, config, required_machines)
         demand = demand_of(config.get("HostConfig") or {})
-        if not machine:
+        is_new = not machine
+        if is_new:
             await self.images.check_exists(str(config.get("Image") or ""))
-            machine = await self._fork(Fork(name, ports, demand))
-            return await self._create_in(machine, call, name, config, networks)
+            machine = await self._fork(Fork(name, tuple(sorted(ports)), demand))
+        # A machine without a container is deleted at the end of the block.
         async with self.life.use(machine):
-            for network in networks:
+            if machine not in self.life.names:
+                await self.life.adopt(machine)
+            for network in () if is_new else networks:
                 await self.networks.ensure(machine, network)
-            if demand != Demand():
+            if demand != Demand() and not is_new:
                 await self._resize(machine, total((*self._demands(machine).values(), demand)))
-            return await self._create_in(machine, call, name, config, networks)
+            try:
+                await self.volumes.place(machine, volumes)
+                async with self.ports.added(machine, ports):
+                    container = Container("", name, machine, networks, frozenset(volumes))
+                    return await self._create_in(container, call, config)
+            finally:
+                # If the creation failed, no container needs the volumes.
+                self.volumes.settle(machine)
 
     async def _rename(self, call: Call, container: Container, name: str) -> Reply:
         async with self.life.use(container.machine):
@@ -215,25 +234,19 @@ class ContainerCalls:
             and self.containers.on(container.machine) == [container]
         )
 
-    async def _create_in(
-        self,
-        machine: str,
-        call: Call,
-        name: str,
-        config: dict[str, Any],
-        networks: frozenset[str],
-    ) -> Reply:
-        query = {key: value[0] for key, value in call.query.items()} | {"name": name}
+    async def _create_in(self, container: Container, call: Call, config: dict[str, Any]) -> Reply:
+        """Create a container in its machine.
+
+        :param container: the container, without its id.
+        """
+        query = {key: value[0] for key, value in call.query.items()} | {"name": container.name}
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
-        # A machine without a container is deleted at the end of the block.
-        async with self.life.use(machine):
-            if machine not in self.life.names:
-                await self.life.adopt(machine)
-            reply = await self.lines.ask(machine, "POST", path, json.dumps(config).encode())
-            if reply.status == HTTPStatus.CREATED:
-                container = Container(str(reply.json()["Id"]), name, machine, networks)
-                self.containers.add(container)
-                self.life.record(container, config.get("HostConfig") or {})
+        body = json.dumps(config).encode()
+        reply = await self.lines.ask(container.machine, "POST", path, body)
+        if reply.status == HTTPStatus.CREATED:
+            created = replace(container, id=str(reply.json()["Id"]))
+            self.containers.add(created)
+            self.life.record(created, config.get("HostConfig") or {})
         return reply
 
 

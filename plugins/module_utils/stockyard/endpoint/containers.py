@@ -38,12 +38,14 @@ class Container:
 
     :param machine: the name of its machine.
     :param networks: the names of its user-defined networks.
+    :param volumes: the names of its volumes, the anonymous ones included.
     """
 
     id: str
     name: str
     machine: str
     networks: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
 
 
 class Containers:

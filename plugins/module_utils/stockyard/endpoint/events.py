@@ -52,26 +52,30 @@ class EventBus:
             self._readers.discard(reader)
 
 
+def engine_event(kind: str, action: str, identifier: str, attributes: dict[str, str]) -> Event:
+    """Return an event of the endpoint itself, in Docker's form."""
+    nanoseconds = time.time_ns()
+    return {
+        "Type": kind,
+        "Action": action,
+        "Actor": {"ID": identifier, "Attributes": attributes},
+        "scope": "local",
+        "time": nanoseconds // 1_000_000_000,
+        "timeNano": nanoseconds,
+    }
+
+
 def container_event(action: str, facts: dict[str, Any], **attributes: str) -> Event:
     """Return an event of a container whose machine cannot send it.
 
     :param facts: the facts of the container.
     """
     config = facts.get("Config") or {}
-    image, now = str(config.get("Image") or ""), time.time_ns()
+    image = str(config.get("Image") or "")
     name = str(facts.get("Name") or "").removeprefix("/")
     actor = {**(config.get("Labels") or {}), "image": image, "name": name, **attributes}
-    return {
-        "status": action,
-        "id": facts["Id"],
-        "from": image,
-        "Type": "container",
-        "Action": action,
-        "Actor": {"ID": facts["Id"], "Attributes": actor},
-        "scope": "local",
-        "time": now // 10**9,
-        "timeNano": now,
-    }
+    event = engine_event("container", action, str(facts["Id"]), actor)
+    return {"status": action, "id": facts["Id"], "from": image, **event}
 
 
 def parse_filters(text: str) -> dict[str, list[str]]:

@@ -69,6 +69,10 @@ class MachineLife:
         self.keeper = FactsKeeper(machines, lines, containers, snapshots, progress)
         # Seconds to wait until a machine is watched.
         self.watch_wait = EVENT_WAIT
+        # Called with each event of a machine.
+        self.observers: list[Callable[[str, Event], None]] = []
+        # Whether an event is not for clients.
+        self.is_hidden: Callable[[Event], bool] = lambda _event: False
         self._uses: Counter[str] = Counter()
         # Removed containers whose event was not sent yet, by machine.
         self._unsent: dict[str, set[str]] = {}
@@ -76,6 +80,7 @@ class MachineLife:
         self._sent: deque[str] = deque(maxlen=RECENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
+        self._deletions: dict[str, asyncio.Task[None]] = {}
         # The machines that did not answer the last time.
         self._silent: set[str] = set()
         # Set while the events of a machine are received.
@@ -181,7 +186,12 @@ class MachineLife:
             and not self.containers.on(machine)
         ):
             self._known.discard(machine)
-            self._start(self._delete(machine))
+            self._deletions[machine] = self._start(self._delete(machine))
+
+    async def deleted(self, machine: str) -> None:
+        """Wait until a machine that is being deleted is gone, or its deletion failed."""
+        if deletion := self._deletions.get(machine):
+            await asyncio.wait([deletion])
 
     async def close(self) -> None:
         """End all tasks; deletions are completed."""
@@ -191,12 +201,13 @@ class MachineLife:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.keeper.close()
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         if work.__name__ == "_delete":
             task.set_name("delete")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _delete(self, machine: str) -> None:
         self.lines.forget(machine)
@@ -206,7 +217,7 @@ class MachineLife:
             await self.machines.delete(machine)
         except StockyardError as error:
             self.progress(f"machine {machine} could not be deleted: {error}")
-        for known in (self._uses, self._unsent, self._watched, self._boots):
+        for known in (self._uses, self._unsent, self._watched, self._boots, self._deletions):
             known.pop(machine, None)
 
     def _restore(self, machine: Machine) -> None:
@@ -220,11 +231,11 @@ class MachineLife:
             self.snapshots.put(facts)
             name = str(facts.get("Name") or "").removeprefix("/")
             networks = frozenset((facts.get("NetworkSettings") or {}).get("Networks") or {})
-            self.containers.add(
-                Container(
-                    str(facts["Id"]), name, machine.name, networks - frozenset(BUILT_IN_NETWORKS)
-                )
-            )
+            networks -= frozenset(BUILT_IN_NETWORKS)
+            mounts = facts.get("Mounts") or ()
+            volumes = frozenset(str(m.get("Name")) for m in mounts if m.get("Type") == "volume")
+            container = Container(str(facts["Id"]), name, machine.name, networks, volumes)
+            self.containers.add(container)
 
     async def _watch(self, machine: str) -> None:
         watched = self._watched[machine]
@@ -292,10 +303,15 @@ class MachineLife:
             await self.power.suspend(machine, lambda: bool(self._uses[machine]))
 
     def _received(self, machine: str, event: Event) -> None:
-        self.bus.publish(event)
+        if not self.is_hidden(event):
+            self.bus.publish(event)
         action = str(event.get("Action", "")).partition(":")[0]
         identifier = str((event.get("Actor") or {}).get("ID", ""))
-        if event.get("Type") != "container" or self._is_elsewhere(identifier, machine):
+        if event.get("Type") == "container" and self._is_elsewhere(identifier, machine):
+            return
+        for observer in self.observers:
+            observer(machine, event)
+        if event.get("Type") != "container":
             return
         self.power.touch(machine)
         if action in _CHANGES:
@@ -345,7 +361,9 @@ class MachineLife:
             name = str(names[0]).removeprefix("/")
             networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
             user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
-            self.containers.add(Container(str(entry["Id"]), name, machine, user_defined))
+            mounts = [mount for mount in entry.get("Mounts") or () if mount["Type"] == "volume"]
+            volumes = frozenset(str(mount["Name"]) for mount in mounts)
+            self.containers.add(Container(str(entry["Id"]), name, machine, user_defined, volumes))
             with contextlib.suppress(Refusal):
                 await self.keeper.ask(machine, str(entry["Id"]))
         self.settle(machine)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ..guest.security.reader.streams import Peer
 from ..model.size import Size
+from .named_volumes import VolumeStore
 from .sizes import Demand
 
 # The image host among the machines.
@@ -56,6 +57,10 @@ class Machines(Protocol):
     id: str
     title: str
 
+    @property
+    def volumes(self) -> VolumeStore:
+        """Return the named volumes of the endpoint."""
+
     async def all(self) -> list[Machine]:
         """Return the container machines, without the image host."""
 
@@ -90,6 +95,15 @@ class Machines(Protocol):
         """Resume or boot a machine that does not run. Docker in it answers.
 
         :raises NotFound: if the machine does not exist.
+        """
+
+    def ports(self, name: str) -> frozenset[int]:
+        """Return the TCP ports of a machine that the hypervisor publishes."""
+
+    async def set_ports(self, name: str, ports: frozenset[int]) -> None:
+        """Replace the published ports of a machine.
+
+        :raises StockyardError: if a port is in use, or the hypervisor publishes no ports.
         """
 
     async def delete(self, name: str) -> None:

@@ -22,6 +22,7 @@ from .lines import Lines
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .snapshots import NEVER
+from .volume_calls import VolumeCalls
 
 _STATES = {"running": "ContainersRunning", "paused": "ContainersPaused"}
 
@@ -29,11 +30,19 @@ _STATES = {"running": "ContainersRunning", "paused": "ContainersPaused"}
 class MergedCalls:
     """The calls of one endpoint about everything that it has."""
 
-    def __init__(self, machines: Machines, lines: Lines, life: MachineLife, bus: EventBus) -> None:
+    def __init__(
+        self,
+        machines: Machines,
+        lines: Lines,
+        life: MachineLife,
+        bus: EventBus,
+        volumes: VolumeCalls,
+    ) -> None:
         self.machines = machines
         self.lines = lines
         self.life = life
         self.bus = bus
+        self.volumes = volumes
 
     async def list_containers(self, call: Call) -> Reply:
         """Return the containers of all machines, the newest first."""
@@ -166,7 +175,7 @@ class MergedCalls:
         return json_reply(facts)
 
     async def disk_usage(self, call: Call) -> Reply:
-        """Return the disk usage of the images, and of the containers of all machines."""
+        """Return the disk usage of images and volumes, and of the containers of all machines."""
         target = call.prefix + call.target
         host = (await self.lines.ask(IMAGE_HOST, "GET", target)).json()
         usage = [reply.json() for reply in await self._ask_all("GET", target)]
@@ -175,6 +184,10 @@ class MergedCalls:
         for name in self.life.names:
             if not self.life.power.is_up(name):
                 host["Containers"] += self._entries(name, {}, stopped_too=True)
+        named_volumes = await self.volumes.usage()
+        names = {entry["Name"] for entry in named_volumes}
+        anonymous_volumes = [entry for entry in host["Volumes"] if entry["Name"] not in names]
+        host["Volumes"] = named_volumes + anonymous_volumes
         return json_reply(host)
 
     async def events(self, call: Call) -> AsyncIterator[bytes]:

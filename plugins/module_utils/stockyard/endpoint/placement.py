@@ -30,15 +30,15 @@ def partners(config: dict[str, Any]) -> list[str]:
 
 
 def shared_machine(
-    containers: Containers, config: dict[str, Any], network_machines: set[str]
+    containers: Containers, config: dict[str, Any], required_machines: set[str]
 ) -> str:
     """Return the machine that a new container must be created in; empty for one of its own.
 
-    :param network_machines: the machines of the networks that it is in.
+    :param required_machines: the machines of its networks and volumes.
     :raises Refusal: if it would have to be in two machines, or names no container.
     """
     shared_with = [containers.find(reference) for reference in partners(config)]
-    machines = {container.machine for container in shared_with} | network_machines
+    machines = {container.machine for container in shared_with} | required_machines
     if len(machines) > 1:
         raise Refusal(
             "The containers that the new container shares volumes or networks with are in "
@@ -51,26 +51,20 @@ def shared_machine(
 def check_config(config: dict[str, Any]) -> None:
     """Refuse a container that a machine cannot have, with the reason and a remedy."""
     host = config.get("HostConfig") or {}
-    sources = [str(bind).split(":") for bind in host.get("Binds") or ()]
-    named = [parts[0] for parts in sources if len(parts) > 1]
+    binds = [str(bind).split(":") for bind in host.get("Binds") or ()]
+    sources = [parts[0] for parts in binds if len(parts) > 1]
     mounts = host.get("Mounts") or ()
-    named += [str(m.get("Source") or "") for m in mounts if m.get("Type") in ("bind", "volume")]
-    for source in named:
+    sources += [str(m.get("Source") or "") for m in mounts if m.get("Type") == "bind"]
+    for source in sources:
         if source.startswith("/"):
             raise Refusal(
                 f"The directory {source} cannot be bound: the container is a virtual machine, and "
                 "shares no files with the endpoint. Copy files with docker cp, or build them into "
                 "an image."
             )
-        if source:
-            raise Refusal(
-                f"The volume {source} cannot be used: this endpoint has no named volumes yet. Use "
-                "an anonymous volume, which is deleted together with the container.",
-                HTTPStatus.NOT_IMPLEMENTED,
-            )
 
 
-def publish(config: dict[str, Any], free_port: Callable[[], int]) -> tuple[int, ...]:
+def publish(config: dict[str, Any], free_port: Callable[[], int]) -> frozenset[int]:
     """Return the TCP ports of the machine that the container publishes. Ports that are left to
     Docker are chosen, and written into the configuration.
 
@@ -95,7 +89,7 @@ def publish(config: dict[str, Any], free_port: Callable[[], int]) -> tuple[int, 
             port = free_port() if text in ("", "0") else _port(exposed, text)
             target |= {"HostIp": "", "HostPort": str(port)}
             ports.add(port)
-    return tuple(sorted(ports))
+    return frozenset(ports)
 
 
 def _port(exposed: str, text: str) -> int:

@@ -24,6 +24,7 @@ class Route:
     :param handler: for a handled call the name of the function; for a refused one the subject.
     :param changes_host: whether the call can change the images or networks of the image host.
     :param builds: whether containers can run on the image host during the call.
+    :param uses_volumes: whether the call needs the named volumes of the container.
     """
 
     methods: str
@@ -32,6 +33,7 @@ class Route:
     handler: str = ""
     changes_host: bool = False
     builds: bool = False
+    uses_volumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ ROUTES = (
     Route("GET", "/containers/{}/changes", CONTAINER),
     Route("GET", "/containers/{}/export", CONTAINER),
     Route("GET", "/containers/{}/stats", CONTAINER),
-    Route("GET HEAD PUT", "/containers/{}/archive", CONTAINER),
+    Route("GET HEAD PUT", "/containers/{}/archive", CONTAINER, uses_volumes=True),
     Route("GET", "/containers/{}/attach/ws", CONTAINER),
     Route("POST", "/containers/{}/attach", CONTAINER),
     Route("POST", "/containers/{}/resize", CONTAINER),
-    Route("POST", "/containers/{}/start", CONTAINER),
+    Route("POST", "/containers/{}/start", CONTAINER, uses_volumes=True),
     Route("POST", "/containers/{}/stop", CONTAINER),
-    Route("POST", "/containers/{}/restart", CONTAINER),
+    Route("POST", "/containers/{}/restart", CONTAINER, uses_volumes=True),
     Route("POST", "/containers/{}/kill", CONTAINER),
     Route("POST", "/containers/{}/update", HANDLED, "update"),
     Route("POST", "/containers/{}/pause", CONTAINER),
@@ -109,8 +111,10 @@ ROUTES = (
     # volumes
     Route("GET", "/volumes", HANDLED, "list_volumes"),
     Route("POST", "/volumes/prune", HANDLED, "prune_volumes"),
-    Route("GET DELETE", "/volumes/{}", HANDLED, "no_volume"),
-    Route("POST", "/volumes/{}", REFUSED, "named volumes"),
+    Route("POST", "/volumes/create", HANDLED, "create_volume"),
+    Route("GET", "/volumes/{}", HANDLED, "inspect_volume"),
+    Route("DELETE", "/volumes/{}", HANDLED, "remove_volume"),
+    Route("PUT", "/volumes/{}", REFUSED, "cluster volumes"),
     # what a pool of machines does not have
     Route("POST", "/swarm/leave", HANDLED, "leave_swarm"),
     Route("GET POST DELETE", "/swarm{}", REFUSED, "swarm"),

@@ -33,8 +33,11 @@ from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
 from .networks import Networks
+from .ports import Ports
 from .routes import CONTAINER, EXEC, HANDLED, Match, find
 from .snapshots import Snapshots
+from .volume_calls import VolumeCalls
+from .volumes import Volumes
 from .wait_call import WaitCall
 
 BACKLOG = 4096
@@ -69,10 +72,20 @@ class Endpoint:
             machines, self.lines, self.containers, snapshots, self.bus, progress
         )
         self.networks = Networks(self.lines, self.containers, self.images, self.life)
+        self.volumes = Volumes(machines.volumes, self.lines, self.containers, self.life)
+        self.ports = Ports(machines, self.lines, self.containers, self.life)
         self.calls = ContainerCalls(
-            machines, self.lines, self.containers, self.images, self.life, self.networks
+            machines,
+            self.lines,
+            self.containers,
+            self.images,
+            self.life,
+            self.networks,
+            self.volumes,
+            self.ports,
         )
-        self.merged = MergedCalls(machines, self.lines, self.life, self.bus)
+        self.volume_calls = VolumeCalls(self.volumes)
+        self.merged = MergedCalls(machines, self.lines, self.life, self.bus, self.volume_calls)
         self.newest = (0, 0)
         self.headers: dict[str, str] = {}
         # asyncio itself keeps no reference to a task whose connection is lost.
@@ -92,8 +105,15 @@ class Endpoint:
             "commit": self._commit,
             "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
             "leave_swarm": _leave_swarm,
-            "list_volumes": _list_volumes,
-            "no_volume": _no_volume,
+            "list_volumes": lambda call, _reference, _body: self.volume_calls.list_all(call),
+            "create_volume": lambda call, _reference, body: self.volume_calls.create(call, body),
+            "inspect_volume": lambda call, reference, _body: self.volume_calls.inspect(
+                call, reference
+            ),
+            "remove_volume": lambda call, reference, _body: self.volume_calls.remove(
+                call, reference
+            ),
+            "prune_volumes": lambda call, _reference, _body: self.volume_calls.prune(call),
             "create_network": lambda call, _reference, body: self.networks.create(call, body),
             "inspect_network": lambda call, reference, _body: self.networks.inspect(
                 call, reference
@@ -102,7 +122,6 @@ class Endpoint:
             "connect_network": self.networks.connect,
             "disconnect_network": self.networks.disconnect,
             "prune_networks": lambda call, _reference, _body: self.networks.prune(call),
-            "prune_volumes": _prune_volumes,
         }
 
     async def start(self) -> None:
@@ -120,6 +139,7 @@ class Endpoint:
             "Server": f"Docker/{version['Version']} (linux)",
         }
         await self.life.load()
+        await self.volumes.load()
         self._image_events = asyncio.create_task(self._watch_images())
 
     async def close(self) -> None:
@@ -128,6 +148,8 @@ class Endpoint:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.volumes.close()
+        await self.ports.close()
         await self.life.close()
         self.lines.close()
         await self.machines.close()
@@ -197,7 +219,7 @@ class Endpoint:
         """
         if reply := self._answer_down(call, match):
             return reply
-        await stack.enter_async_context(self.life.use(machine))
+        await self._use(stack, match, machine)
         try:
             return await self.lines.take(machine)
         except Refusal:
@@ -206,8 +228,15 @@ class Endpoint:
         # The machine ended a moment ago.
         if reply := self._answer_down(call, match):
             return reply
-        await stack.enter_async_context(self.life.use(machine))
+        await self._use(stack, match, machine)
         return await self.lines.take(machine)
+
+    async def _use(self, stack: contextlib.AsyncExitStack, match: Match, machine: str) -> None:
+        """Let a machine run, with the volumes that the call needs, until the end of the stack."""
+        await stack.enter_async_context(self.life.use(machine))
+        if match.route.uses_volumes:
+            container = self.containers.find(match.reference)
+            await stack.enter_async_context(self.volumes.in_machine(container))
 
     def _answer_down(self, call: Call, match: Match) -> Reply | None:
         if match.route.kind != CONTAINER:
@@ -351,18 +380,6 @@ class Endpoint:
 
 async def _leave_swarm(_call: Call, _reference: str, _body: bytes) -> Reply:
     raise Refusal("This node is not part of a swarm", HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-async def _list_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
-    return json_reply({"Volumes": [], "Warnings": None})
-
-
-async def _no_volume(_call: Call, reference: str, _body: bytes) -> Reply:
-    raise Refusal(f"get {reference}: no such volume", HTTPStatus.NOT_FOUND)
-
-
-async def _prune_volumes(_call: Call, _reference: str, _body: bytes) -> Reply:
-    return json_reply({"VolumesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def _send_chunks(client: Peer, blocks: AsyncIterator[bytes]) -> None:

@@ -37,6 +37,7 @@ from ..resources.hosts.sizing import resize
 from .machines import GONE, IMAGE_HOST, Fork, Machine
 from .sizes import Demand
 from .tls import connect_tls
+from .yard_volumes import YardVolumes
 
 LOOPBACK = "127.0.0.1"
 # Seconds for a freeze, a fork or a deletion.
@@ -61,6 +62,7 @@ class YardMachines:
         self.ctx = ctx
         self.tenant = tenant
         self.title = naming.name("endpoint", name)
+        self.volumes = YardVolumes(ctx, tenant, self.title)
         self.image_host = image_host
         self.publish = publish
         self.id = ""
@@ -140,6 +142,17 @@ class YardMachines:
         )
         self._records[name] = record
         return Machine(name, facts)
+
+    def ports(self, name: str) -> frozenset[int]:
+        """Return the TCP ports of a machine that the hypervisor publishes."""
+        record = self._records.get(name)
+        return frozenset(record.spec.ports) if record else frozenset()
+
+    async def set_ports(self, name: str, ports: frozenset[int]) -> None:
+        """Replace the published ports of a machine."""
+        record = await asyncio.to_thread(self._set_ports, name, ports)
+        if name in self._records:
+            self._records[name] = record
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         """Add facts to the record of a machine, unless it is being deleted."""
@@ -280,6 +293,12 @@ class YardMachines:
             if host.serving:
                 return
             self._records[name] = _start(ctx, host, ctx.deadline(PATIENCE))
+
+    def _set_ports(self, name: str, ports: frozenset[int]) -> HostRecord:
+        with self._locked(name) as host:
+            if host is None:
+                raise NotFound("the machine does not exist.", name=f"host {name}")
+            return self.ctx.provider.publish(host.record, sorted(ports), self.publish)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Host | None]:

@@ -241,6 +241,15 @@ class Provider(Protocol):
         :raises HypervisorError: if the guest does not return what it must.
         """
 
+    def publish(self, record: HostRecord, ports: Sequence[int], bind: str) -> HostRecord:
+        """Replace the published ports of a machine, now and for every later start; return the
+        changed record. Connections over ports that stay are not affected.
+
+        :param bind: the address of the hypervisor that the ports are published on.
+        :raises Conflict: if a port is in use.
+        :raises Unsupported: if the machines of this hypervisor have their own addresses.
+        """
+
     def set_link(self, record: Record, up: bool) -> None:
         """Connect or cut the guest's network link."""
 

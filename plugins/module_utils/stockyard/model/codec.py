@@ -86,7 +86,11 @@ def _plain(value: Any) -> Any:
 
 
 def _left_out(field: dataclasses.Field[Any], value: Any) -> bool:
-    return bool(field.metadata.get("sparse")) and getattr(value, field.name) == field.default
+    if not field.metadata.get("sparse"):
+        return False
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
+    return bool(getattr(value, field.name) == default)
 
 
 def _read(hint: Any, value: Any, location: str) -> Any:

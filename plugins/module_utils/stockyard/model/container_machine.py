@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-# The label that makes a host a machine of an endpoint; its value is the name of the endpoint.
+# The label that makes a host or a volume one of an endpoint; its value is the name of the endpoint.
 ENDPOINT_LABEL = "stockyard.endpoint"
 # The labels that hold the other facts of a machine begin with this.
 FACTS_PREFIX = "stockyard.endpoint/"

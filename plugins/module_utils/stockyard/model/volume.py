@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from ..errors import InvalidInput
 from . import naming
+from .codec import SPARSE
 
 DOCKER_ROOT = "/var/lib/docker"
 SIZE_GIB, MOST_GIB = 10, 64 * 1024
@@ -196,6 +197,7 @@ class VolumeRecord:
     :param attachment: the one host that can write; ``None`` if no host has the volume.
     :param encryption_id: the uuid that its key is derived for, its own or that of its source; empty
         if it is not encrypted.
+    :param labels: the labels of an endpoint, if it created the volume.
     """
 
     owner: str
@@ -211,6 +213,7 @@ class VolumeRecord:
     snapshot: bool = False
     attachment: Attachment | None = None
     encryption_id: str = ""
+    labels: dict[str, str] = field(default_factory=dict, metadata=SPARSE)
 
     kind = "volume"
 
@@ -231,6 +234,7 @@ class VolumeRecord:
             naming.name("source", self.source)
         if self.encryption_id:
             naming.identifier(self.encryption_id)
+        naming.labels(self.labels)
 
     @property
     def key(self) -> tuple[str, str]:

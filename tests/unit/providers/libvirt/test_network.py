@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ import pytest
 from stockyard.errors import Conflict, Unsupported
 from stockyard.model.host import HostSpec
 from stockyard.model.network import USER_NETWORK, GuestNetwork
-from stockyard.providers.libvirt.network import Networks, check_free
+from stockyard.providers.libvirt.network import (
+    Networks,
+    attach,
+    change_forwards,
+    check_free,
+    update_forwards,
+)
 from tests.helpers.samples import host_record
 
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -160,3 +167,54 @@ def test_port_of_a_foreign_process_is_detected() -> None:
 def test_an_address_that_is_not_the_hypervisors_is_seen() -> None:
     with pytest.raises(Conflict, match="assign"):
         check_free(host_record(spec=HostSpec(ports=(8080,), bind="198.51.100.1")), [])
+
+
+class Forwarding:
+    """The monitor of a machine: it refuses some ports."""
+
+    name = "host web-1"
+
+    def __init__(self, *refused: int) -> None:
+        self.lines: list[str] = []
+        self.refused = refused
+
+    def command(self, execute: str, **arguments: Any) -> str:
+        assert execute == "human-monitor-command"
+        self.lines.append(arguments["command-line"])
+        is_refused = any(f":{port}-:" in self.lines[-1] for port in self.refused)
+        rule = self.lines[-1].rpartition(" ")[2]
+        return f"Could not set up host forwarding rule '{rule}'\r\n" if is_refused else ""
+
+
+def test_published_ports_of_a_running_machine_change() -> None:
+    monitor: Any = Forwarding()
+    before = frozenset({("127.0.0.1", 8080), ("127.0.0.1", 8081)})
+    after = frozenset({("127.0.0.1", 8081), ("127.0.0.1", 8082)})
+    change_forwards(monitor, before, after)
+    assert monitor.lines == [
+        "hostfwd_remove net0 tcp:127.0.0.1:8080",
+        "hostfwd_add net0 tcp:127.0.0.1:8082-:8082",
+    ]
+
+
+def test_ports_stay_as_they_were_if_one_is_refused() -> None:
+    monitor: Any = Forwarding(8083)
+    before = frozenset({("127.0.0.1", 8080)})
+    after = frozenset({("127.0.0.1", 8082), ("127.0.0.1", 8083)})
+    with pytest.raises(Conflict, match="8083") as caught:
+        change_forwards(monitor, before, after)
+    assert "Could not set up" in caught.value.cause
+    assert monitor.lines[-2:] == [
+        "hostfwd_remove net0 tcp:127.0.0.1:8082",
+        "hostfwd_add net0 tcp:127.0.0.1:8080-:8080",
+    ]
+
+
+def test_a_later_start_has_the_changed_ports() -> None:
+    before = host_record(spec=HostSpec(ports=(8080,), bind="127.9.9.9"))
+    after = replace(before, spec=HostSpec(ports=(8080, 8081), bind="127.9.9.9"))
+    arguments = attach(before)[1]
+    assert tuple(update_forwards(arguments, after)) == attach(after)[1]
+    # A network card of libvirt's network has no forwards.
+    networked = host_record(spec=HostSpec(network="lab"))
+    assert update_forwards(["-S"], networked) == ["-S"]

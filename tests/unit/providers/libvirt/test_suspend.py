@@ -22,6 +22,7 @@ from stockyard.errors import (
     OutOfSpace,
 )
 from stockyard.hypervisor.records import encode
+from stockyard.model.host import HostSpec
 from stockyard.model.size import Size
 from stockyard.providers.libvirt import memory, processes, suspend
 from stockyard.providers.libvirt.domains import Domains
@@ -238,6 +239,14 @@ def test_saved_definition_gets_the_memory_that_was_plugged_in(
     suspend.complete_definition(domain, GROWN)
     assert [argument.get("value") for argument in parse(domain.xml)[0]] == after
     assert domain.changes == (before != after)
+
+
+def test_saved_definition_gets_the_ports_that_were_published_later() -> None:
+    domain: Any = SavedDomain(["-netdev", "user,id=net0,restrict=on,ipv6=off", "-S", *PLUGGED])
+    suspend.complete_definition(domain, replace(GROWN, spec=HostSpec(ports=(8080,))))
+    (netdev,) = [text for text in domain.xml.split('"') if text.startswith("user,id=net0")]
+    assert f"hostfwd=tcp:{GROWN.address}:8080-:8080" in netdev
+    assert domain.changes == 1
 
 
 class OneDomain:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from ...model.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
 from ...model.network import USER_NETWORK, GuestNetwork, Published, clash
 from ...model.observation import Record
 from .faults import translated
+from .monitor import Monitor
 from .subnet import Subnet, read
 from .xml.devices import Interface
 from .xml.domain import Device
@@ -34,7 +35,7 @@ NOWHERE = "hubport,id=net0,hubid=0"
 # A twin receives the state of its parent's user network, which is part of the stream. It has no
 # forwards: the parent uses the ports.
 NETDEV = "net0"
-TWIN = f"user,id={NETDEV},restrict=on,ipv6=off"
+TWIN = _BEGIN = f"user,id={NETDEV},restrict=on,ipv6=off"
 WHY_NOT_OPEN = (
     "QEMU's user network leads to the hypervisor's loopback (10.0.2.2, and whatever else a guest's "
     "root writes on a "
@@ -66,7 +67,7 @@ def _user(host: HostRecord) -> str:
     restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the
     forwards come in.
     """
-    return ",".join(("user", "id=net0", "restrict=on", "ipv6=off", *forwards(host)))
+    return ",".join((_BEGIN, *forwards(host)))
 
 
 def forwards(record: HostRecord) -> tuple[str, ...]:
@@ -81,6 +82,35 @@ def forwards(record: HostRecord) -> tuple[str, ...]:
         f"hostfwd=tcp:{address}:{host_port}-:{guest_port}"
         for host_port, address, guest_port in sorted(rules)
     )
+
+
+def update_forwards(arguments: Sequence[str], record: HostRecord) -> list[str]:
+    """Return arguments of QEMU in which the user network has the present forwards of a host."""
+    if record.spec.network:
+        return list(arguments)
+    return [_user(record) if argument.startswith(_BEGIN) else argument for argument in arguments]
+
+
+def change_forwards(monitor: Monitor, before: Published, after: Published) -> None:
+    """Change the published ports of a running machine.
+
+    :raises Conflict: if QEMU cannot publish a port; the ports are then as before.
+    """
+    for address, port in sorted(before - after):
+        _command(monitor, f"hostfwd_remove {NETDEV} tcp:{address}:{port}")
+    added: list[tuple[str, int]] = []
+    for address, port in sorted(after - before):
+        answer = _command(monitor, f"hostfwd_add {NETDEV} tcp:{address}:{port}-:{port}")
+        if answer:
+            change_forwards(monitor, (after & before) | frozenset(added), before)
+            raise _taken(monitor.name, (address, port), answer)
+        added.append((address, port))
+
+
+def _command(monitor: Monitor, line: str) -> str:
+    """Run a command for which QEMU has no structured form; return its answer."""
+    arguments: dict[str, Any] = {"command-line": line}
+    return str(monitor.command("human-monitor-command", **arguments) or "").strip()
 
 
 def check_free(record: HostRecord, records: Iterable[Record]) -> None:

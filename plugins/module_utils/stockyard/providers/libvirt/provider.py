@@ -10,11 +10,12 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import Conflict, Unsupported
+from ...errors import Conflict, StockyardError, Unsupported
 from ...hypervisor.branch_store import BranchStore
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
@@ -31,6 +32,7 @@ from ..common import difference
 from . import (
     boot,
     consistency,
+    definition,
     designer,
     disk_layers,
     disks,
@@ -331,6 +333,26 @@ class LibvirtProvider:
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.domains.find(record), record, size, deadline)
+
+    def publish(self, record: HostRecord, ports: Sequence[int], bind: str) -> HostRecord:
+        spec = replace(record.spec, ports=tuple(sorted(ports)), bind=bind if ports else "")
+        before, after = record.published, replace(record, spec=spec).published
+        with self._registry():
+            machines, _unreadable = self.domains.read_all()
+            other_records = (entry for entry, _state in machines if entry.uuid != record.uuid)
+            network.check_published(record.title, after - before, other_records)
+            network.probe(record.title, after - before)
+            domain = self.domains.find(record)
+            changed = self.domains.replace_record(record, spec=spec)
+            try:
+                if self.domains.is_active(record.uuid):
+                    monitor = Monitor(domain, record.title)
+                    network.change_forwards(monitor, before, after)
+                self.domains.define(definition.with_forwards(domain, changed), record.title)
+            except StockyardError:
+                self.domains.replace_record(changed, spec=record.spec)
+                raise
+        return changed
 
     def set_link(self, record: Record, up: bool) -> None:
         processes.raise_descriptors(record.uuid)

@@ -21,7 +21,7 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, OperationRefused, OutOfSpace, StockyardError
 from ...model.host import HostRecord
-from . import grow, memory, processes
+from . import definition, grow, memory, processes
 from .domains import Domains
 from .faults import translated
 from .monitor import Monitor
@@ -140,14 +140,16 @@ def _save(domain: Any, title: str, deadline: Deadline) -> None:
 
 def complete_definition(domain: Any, record: HostRecord) -> None:
     """Add the memory that was plugged in to the definition in a saved image: libvirt does not know
-    of it, and without it the saved memory cannot be loaded.
+    of it, and without it the saved memory cannot be loaded. Ports that were published since the
+    start are added too.
     """
     with translated("read the saved definition", record.title):
-        definition = parse(domain.managedSaveGetXMLDesc(0))
+        saved_definition = parse(domain.managedSaveGetXMLDesc(0))
     count, size_mib = grow.modules(record, record.size)
-    if _set_modules(definition, count, size_mib):
+    has_other_memory = _set_modules(saved_definition, count, size_mib)
+    if definition.set_forwards(saved_definition, record) or has_other_memory:
         with translated("change the saved definition", record.title):
-            domain.managedSaveDefineXML(serialize(definition), 0)
+            domain.managedSaveDefineXML(serialize(saved_definition), 0)
 
 
 def _set_modules(definition: Element, count: int, size_mib: int) -> bool:

@@ -258,6 +258,18 @@ class MemoryProvider(NoGuestClock):
         if not self._running(record):
             raise HypervisorError("the machine of the host is not running.", name=record.title)
 
+    def publish(self, record: HostRecord, ports: Sequence[int], bind: str) -> HostRecord:
+        spec = replace(record.spec, ports=tuple(sorted(ports)), bind=bind if ports else "")
+        added = replace(record, spec=spec).published - record.published
+        with self.state.change() as machines:
+            _machine, current = find(machines, record)
+            changed = compare_and_set(record, current, spec=spec)
+            remaining = dict(machines)
+            del remaining[record.domain]
+            check_published(record.title, added, remaining)
+            machines[record.domain] = replace(machines[record.domain], record=encode(changed))
+        return changed
+
     def set_link(self, record: Record, up: bool) -> None:
         if not self._running(record):
             raise HypervisorError("the machine of the host is not running.", name=record.title)

@@ -12,7 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from ...clock import Deadline
-from ...errors import Conflict, HypervisorError, PoolQuotaExceeded, StockyardError, Unsupported
+from ...errors import (
+    Conflict,
+    HypervisorError,
+    PoolQuotaExceeded,
+    StockyardError,
+    Unsupported,
+)
 from ...guest.client import Guest
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
@@ -317,6 +323,12 @@ class VsphereProvider(NoGuestClock):
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.session, self.tasks, self.machines.ref(record), record, size, deadline)
+
+    def publish(self, record: HostRecord, ports: Sequence[int], bind: str) -> HostRecord:
+        raise Unsupported(
+            "a host on vSphere has its own address, so no ports are published for it.",
+            name=record.title,
+        )
 
     def set_link(self, record: Record, up: bool) -> None:
         machine = self.machines.lately(record) or self.machines.get(record)

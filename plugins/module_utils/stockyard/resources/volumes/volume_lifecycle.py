@@ -8,9 +8,9 @@ request.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...clock import Deadline
 from ...errors import NotFound, OperationRefused, StockyardError, Unsupported
@@ -73,10 +73,14 @@ def check_supported(ctx: Context, name: str) -> None:
 
 @dataclass(frozen=True)
 class VolumeConvergence:
-    """The convergence of a volume to its declaration."""
+    """The convergence of a volume to its declaration.
+
+    :param labels: the labels of a volume that is created.
+    """
 
     ctx: Context
     spec: VolumeSpec
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         """Return the actions that :meth:`apply` would take now. Changes nothing."""
@@ -88,7 +92,8 @@ class VolumeConvergence:
         ctx, spec = self.ctx, self.spec
         check_supported(ctx, spec.name)
         with exclusive(ctx, spec.tenant, spec.name, deadline):
-            return converge(ctx, spec, *observe(ctx, spec.source), deadline)[0]
+            observed = observe(ctx, spec.source)
+            return converge(ctx, spec, *observed, deadline, self.labels)[0]
 
 
 def converge(
@@ -97,13 +102,16 @@ def converge(
     volumes: VolumeObservation,
     host_uuids: Collection[str] | None,
     deadline: Deadline,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[Plan, VolumeRecord]:
     """Create or grow a volume as declared. Returns the actions that were taken, and the record of
     the volume. Call it under the volume's lock, with volumes that were observed under the lock.
+
+    :param labels: the labels of a volume that is created.
     """
     todo = planned(ctx, spec, volumes, host_uuids)
     if any(action.verb == "create" for action in todo.actions):
-        return todo, _create(ctx, spec, volumes, host_uuids, deadline)
+        return todo, _create(ctx, spec, volumes, host_uuids, deadline, labels or {})
     volume = attachment.need_in(volumes, spec.tenant, spec.name)
     return todo, _grow(ctx, volume, spec.size_gib or 0, deadline) if todo else volume
 
@@ -294,6 +302,7 @@ def _create(
     volumes: VolumeObservation,
     host_uuids: Collection[str] | None,
     deadline: Deadline,
+    labels: Mapping[str, str],
 ) -> VolumeRecord:
     incomplete_volume = volumes.find(spec.tenant, spec.name)
     if incomplete_volume:
@@ -302,7 +311,7 @@ def _create(
     if source and source.attachment:
         # The host of its attachment no longer exists: otherwise the copy would have been refused.
         source = ctx.provider.volumes.claim(source, attachment=None)
-    record = _draft(ctx, spec, size_of(spec, source))
+    record = replace(_draft(ctx, spec, size_of(spec, source)), labels=dict(labels))
     if source:
         record = replace(record, filesystem=source.filesystem, encryption_id=source.encryption_id)
     try:
