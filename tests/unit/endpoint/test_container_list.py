@@ -172,7 +172,7 @@ def test_facts_that_are_too_long_are_not_recorded() -> None:
         [FACTS | {"Mounts": ["data"]}],
     ],
 )
-def test_facts_of_another_form_are_ignored(value: object) -> None:
+def test_facts_of_another_form_are_ignored(value: Any) -> None:
     packed = base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
     assert unpack(packed) == []
     snapshots = Snapshots()

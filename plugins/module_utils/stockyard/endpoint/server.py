@@ -294,11 +294,10 @@ class Endpoint:
         if match.route.handler == "events":
             return await self._stream(client, self.merged.events(call))
         container = self.containers.find(match.reference)
-        reply: Reply | AsyncIterator[bytes] | None = None
         if not self.life.power.is_up(container.machine):
-            reply = answer(call, match.reference, self.life.facts(container))
-        if reply:
-            return await self._send_all(client, call, reply)
+            known_result = answer(call, match.reference, self.life.facts(container))
+            if known_result:
+                return await self._send_all(client, call, known_result)
         waiting = WaitCall(self.lines, self.life, container)
         async with self.life.use(container.machine):
             try:
