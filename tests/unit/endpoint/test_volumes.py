@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from stockyard.endpoint.server import Endpoint
-from tests.unit.endpoint.test_server import BUSYBOX, Bench, play
+from tests.helpers.endpoint_bench import BUSYBOX, Bench, play
 
 
 def with_volumes(*names: str, **host: Any) -> dict[str, Any]:
