@@ -17,6 +17,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import Busy, Conflict, NotFound, StockyardError
+from ...model.host import HostRecord
 from ...model.observation import Observation, OrphanedFile, Record, SweepResult
 from ...model.yard_info import SkippedObject
 from ...planning import container_machines, retention
@@ -80,8 +81,11 @@ class YardReaping:
         """
         ctx, grace = self.ctx, self.grace
         actions, errors = list[Action](), list[StockyardError]()
-        skipped = _mark(ctx, deadline)
         observation = ctx.provider.observe(ctx.owner)
+        changes = container_machines.changed_marks(observation, ctx.clock.now())
+        skipped = _mark(ctx, changes, deadline)
+        if changes:
+            observation = ctx.provider.observe(ctx.owner)
         skipped += retention.skipped_objects(ctx.owner, observation, ctx.clock.now(), grace)
         groups = {
             _group(record) for record in _records_to_delete(observation, ctx.clock.now(), grace)
@@ -120,12 +124,13 @@ def _with_marks(observation: Observation, current_time: float) -> Observation:
     return replace(observation, hosts=hosts)
 
 
-def _mark(ctx: Context, deadline: Deadline) -> list[SkippedObject]:
+def _mark(
+    ctx: Context, changes: list[tuple[HostRecord, dict[str, str]]], deadline: Deadline
+) -> list[SkippedObject]:
     """Mark the container machines whose endpoint has no image host, and remove earlier marks.
     Return the machines that another controller works on.
     """
     skipped = []
-    changes = container_machines.changed_marks(ctx.provider.observe(ctx.owner), ctx.clock.now())
     for record, labels in changes:
         lock = ctx.lock_name(record.kind, record.tenant, record.name)
         try:
