@@ -386,7 +386,6 @@ def test_volumes_of_a_suspended_machine_follow_its_containers(tmp_path: Path) ->
 
 def test_volumes_of_a_killed_machine_can_be_used_elsewhere(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
-        bench.endpoint.volumes.release_wait = 0.01
         await running(bench, "web", WITH_DATA)
         await killed(bench)
         await running(bench, "db", WITH_DATA)
