@@ -34,13 +34,18 @@ DECLARED: dict[str, Any] = {
         {"name": "ci", "template": "docker", "image_host": "ci-images", "address": "127.0.0.9"},
     ],
 }
-# A systemd and a logind that note their calls. Units are loaded, and not running.
+# A systemd and a logind that note their calls, and know whether the one unit runs.
 SYSTEMCTL = """\
 #!/bin/sh
-echo "systemctl $*" >> "$(dirname "$0")/calls"
+cd "$(dirname "$0")"
+echo "systemctl $*" >> calls
 case "$*" in
-  *show*) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\n' ;;
-  *is-enabled*) echo disabled; exit 1 ;;
+  *show*) echo LoadState=loaded; echo ActiveState=$(test -e active || echo in)active ;;
+  *is-enabled*) test -e enabled && echo enabled || { echo disabled; exit 1; } ;;
+  *disable*) rm -f enabled ;;
+  *enable*) touch enabled ;;
+  *stop*) rm -f active ;;
+  *start*) touch active ;;
 esac
 """
 LOGINCTL = """\
@@ -194,17 +199,22 @@ def test_role_writes_and_starts_the_service(controller: Controller, services: Pa
     lingers = Path("/var/lib/systemd/linger", getpass.getuser()).exists()
     assert ("loginctl enable-linger" in calls) is not lingers
     assert f"systemctl --user enable {unit.name}" in calls
-    assert f"systemctl --user restart {unit.name}" in calls
-
-    services.unlink()
-    second_run = run_role(controller, endpoint_owner="me", endpoint_storage="/a b")
-    assert second_run.returncode == 0, second_run.output
-    calls = services.read_text().splitlines()
     assert f"systemctl --user start {unit.name}" in calls
-    assert f"systemctl --user restart {unit.name}" not in calls
+
+    def calls_of(**variables: Any) -> tuple[int, bool, bool]:
+        """The exit code of a run, whether it changed nothing, and whether it restarted."""
+        services.unlink()
+        run = run_role(controller, endpoint_owner="me", **variables)
+        restarted = f"systemctl --user restart {unit.name}" in services.read_text().splitlines()
+        return run.returncode, "changed=0 " in run.stdout, restarted
+
+    assert calls_of(endpoint_storage="/a b", endpoint_linger=False) == (0, True, False)
+    assert calls_of(endpoint_storage="/c", endpoint_linger=False) == (0, False, True)
+    assert calls_of(endpoint_storage="/c", endpoint_restart=True) == (0, False, True)
 
     last_run = run_role(controller, endpoint_state="absent")
     assert (last_run.returncode, unit.exists()) == (0, False), last_run.output
+    assert f"systemctl --user stop {unit.name}" in services.read_text().splitlines()
     assert "changed=0 " in run_role(controller, endpoint_state="absent").stdout
 
 

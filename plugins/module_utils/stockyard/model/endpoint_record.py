@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import InvalidInput
 from . import naming
 
-# The longest path of a Unix socket on Linux.
+# The longest path of a Unix socket on Linux, in bytes.
 SOCKET_MAX = 107
 
 
@@ -60,7 +60,13 @@ def check_places(name: str, socket: str, address: str, port: int) -> None:
 
     :raises InvalidInput: if one of them is not valid, or if there is neither.
     """
-    naming.line("socket", socket, SOCKET_MAX)
+    naming.line("socket", socket)
+    if len(socket.encode()) > SOCKET_MAX:
+        raise InvalidInput(
+            f"socket: the path has {len(socket.encode())} bytes, and Linux permits {SOCKET_MAX}.",
+            name=f"endpoint {name}",
+            remedy="choose a shorter path",
+        )
     naming.whole("port", port, 1, 65535)
     if address:
         naming.address(address)
