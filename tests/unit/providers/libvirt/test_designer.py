@@ -343,3 +343,10 @@ def test_machine_has_memory_slots_only_if_it_can_grow() -> None:
     )
     command_line = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
     assert command_line[command_line.index("-m") + 1] == "slots=16,maxmem=3072M"
+
+
+@pytest.mark.parametrize("features", [(), machine.SLOW_IF_EMULATED])
+def test_a_frozen_template_names_the_features_of_its_machine(features: tuple[str, ...]) -> None:
+    origin = Machine("qemu", 4, "pc-q35-7.2", features)
+    domain = designer.template(template_record(), origin, IMAGE, STORE)
+    assert machine.frozen(serialize(domain.xml())) == origin

@@ -206,6 +206,7 @@ def _machine(
         initrd=str(image.initrd),
         cmdline=f"root={image.root} {CMDLINE}{_used_at_boot(hardware, machine)}",
         cpu_mode=machine.cpu_mode,
+        disabled_features=machine.disabled_features,
         devices=(
             _disk(folder),
             Channel(PORT_NAME),
