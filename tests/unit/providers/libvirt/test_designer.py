@@ -274,6 +274,14 @@ def test_an_emulated_machine_has_all_processors_and_its_guest_uses_those_of_the_
     }
 
 
+@pytest.mark.parametrize(("processors", "expected"), [(TCG, True), (KVM, False)])
+def test_only_the_kernel_of_an_emulated_machine_avoids_cmpxchg16b(
+    processors: Machine, expected: bool
+) -> None:
+    domain = designer.restore_domain(HOST, HARDWARE, processors, IMAGE, STORE, Path("/ram"))
+    assert ("clearcpuid=141" in _cmdline(parse(serialize(domain.xml())))) is expected
+
+
 def _cmdline(root: ElementTree.Element) -> list[str]:
     return (root.findtext("./os/cmdline") or "").split()
 
