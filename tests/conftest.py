@@ -32,7 +32,7 @@ def _on_guests(name: str) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def beside_the_guests(request: pytest.FixtureRequest) -> Iterator[None]:
+def shared_session(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hold libvirt's session together with the other process, see ``session_alone``."""
     if _real(request.node) and request.node.nodeid.startswith(prepare.APART_TESTS):
         with prepare.session():

@@ -121,16 +121,16 @@ def bind(source: Path, target: Path) -> None:
         raise OSError(ctypes.get_errno(), f"mount {target}")
 
 
-def limit(folder: Path, size: str, *, renew: bool = False) -> None:
+def limit(folder: Path, size: str, *, remount: bool = False) -> None:
     """Put a file system of this size over a directory, or change the size of the one that is there.
     Runs inside.
     """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    remount = 32  # MS_REMOUNT of mount(2)
+    flags = 32 if remount else 0  # MS_REMOUNT of mount(2)
     options = f"size={size},mode=0700".encode()
-    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", remount if renew else 0, options):
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", flags, options):
         raise OSError(ctypes.get_errno(), f"mount {folder}")
 
 

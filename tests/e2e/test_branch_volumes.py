@@ -71,9 +71,16 @@ def tidy(yard: Yard) -> Iterator[None]:
             yard.volumes.delete(volume.name)
 
 
+def output(host: HostInfo, command: str) -> str:
+    """Return the output of a command in a host, which must succeed."""
+    result = ssh(host, command)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def numbers(host: HostInfo) -> list[int]:
     """The numbers in the file on a host's volume."""
-    return [int(line) for line in ssh(host, "cat /data/numbers").stdout.split()]
+    return [int(line) for line in output(host, "cat /data/numbers").split()]
 
 
 def check_writes(host: HostInfo) -> None:
@@ -141,8 +148,8 @@ def test_a_child_without_volumes_has_only_the_containers_that_need_none(
     check_writes(parent)
     states = docker(child, "ps", "--all", "--format", "{{.Names}} {{.State}}").stdout.decode()
     assert sorted(states.split("\n"))[1:] == ["counter exited", "other running"]
-    assert ssh(child, "ls -A /data").stdout == ""
-    assert ssh(child, "lsblk --noheadings --nodeps --output NAME").stdout.split() == ["vda"]
+    assert output(child, "ls -A /data") == ""
+    assert output(child, "lsblk --noheadings --nodeps --output NAME").split() == ["vda"]
     record = yard.context.provider.observe(OWNER).host("default", child.name)
     assert record is not None
     with yard.context.guest(record.record, yard.context.deadline(60)) as guest:

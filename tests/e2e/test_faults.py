@@ -243,7 +243,7 @@ def kill_daemons() -> None:
             descriptor = os.pidfd_open(pid)
             try:
                 os.kill(pid, signal.SIGKILL)
-                ended, _, _ = select.select([descriptor], [], [], PATIENCE)
+                ended, _writable, _failed = select.select([descriptor], [], [], PATIENCE)
                 assert ended, f"daemon {pid} does not end"
             finally:
                 os.close(descriptor)

@@ -31,7 +31,7 @@ def test_full_disk_during_the_creation_of_a_host(template: TemplateInfo, tmp_pat
                 error = f"{type(caught).__name__}: {caught}"
             files = [path.name for path in (STORE / "hosts").iterdir()]
             left = [host.name for host in yard.hosts.list()], files
-            limit(STORE / "hosts", "2g", again=True)
+            limit(STORE / "hosts", "2g", remount=True)
             ready = yard.hosts.apply(SingleSpec("sample", "docker")).objects[0].ready
             print(json.dumps({"error": error, "left": left, "ready": ready}))
         """,
@@ -58,7 +58,7 @@ def test_no_space_while_a_host_runs(template: TemplateInfo, tmp_path: Path) -> N
             while yard.hosts.list()[0].state == "running" and time.monotonic() < end:
                 time.sleep(0.5)
             full = yard.hosts.list()[0]
-            limit(STORE / "hosts", "2g", again=True)
+            limit(STORE / "hosts", "2g", remount=True)
             again = yard.hosts.apply(SingleSpec("sample", "docker"))
             said = filling.result().stdout
             check = ssh(again.objects[0], "cksum big; wc -c < big").stdout

@@ -51,7 +51,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(yard: Yard, fleet: list[HostInfo], empty: Path) -> Iterator[Yard]:
+def other_yard(yard: Yard, fleet: list[HostInfo], empty: Path) -> Iterator[Yard]:
     """The second controller."""
     with second(empty, yard) as opened:
         yield opened

@@ -114,7 +114,7 @@ def inventory(controller: Controller) -> Inventory:
 
 
 @pytest.fixture(scope="module")
-def told(inventory: Inventory) -> dict[str, Any]:
+def listing(inventory: Inventory) -> dict[str, Any]:
     return inventory.read()
 
 

@@ -356,7 +356,7 @@ def test_line_that_installs_them_from_a_registry_is_recognized(line: str) -> Non
 def test_wheel_metadata_is_complete(metadata: Message) -> None:
     assert metadata["Version"] == GALAXY["version"]
     assert metadata["License-Expression"] == "GPL-3.0-or-later"
-    assert metadata.get_all("Provides-Extra") == ["libvirt", "vsphere"]
+    assert metadata.get_all("Provides-Extra") == ["endpoint", "libvirt", "vsphere"]
 
 
 def test_the_wheel_is_typed(wheel: Path) -> None:

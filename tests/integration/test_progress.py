@@ -17,8 +17,15 @@ FLEET = {"template": "docker"}
 
 
 def test_lines_come_while_the_task_runs(controller: Controller) -> None:
-    # Between warm-up and freeze the template is left alone for a second.
-    playbook = controller.write([task("template", "template", name="docker")])
+    """The hook of an update takes a second for each host."""
+    hook = {"hook": ["sleep", "1"]}
+    playbook = controller.write(
+        [
+            task("template", "template", name="docker"),
+            task("fleet", "fleet", **FLEET, name="slow", count=2),
+            task("rolled", "fleet", **FLEET, name="slow", count=2, ports=[8080], update=hook),
+        ]
+    )
     times: dict[str, float] = {}
     with subprocess.Popen(
         ["ansible-playbook", playbook],
@@ -31,12 +38,11 @@ def test_lines_come_while_the_task_runs(controller: Controller) -> None:
     ) as running:
         for line in running.stdout or ():
             times[line.split(" (")[0].strip()] = time.monotonic()
-    warm, frozen = (
-        times[f"[localhost] template docker: {stage}"]
-        for stage in ("wait for Docker and warm up", "frozen")
+    first, second = (
+        times[f"[localhost] host {name}: hook completed"] for name in ("slow-1", "slow-2")
     )
-    assert frozen - warm > 0.5
-    assert times["changed: [localhost]"] > frozen
+    assert second - first > 0.5
+    assert times["changed: [localhost]"] > second
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,11 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel's files, with 64 MiB that nothing uses."""
     for name in ("DROP", "MEMINFO", "OOM_SCORE"):
         monkeypatch.setattr(memory_trim, name, str(tmp_path / name))
-    monkeypatch.setattr(memory_trim, "SETTINGS", {str(tmp_path / "min_free"): "8192"})
+    names = {"min_free": "8192", "defrag": "never", "not_in_this_kernel": "1"}
+    settings = {str(tmp_path / name): value for name, value in names.items()}
+    monkeypatch.setattr(memory_trim, "SETTINGS", settings)
     (tmp_path / "min_free").write_text("45056\n")
+    (tmp_path / "defrag").write_text("always defer [madvise] never\n")
     (tmp_path / "MEMINFO").write_text("MemTotal: 1000000 kB\nMemFree:  65536 kB\n")
     return tmp_path
 
@@ -57,6 +60,8 @@ def test_nearly_all_free_memory_is_zeroed_and_freed(
     assert (kernel / "taken").read_text().split() == ["27", "13", "7", "3", "2", "1"]
     assert set((kernel / "seen").read_text().split()) == {"8192"}
     assert (kernel / "min_free").read_text() == "45056\n"
+    assert (kernel / "defrag").read_text() == "madvise"
+    assert not (kernel / "not_in_this_kernel").exists()
     assert (kernel / "OOM_SCORE").read_text() == "1000"
 
 

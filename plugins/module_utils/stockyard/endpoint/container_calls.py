@@ -70,14 +70,14 @@ class ContainerCalls:
             async with self.networks.placing(networks), self.volumes.locked(volumes):
                 return await self._place(call, config, name, networks, volumes)
 
-    async def rename(self, call: Call, reference: str) -> Reply:
+    async def change_name(self, call: Call, reference: str) -> Reply:
         """Rename a container."""
         container, name = self.containers.find(reference), check_name(call.value("name"))
         if name != container.name:
             await self._forget_if_gone(name)
             with self.containers.reserved(name):
-                return await self._rename(call, container, name)
-        return await self._rename(call, container, name)
+                return await self._change_name(call, container, name)
+        return await self._change_name(call, container, name)
 
     async def remove(self, call: Call, reference: str) -> Reply:
         """Remove a container; its machine is deleted afterwards."""
@@ -187,11 +187,11 @@ class ContainerCalls:
                 # If the creation failed, no container needs the volumes.
                 self.volumes.settle(machine)
 
-    async def _rename(self, call: Call, container: Container, name: str) -> Reply:
+    async def _change_name(self, call: Call, container: Container, name: str) -> Reply:
         async with self.life.use(container.machine):
             reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target)
         if reply.status == HTTPStatus.NO_CONTENT:
-            self.containers.rename(container.id, name)
+            self.containers.change_name(container.id, name)
             self.life.keeper.note_change(container.machine, container.id)
         return reply
 

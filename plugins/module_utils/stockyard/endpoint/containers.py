@@ -72,7 +72,7 @@ class Containers:
         """Remove a container, if it is in the index."""
         self._by_id.pop(container_id, None)
 
-    def rename(self, container_id: str, name: str) -> None:
+    def change_name(self, container_id: str, name: str) -> None:
         """Change the name of a container."""
         if container_id in self._by_id:
             self._by_id[container_id] = replace(self._by_id[container_id], name=name)

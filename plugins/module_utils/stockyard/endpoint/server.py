@@ -98,7 +98,7 @@ class Endpoint:
             "list_containers": lambda call, _reference, _body: self.merged.list_containers(call),
             "prune_containers": lambda call, _reference, _body: self.merged.prune_containers(call),
             "create": lambda call, _reference, body: self.calls.create(call, body),
-            "rename": lambda call, reference, _body: self.calls.rename(call, reference),
+            "rename": lambda call, reference, _body: self.calls.change_name(call, reference),
             "remove": lambda call, reference, _body: self.calls.remove(call, reference),
             "create_exec": self.calls.create_exec,
             "update": self.calls.update,

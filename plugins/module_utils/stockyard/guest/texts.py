@@ -157,6 +157,10 @@ GatewayPorts clientspecified
 # If systemd starts sshd for each connection, its default limit is 64 connections.
 SSH_SOCKET = "[Socket]\nMaxConnections=256\n"
 
+# In a child of a branch sshd has no host key at first, and fails until it has one. By default
+# systemd gives up after five attempts, and closes the socket with it.
+SSH_SERVICE = "[Unit]\nStartLimitIntervalSec=0\n"
+
 # Behind QEMU's user network all clients have one address: one client with failed logins would lock
 # out all clients. OpenSSH of Debian 12 has no penalties and rejects the option.
 SSHD_SOURCES = "PerSourcePenalties no\n"

@@ -274,6 +274,14 @@ def test_an_emulated_machine_has_all_processors_and_its_guest_uses_those_of_the_
     }
 
 
+@pytest.mark.parametrize(("processors", "expected"), [(TCG, True), (KVM, False)])
+def test_only_the_kernel_of_an_emulated_machine_avoids_cmpxchg16b(
+    processors: Machine, expected: bool
+) -> None:
+    domain = designer.restore_domain(HOST, HARDWARE, processors, IMAGE, STORE, Path("/ram"))
+    assert ("clearcpuid=141" in _cmdline(parse(serialize(domain.xml())))) is expected
+
+
 def _cmdline(root: ElementTree.Element) -> list[str]:
     return (root.findtext("./os/cmdline") or "").split()
 
@@ -343,3 +351,10 @@ def test_machine_has_memory_slots_only_if_it_can_grow() -> None:
     )
     command_line = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
     assert command_line[command_line.index("-m") + 1] == "slots=16,maxmem=3072M"
+
+
+@pytest.mark.parametrize("features", [(), machine.SLOW_IF_EMULATED])
+def test_a_frozen_template_names_the_features_of_its_machine(features: tuple[str, ...]) -> None:
+    origin = Machine("qemu", 4, "pc-q35-7.2", features)
+    domain = designer.template(template_record(), origin, IMAGE, STORE)
+    assert machine.frozen(serialize(domain.xml())) == origin

@@ -39,9 +39,10 @@ def test_a_fork_has_the_processors_plugged_in_that_its_origin_was_started_with(
     assert machine.frozen(text) == Machine("qemu", count, "pc-q35-7.2")
 
 
-def test_a_new_emulated_machine_has_all_processors_plugged_in() -> None:
+def test_a_new_emulated_machine_has_all_processors_plugged_in_without_slow_features() -> None:
     hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="tcg")
-    assert machine.choose(hardware, "t") == Machine("qemu", 3)
+    features = machine.SLOW_IF_EMULATED
+    assert machine.choose(hardware, "t") == Machine("qemu", 3, disabled_features=features)
 
 
 def test_a_new_machine_with_kvm_has_the_processors_of_its_template(

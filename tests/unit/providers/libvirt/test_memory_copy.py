@@ -178,6 +178,12 @@ def test_an_unknown_address_is_refused(fork: Fork, copy: Path) -> None:
         memory_of(fork, copy).copy(lambda *_words, **_arguments: "No memory is mapped")
 
 
+def test_memory_that_is_not_mapped_is_refused(fork: Fork, copy: Path) -> None:
+    fork.address = PAGE
+    with pytest.raises(UnsuitableMemory, match="not mapped"):
+        memory_of(fork, copy).copy(fork)
+
+
 def test_a_state_has_the_memory_of_the_template_and_the_devices_of_the_fork(
     fork: Fork, copy: Path
 ) -> None:

@@ -36,6 +36,10 @@ CMDLINE = (
     "rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
     " memhp_default_state=online_movable"
 )
+# Feature 141 of the kernel (X86_FEATURE_CX16 in its cpufeatures.h) is the instruction cmpxchg16b.
+# QEMU emulated it before version 8.0 without computing the flags first: an interrupt right after it
+# saved random flags, and the kernel ended with a double fault. Programs still have the instruction.
+EMULATED = " clearcpuid=141"
 
 
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
@@ -204,8 +208,9 @@ def _machine(
         machine=machine.machine,
         kernel=str(image.kernel),
         initrd=str(image.initrd),
-        cmdline=f"root={image.root} {CMDLINE}{_used_at_boot(hardware, machine)}",
+        cmdline=f"root={image.root} {CMDLINE}{_boot_options(hardware, machine)}",
         cpu_mode=machine.cpu_mode,
+        disabled_features=machine.disabled_features,
         devices=(
             _disk(folder),
             Channel(PORT_NAME),
@@ -225,9 +230,12 @@ def _machine(
     )
 
 
-def _used_at_boot(hardware: Hardware, machine: Machine) -> str:
-    """Return the kernel's option for a machine that has more processors than its guest must use."""
-    return f" maxcpus={hardware.vcpus}" if machine.vcpus > hardware.vcpus else ""
+def _boot_options(hardware: Hardware, machine: Machine) -> str:
+    """Return the kernel's options for an emulated machine, and for one that has more processors
+    than its guest must use.
+    """
+    used = f" maxcpus={hardware.vcpus}" if machine.vcpus > hardware.vcpus else ""
+    return used if machine.type == "kvm" else EMULATED + used
 
 
 def _disk(folder: Path) -> Disk:

@@ -19,6 +19,10 @@ CPUINFO = Path("/proc/cpuinfo")
 KVM = Path("/dev/kvm")
 # libvirt's domain type for each accelerator.
 DOMAIN_TYPE = {"kvm": "kvm", "tcg": "qemu"}
+# Features with which programs and the kernel zero and copy memory byte by byte (rep stosb, rep
+# movsb). Such an instruction is fast in a processor, but QEMU emulates each byte of it: a page
+# takes four to eight times as long as with wide instructions.
+SLOW_IF_EMULATED = ("erms", "fsrm")
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class Machine:
         machine of unknown kind (acpi_is_processor_usable()), for which it takes an emulated
         machine: there all processors are plugged in, and the guest uses some of them.
     :param machine: QEMU's machine type; an alias at first, the versioned name once frozen.
+    :param disabled_features: features that the processors do not have.
     """
 
     type: str
     vcpus: int
     machine: str = "q35"
+    disabled_features: tuple[str, ...] = ()
 
     @property
     def cpu_mode(self) -> str:
@@ -61,7 +67,8 @@ def choose(hardware: Hardware, name: str) -> Machine:
         )
     selection = accelerator if accelerator != "auto" else "kvm" if kvm_usable else "tcg"
     vcpus = hardware.vcpus if selection == "kvm" else hardware.max_vcpus
-    return Machine(DOMAIN_TYPE[selection], vcpus)
+    disabled_features = () if selection == "kvm" else SLOW_IF_EMULATED
+    return Machine(DOMAIN_TYPE[selection], vcpus, disabled_features=disabled_features)
 
 
 def frozen(definition: str) -> Machine:
@@ -75,7 +82,10 @@ def frozen(definition: str) -> Machine:
         raise HypervisorError(
             "the definition names no machine type.", remedy="rebuild the template"
         )
-    return Machine(root.get("type", "qemu"), _plugged_in(root), machine)
+    features = root.findall("./cpu/feature[@policy='disable']")
+    names = {feature.get("name") for feature in features}
+    disabled_features = tuple(name for name in SLOW_IF_EMULATED if name in names)
+    return Machine(root.get("type", "qemu"), _plugged_in(root), machine, disabled_features)
 
 
 def added_processors(root: Element) -> int:

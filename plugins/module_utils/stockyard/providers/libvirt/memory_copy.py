@@ -200,9 +200,12 @@ def _mappings(pid: int) -> Iterator[_Mapping]:
 def _base(address: int, mappings: list[_Mapping]) -> str:
     """Return the file that is mapped privately at an address; empty if there is none.
 
-    :raises UnsuitableMemory: if the memory is shared, or if the file was replaced.
+    :raises UnsuitableMemory: if the memory is shared or not mapped, or if the file was replaced.
     """
-    mapping = next(mapping for mapping in mappings if mapping.begin <= address < mapping.end)
+    containing = [mapping for mapping in mappings if mapping.begin <= address < mapping.end]
+    if not containing:
+        raise UnsuitableMemory("it is not mapped")
+    (mapping,) = containing
     if mapping.permissions[3] != "p":
         raise UnsuitableMemory("it is shared")
     if not mapping.inode:

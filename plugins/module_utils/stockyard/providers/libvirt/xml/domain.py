@@ -46,6 +46,7 @@ class Domain:
     arguments: tuple[str, ...]
     namespace: str = RECORD_NS
     added_vcpus: int = 0
+    disabled_features: tuple[str, ...] = ()
 
     def xml(self) -> Element:
         """Return ``<domain>``."""
@@ -60,7 +61,7 @@ class Domain:
             *([self._processors()] if self.added_vcpus else []),
             self._os(),
             element("features", element("acpi"), element("apic")),
-            element("cpu", mode=self.cpu_mode),
+            self._cpu(),
             element("clock", element("timer", name="hpet", present="no"), offset="utc"),
             element("on_crash", text="destroy"),
             self._devices(),
@@ -71,6 +72,12 @@ class Domain:
             _unused(),
             type=self.type,
         )
+
+    def _cpu(self) -> Element:
+        features = (
+            element("feature", policy="disable", name=name) for name in self.disabled_features
+        )
+        return element("cpu", *features, mode=self.cpu_mode)
 
     def _processors(self) -> Element:
         enabled = self.vcpus + self.added_vcpus
