@@ -104,6 +104,10 @@ class FakeDockerd:
             for line in head.split("\r\n")[1:]
         }
         body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if headers.get("transfer-encoding") == "chunked":
+            while size := int(await reader.readuntil(b"\r\n"), 16):
+                body += (await reader.readexactly(size + 2))[:-2]
+            await reader.readexactly(2)
         parts = urlsplit(target)
         path = parts.path
         if path.startswith("/v1."):
@@ -158,7 +162,7 @@ class FakeDockerd:
         if path == "/system/df":
             return 200, {"LayersSize": 1, "Volumes": [{"Name": name} for name in self.volumes]}
         answers = {
-            "images": lambda: self._image(method, path.removeprefix("/images/"), query),
+            "images": lambda: self._image(method, path.removeprefix("/images/"), query, body),
             "networks": lambda: self._network(method, parts[1:], body),
             "exec": lambda: self._exec(parts[1]),
             "volumes": lambda: self._volume(method, parts[1:], body),
@@ -203,7 +207,12 @@ class FakeDockerd:
         self.images[query["fromImage"]] = f"sha256:{secrets.token_hex(32)}"
         return 200, {"status": "done"}
 
-    def _image(self, method: str, path: str, query: dict[str, str]) -> tuple[int, Any]:
+    def _image(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
+        if path == "get":
+            return 200, {query["names"]: self.images[query["names"]]}
+        if path == "load":
+            self.images |= json.loads(body)
+            return 200, {}
         if method == "POST":
             return self._change_images(query)
         name = path.removesuffix("/json")

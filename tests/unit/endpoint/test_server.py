@@ -133,6 +133,20 @@ def test_a_changed_image_host_is_frozen_before_the_next_container(tmp_path: Path
     play(tmp_path, story)
 
 
+def test_a_shared_machine_gets_images_that_are_newer(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("web")
+        shared = {"HostConfig": {"NetworkMode": "container:web"}}
+        missing = await bench.create("db", shared | {"Image": "debian"})
+        assert (missing.status, missing.message) == (404, "No such image: debian:latest")
+        for image in ("debian", "busybox"):
+            await bench.call("POST", f"/images/create?fromImage={image}")
+            assert (await bench.create(image, shared | {"Image": image})).status == 201
+        assert bench.machines.running["machine-1"].images == bench.machines.host.images
+
+    play(tmp_path, story)
+
+
 def test_an_image_of_a_container_is_not_removed(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         created = await bench.create("web")

@@ -174,6 +174,8 @@ class ContainerCalls:
         async with self.life.use(machine):
             if machine not in self.life.names:
                 await self.life.adopt(machine)
+            if not is_new:
+                await self.images.ensure(machine, str(config.get("Image") or ""))
             for network in () if is_new else networks:
                 await self.networks.ensure(machine, network)
             if demand != Demand() and not is_new:

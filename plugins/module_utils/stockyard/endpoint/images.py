@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -137,7 +137,10 @@ class ImageHost:
         if reply.status != HTTPStatus.CREATED:
             return reply
         identifier = str(reply.json()["Id"])
-        await self._copy(machine, identifier)
+        facts = (await self.lines.ask(machine, "GET", f"/images/{quote(identifier)}/json")).json()
+        # With its parent, because Docker then keeps their relation.
+        names = [name for name in (identifier, facts.get("Parent")) if name]
+        await self._copy(machine, IMAGE_HOST, names)
         if repository := call.value("repo"):
             name = f"repo={quote(repository, safe='')}&tag={quote(call.value('tag'), safe='')}"
             tagged = await self.lines.ask(
@@ -147,12 +150,24 @@ class ImageHost:
                 return tagged
         return json_reply({"Id": identifier}, HTTPStatus.CREATED)
 
-    async def _copy(self, machine: str, identifier: str) -> None:
-        """Copy an image from a machine to the image host, without a copy in between."""
-        facts = (await self.lines.ask(machine, "GET", f"/images/{quote(identifier)}/json")).json()
-        # With its parent, because Docker then keeps their relation.
-        names = "&".join(f"names={quote(n)}" for n in (identifier, facts.get("Parent")) if n)
-        source, target = await self.lines.take(machine), await self.lines.take(IMAGE_HOST)
+    async def ensure(self, machine: str, image: str) -> None:
+        """Copy an image to a machine that is older than the image.
+
+        :raises Refusal: if the image host does not have the image, in Docker's words.
+        """
+        await self.check_exists(image)
+        path = f"/images/{quote(image)}/json"
+        original, present = [
+            await self.lines.ask(name, "GET", path) for name in (IMAGE_HOST, machine)
+        ]
+        is_present = present.status == HTTPStatus.OK
+        if not is_present or present.json()["Id"] != original.json()["Id"]:
+            await self._copy(IMAGE_HOST, machine, [image])
+
+    async def _copy(self, origin: str, destination: str, images: Iterable[str]) -> None:
+        """Copy images from one machine to another one, without a copy in between."""
+        names = "&".join(f"names={quote(image)}" for image in images)
+        source, target = await self.lines.take(origin), await self.lines.take(destination)
         try:
             answer, _headers = await send_call(source, "GET", f"/images/get?{names}")
             head = (
@@ -169,7 +184,7 @@ class ImageHost:
             answer_text = b"".join([block async for block in payload(target, loaded.body, 1 << 20)])
         except (OSError, EOFError, ValueError) as error:
             raise Refusal(
-                "The image could not be copied from the machine of the container.",
+                "The image could not be copied between the image host and a machine.",
                 HTTPStatus.BAD_GATEWAY,
             ) from error
         finally:
@@ -177,6 +192,6 @@ class ImageHost:
             target.abort()
         if loaded.status != HTTPStatus.OK or b'"error"' in answer_text:
             raise Refusal(
-                f"The image host refused the image: {answer_text.decode(errors='replace').strip()}",
+                f"Docker refused the image: {answer_text.decode(errors='replace').strip()}",
                 HTTPStatus.INTERNAL_SERVER_ERROR,
             )
