@@ -173,9 +173,8 @@ def test_a_new_volume_is_filled_from_the_image(client: Client, yard: Yard) -> No
     client("run", "--name", "draft", "busybox", "sh", "-c", "mkdir /filled; echo x > /filled/y")
     client("commit", "draft", "filled:1")
     client("rm", "draft")
-    assert client.lines("run", "--rm", "-v", "new:/filled", "filled:1", "ls", "-A", "/filled") == [
-        "y"
-    ]
+    run = ("run", "--rm", "-v", "new:/filled", "filled:1")
+    assert client.lines(*run, "sh", "-c", "echo /filled/*") == ["/filled/y"]
     client("volume", "rm", "new")
     client("image", "rm", "filled:1")
     wait_until_deleted(yard)

@@ -184,21 +184,22 @@ class Volumes:
         """Return whether a container in the machine of a volume uses it, or was not started yet."""
         if self._holds[volume.name] > 0:
             return True
-        users = {c.id for c in self.users(volume.name) if c.machine == volume.machine}
-        if not users:
+        present = [c for c in self.users(volume.name) if c.machine == volume.machine]
+        if not present:
             return False
         if not self.life.power.is_up(volume.machine):
-            known = [self.life.facts(c) for c in self.users(volume.name)]
-            return any(
-                facts["Id"] in users and facts["State"].get("Status") not in _ENDED
-                for facts in known
-            )
-        try:
-            reply = await self.lines.ask(volume.machine, "GET", "/containers/json?all=1")
-        except Refusal:
-            return False
-        listed = reply.json() if reply.status == HTTPStatus.OK else []
-        return any(entry["Id"] in users and entry["State"] not in _ENDED for entry in listed)
+            states = [self.life.facts(container).get("State") or {} for container in present]
+            return any(state.get("Status") not in _ENDED for state in states)
+        for container in present:
+            try:
+                # Docker updates its list a moment after a call that stops the container.
+                path = f"/containers/{container.id}/json"
+                reply = await self.lines.ask(volume.machine, "GET", path)
+            except Refusal:
+                return False
+            if reply.status == HTTPStatus.OK and reply.json()["State"]["Status"] not in _ENDED:
+                return True
+        return False
 
     async def _release(self, volume: NamedVolume) -> None:
         """Detach a volume from its machine.
