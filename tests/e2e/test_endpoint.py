@@ -84,9 +84,16 @@ def wait_until_deleted(yard: Yard) -> None:
 
 
 @pytest.fixture(scope="module")
-def image_host(yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes) -> Iterator[str]:
-    socket = str(WORK / "endpoint.sock")
-    yard.endpoints.apply(EndpointSpec(ENDPOINT, IMAGES, template.name, socket=socket))
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # The path of a socket has at most 107 characters, and the checkout can be deep.
+    return tmp_path_factory.mktemp("endpoint") / "endpoint.sock"
+
+
+@pytest.fixture(scope="module")
+def image_host(
+    yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes, socket: Path
+) -> Iterator[str]:
+    yard.endpoints.apply(EndpointSpec(ENDPOINT, IMAGES, template.name, socket=str(socket)))
     docker(
         yard.hosts.get(IMAGES), "import", "--change", 'CMD ["sh"]', "-", "busybox", stdin=busybox
     )
@@ -96,8 +103,7 @@ def image_host(yard: Yard, template: TemplateInfo, docker: Docker, busybox: byte
 
 
 @pytest.fixture(scope="module")
-def client(yard: Yard, image_host: str, docker: Docker) -> Iterator[Client]:
-    socket = WORK / "endpoint.sock"
+def client(yard: Yard, image_host: str, docker: Docker, socket: Path) -> Iterator[Client]:
     (WORK / "docker-home").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
     command += ["--name", ENDPOINT]

@@ -77,19 +77,22 @@ class Ports:
     async def _release(self, machine: str) -> None:
         """Withdraw the ports of a machine that no container in it has."""
         async with self._lock(machine):
-            # A machine that is being deleted releases its ports.
+            # A machine that is being deleted releases its ports, and none is resumed for this.
             if machine not in self.life.names:
                 self._locks.pop(machine, None)
-                return
-            try:
-                async with self.life.use(machine):
-                    published = self.machines.ports(machine)
-                    remaining_ports = published & await self._used(machine)
-                    if remaining_ports != published:
-                        with explained():
-                            await self.machines.set_ports(machine, remaining_ports)
-            except Refusal as refusal:
-                self.life.progress(f"machine {machine}: {refusal}")
+            elif self.life.power.is_up(machine):
+                try:
+                    await self._withdraw_unused(machine)
+                except Refusal as refusal:
+                    self.life.progress(f"machine {machine}: {refusal}")
+
+    async def _withdraw_unused(self, machine: str) -> None:
+        async with self.life.use(machine):
+            published = self.machines.ports(machine)
+            remaining_ports = published & await self._used(machine)
+            if remaining_ports != published:
+                with explained():
+                    await self.machines.set_ports(machine, remaining_ports)
 
     async def _used(self, machine: str) -> frozenset[int]:
         """Return the ports of all containers of a machine."""

@@ -251,8 +251,8 @@ class Volumes:
 
     async def _release_unused(self, machine: str) -> None:
         await asyncio.sleep(self.release_wait)
-        # A machine that is being deleted detaches its volumes.
-        if machine not in self.life.names:
+        # A machine that is being deleted detaches its volumes, and none is resumed for this.
+        if machine not in self.life.names or not self.life.power.is_up(machine):
             return
         try:
             names = [volume.name for volume in await self.all() if volume.machine == machine]
