@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,12 +21,15 @@ from pathlib import Path
 import pytest
 
 from stockyard import EndpointSpec, TemplateInfo, Yard
+from tests.helpers.values import present
 
 from .conftest import OWNER, WORK, Docker
 from .test_recovery import pid_of
 
-pytestmark = [pytest.mark.real, pytest.mark.full]
+pytestmark = pytest.mark.real
 IMAGES, ENDPOINT = "images", "doors"
+# Seconds after which the endpoint is killed while a container is created, started and removed.
+KILLS = (0.5, 2.0, 4.0)
 # Seconds in which deleted machines are gone, and in which a quiet machine is suspended.
 DELETION, SUSPENSION = 60.0, 240.0
 
@@ -39,16 +44,10 @@ class Client:
     def __call__(
         self, *arguments: str, stdin: bytes | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[bytes]:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(WORK / "docker-home"),
-            "DOCKER_BUILDKIT": "0",
-            "DOCKER_HOST": f"unix://{self.socket}",
-        }
         result = subprocess.run(
             [self.program, *arguments],
             input=stdin,
-            env=environment,
+            env=self._environment(),
             capture_output=True,
             timeout=300,
             check=False,
@@ -60,6 +59,49 @@ class Client:
     def lines(self, *arguments: str) -> list[str]:
         """Return the lines of the output."""
         return self(*arguments).stdout.decode().split("\n")[:-1]
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start the client, and return its process."""
+        quiet = subprocess.DEVNULL
+        command = [str(self.program), *arguments]
+        return subprocess.Popen(command, env=self._environment(), stdout=quiet, stderr=quiet)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(WORK / "docker-home"),
+            "DOCKER_BUILDKIT": "0",
+            "DOCKER_HOST": f"unix://{self.socket}",
+        }
+
+
+class Service:
+    """The process that serves the endpoint."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, and wait until it serves."""
+        self.socket.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
+        command += ["--name", ENDPOINT]
+        command += ["--owner", OWNER, "--hypervisor", "qemu:///session"]
+        command += ["--storage", str(WORK / "store"), "--pki-dir", str(WORK / "pki")]
+        with (WORK / "endpoint.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log)
+        end = time.monotonic() + 60
+        while not self.socket.exists():
+            assert self.process.poll() is None, (WORK / "endpoint.log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal to the process, and return its exit code."""
+        process = present(self.process)
+        process.send_signal(number)
+        return process.wait(60)
 
 
 def machines(yard: Yard) -> list[str]:
@@ -103,21 +145,17 @@ def image_host(
 
 
 @pytest.fixture(scope="module")
-def client(yard: Yard, image_host: str, docker: Docker, socket: Path) -> Iterator[Client]:
+def service(yard: Yard, image_host: str, socket: Path) -> Iterator[Service]:
+    service = Service(socket)
+    service.start()
+    yield service
+    assert service.end(signal.SIGTERM) == 0
+
+
+@pytest.fixture(scope="module")
+def client(service: Service, docker: Docker) -> Client:
     (WORK / "docker-home").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
-    command += ["--name", ENDPOINT]
-    command += ["--owner", OWNER, "--hypervisor", "qemu:///session"]
-    command += ["--storage", str(WORK / "store"), "--pki-dir", str(WORK / "pki")]
-    with (WORK / "endpoint.log").open("wb") as log, subprocess.Popen(command, stderr=log) as server:
-        end = time.monotonic() + 60
-        while not socket.exists():
-            assert server.poll() is None, (WORK / "endpoint.log").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        yield Client(docker.client, socket)
-        server.terminate()
-        assert server.wait(60) == 0
+    return Client(docker.client, service.socket)
 
 
 def test_a_container_runs_in_a_machine_of_its_own(client: Client, yard: Yard) -> None:
@@ -147,6 +185,49 @@ def test_a_container_is_used_as_with_docker(client: Client, yard: Yard) -> None:
     wait_until_deleted(yard)
 
 
+def test_an_image_that_was_built_is_run(client: Client, yard: Yard) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as context:
+        text = b"FROM busybox\nRUN echo built > /built\n"
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        context.addfile(entry, io.BytesIO(text))
+    client("build", "--network", "none", "-t", "built:1", "-", stdin=buffer.getvalue())
+    run = ("run", "--rm", "--network", "none", "built:1")
+    assert client.lines(*run, "cat", "/built") == ["built"]
+    client("image", "rm", "built:1")
+    wait_until_deleted(yard)
+
+
+def test_a_killed_endpoint_serves_its_containers_again(
+    client: Client, service: Service, yard: Yard
+) -> None:
+    client("run", "-d", "--name", "web", "--network", "none", "busybox", "sleep", "1000")
+    for delay in KILLS:
+        with client.start("run", "--rm", "--network", "none", "busybox", "true") as run:
+            time.sleep(delay)
+            service.end(signal.SIGKILL)
+            run.wait(60)
+        service.start()
+        assert "web" in client.lines("ps", "--format", "{{.Names}}")
+        assert client("exec", "web", "echo", "hi").stdout == b"hi\n"
+    # A container that was created before a kill, and never started.
+    client("rm", "-f", *client.lines("ps", "-a", "-q"))
+    wait_until_deleted(yard)
+
+
+def test_a_killed_machine_ends_its_container(client: Client, yard: Yard) -> None:
+    client("run", "-d", "--rm", "--name", "job", "--network", "none", "busybox", "sleep", "1000")
+    (machine,) = machines(yard)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.lines, "wait", "job")
+        time.sleep(1)
+        os.kill(pid_of(yard.hosts.get(machine).uuid), signal.SIGKILL)
+        assert waiting.result(60) == ["137"]
+    wait_until_deleted(yard)
+
+
+@pytest.mark.full
 def test_a_named_volume_outlives_the_machines(client: Client, yard: Yard) -> None:
     write, read = "echo one >> /data/text", "cat /data/text"
     client("run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", write)
@@ -175,6 +256,7 @@ def test_a_named_volume_outlives_the_machines(client: Client, yard: Yard) -> Non
     assert yard.volumes.list() == ()
 
 
+@pytest.mark.full
 def test_a_new_volume_is_filled_from_the_image(client: Client, yard: Yard) -> None:
     client("run", "--name", "draft", "busybox", "sh", "-c", "mkdir /filled; echo x > /filled/y")
     client("commit", "draft", "filled:1")
@@ -186,6 +268,7 @@ def test_a_new_volume_is_filled_from_the_image(client: Client, yard: Yard) -> No
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_ports_of_containers_in_one_machine_are_published(client: Client, yard: Yard) -> None:
     client("network", "create", "backend")
     ports = {}
@@ -203,6 +286,7 @@ def test_ports_of_containers_in_one_machine_are_published(client: Client, yard: 
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_several_containers_start_at_once(client: Client, yard: Yard) -> None:
     def run(number: int) -> list[str]:
         return client.lines("run", "--rm", "--network", "none", "busybox", "echo", str(number))
@@ -217,6 +301,7 @@ def status_of(client: Client, name: str) -> str:
     return f"{facts['State']['Status']} {facts['State']['ExitCode']}"
 
 
+@pytest.mark.full
 def test_a_quiet_machine_is_suspended_and_resumed(client: Client, yard: Yard) -> None:
     command = ("sh", "-c", "echo hi; exit 3")
     client("run", "--name", "job", "--network", "none", "busybox", *command, check=False)
@@ -236,6 +321,7 @@ def test_a_quiet_machine_is_suspended_and_resumed(client: Client, yard: Yard) ->
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_the_container_of_a_killed_machine_is_started_again(client: Client, yard: Yard) -> None:
     client("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo hi; sleep 1000")
     (machine,) = machines(yard)
@@ -255,6 +341,7 @@ def test_the_container_of_a_killed_machine_is_started_again(client: Client, yard
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_limits_size_the_machine(client: Client, yard: Yard) -> None:
     client("run", "-d", "--cpus", "2", "--name", "web", "busybox", "sleep", "1000")
     (machine,) = machines(yard)
