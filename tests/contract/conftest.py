@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +19,7 @@ from stockyard.pki.store import Pki
 from stockyard.resources.context import Context
 from stockyard.resources.hosts.reservation import address_of, mac_of
 from tests.contract.bench import Bench, LibvirtBench, MemoryBench, VsphereBench
+from tests.helpers import prepare
 from tests.vcsim.simulator import Simulator
 
 HYPERVISORS = ["memory", "vsphere", pytest.param("libvirt", marks=pytest.mark.real)]
@@ -46,21 +45,17 @@ def vsphere_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VsphereB
 
 @pytest.fixture(scope="session")
 def libvirt_bench() -> LibvirtBench:
-    """libvirt's session with the template of the end-to-end tests, built if it is not there."""
-    from stockyard import Yard
-    from tests.e2e.conftest import OWNER, TEMPLATE, WORK
+    """libvirt's session with a yard that the end-to-end tests do not use."""
+    from tests.e2e.conftest import TEMPLATE
 
-    if os.geteuid() == 0:
-        pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
-    if not shutil.which("qemu-system-x86_64"):
-        pytest.skip("QEMU is not installed: run `make setup`")
-    uri, storage = "qemu:///session", str(WORK / "store")
-    with Yard(uri, owner=OWNER, storage=storage, pki_dir=str(WORK / "pki")) as yard:
+    with prepare.yard_apart() as yard:
         yard.templates.apply(TEMPLATE)
         # Other templates of this owner may be newer, and have other hardware.
-        generations = yard.context.provider.observe(OWNER).generations("default", TEMPLATE.name)
+        observed = yard.context.provider.observe(yard.context.owner)
+        generations = observed.generations("default", TEMPLATE.name)
     records = [generation.record for generation in generations if generation.usable]
-    return LibvirtBench(uri, storage, max(records, key=lambda record: record.created))
+    newest = max(records, key=lambda record: record.created)
+    return LibvirtBench("qemu:///session", str(prepare.APART), newest)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from tests.helpers import prepare
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.crash.jobs"])
 PATIENCE = 300.0
+# Seconds in which a host whose branch was interrupted runs again.
+RECOVERY = 2.0
 REPLAY = "STOCKYARD_CRASH_SEEDS"
 
 
@@ -88,6 +91,11 @@ class CrashBench:
         process.join(PATIENCE)
         assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
         connection.close()
+        if JOBS[name].continues:
+            self.wait_until_running(JOBS[name].continues)
+
+    def wait_until_running(self, host: str) -> None:
+        """Wait until the machine of a host runs. On a memory hypervisor it always does."""
 
     def _started(self, name: str, last: int) -> tuple[Any, Any]:
         receiver, sender = CONTEXT.Pipe(duplex=False)
@@ -142,7 +150,8 @@ class MemoryBench(CrashBench):
                 p.name for p in folder.rglob("*.lock") if not {"disks", "volumes"} & set(p.parts)
             },
             "secrets": self.secrets(),
-            "rest": siblings - {self.path.name, f"{self.path.name}.d", "pki"},
+            "rest": (siblings - {self.path.name, f"{self.path.name}.d", "pki"})
+            | {p.name for p in folder.glob("branches/*")},
         }
 
 
@@ -156,6 +165,22 @@ class LibvirtBench(CrashBench):
         shutil.rmtree(
             Path(self.settings.pki) / self.settings.owner / "default" / "leases", ignore_errors=True
         )
+
+    def wait_until_running(self, host: str) -> None:
+        import libvirt
+
+        connection = libvirt.open(self.settings.uri)
+        try:
+            domain = connection.lookupByName(f"{self.settings.owner}.default.{host}")
+            end = time.monotonic() + RECOVERY
+            while domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+                assert time.monotonic() < end, f"host {host} does not run"
+                time.sleep(0.02)
+            # The process that switches the disks over may still end.
+            time.sleep(RECOVERY)
+            assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+        finally:
+            connection.close()
 
     def inventory(self) -> dict[str, set[str]]:
         import libvirt
@@ -176,6 +201,8 @@ class LibvirtBench(CrashBench):
             "locks": {p.name for p in (store / "locks").iterdir()},
             "secrets": self.secrets(),
             "rest": {p.name for p in (store / "images").glob("work-*")}
+            | {p.name for p in (store / "branches").glob("*")}
+            | unused_layers(store)
             | {
                 f"QEMU {uuid}"
                 for uuid, pid in running().items()
@@ -208,6 +235,16 @@ class LibvirtBench(CrashBench):
         except (FileNotFoundError, ProcessLookupError):
             return False
         return f"guest={self.settings.owner}.".encode() in command
+
+
+def unused_layers(store: Path) -> set[str]:
+    """Return the layers of branches that are under no disk of a host."""
+    layers = {str(path) for path in (store / "disk-layers").glob("*")}
+    for disk in store.glob("hosts/*/*.qcow2") if layers else ():
+        line = ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", str(disk)]
+        chain = json.loads(subprocess.run(line, capture_output=True, check=True).stdout)
+        layers -= {image["filename"] for image in chain}
+    return layers
 
 
 def seeds(count: int) -> list[int]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import stockyard
 from stockyard import (
+    BranchSpec,
     FleetSpec,
     HostSpec,
     ImageSpec,
@@ -38,6 +39,7 @@ SDK = str(Path(stockyard.__file__).parent)
 HOUR, MOMENT = 3600.0, 2.0
 GOLDEN = VolumeSpec("golden", size_gib=1)
 HELD = LeaseSpec("job", "crash", duration=HOUR)
+BRANCHED, CHILD = "crash-1", "shoot"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Job:
     :param ports: those of the fleet that is declared then; nothing when no fleet is.
     :param ahead: how many seconds its controllers' clock is ahead, where there are no guests.
     :param volumes: those that there are then, by name, each with the host that has it.
-    :param same_hosts: whether the hosts stay, with the memory that they had.
+    :param same_hosts: whether the hosts of the fleet stay, with the memory that they had.
+    :param continues: the host that runs again soon after the kill; empty for none.
     :param length: how long it was on real guests, in lengths of UNIT: measured once, all on one
         machine.
     """
@@ -104,6 +107,7 @@ class Job:
     ahead: float = 0.0
     volumes: dict[str, str] = field(default_factory=dict)
     same_hosts: bool = False
+    continues: str = ""
     length: float = 1.0
 
 
@@ -185,6 +189,18 @@ def derive_and_drop(settings: YardSettings, yard: Yard) -> None:
         yard.templates.delete(name)
 
 
+def branch(settings: YardSettings, yard: Yard) -> None:
+    """Branch a host of the fleet."""
+    yard.hosts.branch(BranchSpec(BRANCHED, (CHILD,)))
+
+
+def branch_and_drop(settings: YardSettings, yard: Yard) -> None:
+    """Branch it, and delete the child."""
+    branch(settings, yard)
+    assert yard.hosts.get(CHILD).ready
+    yard.hosts.delete(CHILD)
+
+
 def roll(settings: YardSettings, yard: Yard) -> None:
     """Replace all hosts of the fleet."""
     yard.fleets.apply(settings.fleet(8081))
@@ -250,6 +266,7 @@ UNIT = "create"
 JOBS = {
     UNIT: Job(nothing, made, made),
     "replace": Job(made, roll, roll, ports=(8081,), length=4.3),
+    "branch": Job(made, branch, branch_and_drop, same_hosts=True, continues=BRANCHED, length=2.0),
     "suspend": Job(made, suspend, suspend_and_converge, same_hosts=True, length=0.5),
     "resume": Job(suspended, made, made, same_hosts=True, length=0.5),
     "lease": Job(made, lease, lease, length=0.15),

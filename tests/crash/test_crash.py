@@ -10,6 +10,7 @@ Each run takes other instants. The seed of one that failed is in its name;
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -19,7 +20,10 @@ from tests.crash.jobs import HELD, JOBS, declared
 
 SEEDS = seeds(60)
 # Of real guests so many each time: one of each job at least.
-SHORT = 12
+SHORT = len(JOBS)
+# Jobs that copy the memory of guests. Together with those above, real guests see 60 of them.
+MEMORY = ("branch", "derive", "resume", "suspend")
+MORE = 60 - len(SEEDS) // len(JOBS) * len(MEMORY)
 REAL, LONG = [pytest.mark.real], [pytest.mark.real, pytest.mark.full]
 INSTANTS = [
     *(pytest.param("memory", seed, id=f"memory-{seed}") for seed in SEEDS),
@@ -34,19 +38,34 @@ INSTANTS = [
 def test_one_run_and_one_reap_after_a_kill_leave_the_declared_objects(
     bench: CrashBench, seed: int
 ) -> None:
+    survive(bench, seed, sorted(JOBS))
+
+
+@pytest.mark.real
+@pytest.mark.full
+@pytest.mark.parametrize("bench", ["libvirt"], indirect=True)
+@pytest.mark.parametrize("seed", seeds(MORE))
+def test_kill_of_a_job_that_copies_memory_leaves_the_declared_objects(
+    bench: CrashBench, seed: int
+) -> None:
+    survive(bench, seed, MEMORY)
+
+
+def survive(bench: CrashBench, seed: int, names: Sequence[str]) -> None:
+    """Kill one job, and check that one run and one reap leave the declared objects."""
     draw = random.Random(seed)  # noqa: S311  # to be drawn again, not to be secret
-    name, part = sorted(JOBS)[seed % len(JOBS)], draw.random()
+    name, part = names[seed % len(names)], draw.random()
     print(
         f"seed {seed}: {name}, killed at {part:.3f} of it; replay with STOCKYARD_CRASH_SEEDS={seed}"
     )
     bench.kill(name, part)
     job = JOBS[name]
     with bench.settings.open(job.ahead) as yard:
-        before = {h.uuid for h in yard.hosts.list()}
+        before = {h.uuid for h in yard.hosts.list(fleet="crash")}
         job.rerun(bench.settings, yard)
         check(bench, yard, name)
         if job.same_hosts:
-            assert {h.uuid for h in yard.hosts.list()} == before
+            assert {h.uuid for h in yard.hosts.list(fleet="crash")} == before
         yard.reap(grace=0)
         check(bench, yard, name)
         nothing_else(bench, yard, name)

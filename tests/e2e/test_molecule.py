@@ -10,26 +10,39 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stockyard import HostInfo, TemplateInfo, Yard
+from tests.helpers import prepare
 from tests.helpers.molecule_checkout import CHECKOUT, Checkout
 
-from .conftest import OWNER, TEMPLATE, WORK
+from .conftest import TEMPLATE, WORK
 
 pytestmark = pytest.mark.real
 VARIABLES = {
-    "yard_owner": OWNER,
-    "yard_storage": str(WORK / "store"),
+    "yard_owner": prepare.owner_apart(),
+    "yard_storage": str(prepare.APART),
     "yard_pki_dir": str(WORK / "pki"),
     "molecule_template": {"name": TEMPLATE.name, "packages": list(TEMPLATE.image.packages)},
 }
 # Seconds for the whole of molecule's test, with a template at hand.
 BOUND = 90.0
+
+
+@pytest.fixture(scope="module")
+def yard() -> Iterator[Yard]:
+    """A yard without the shared guests, so that this file can run in the other process."""
+    with prepare.yard_apart() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def template(yard: Yard) -> TemplateInfo:
+    return yard.templates.apply(TEMPLATE).object
 
 
 @pytest.fixture

@@ -16,7 +16,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from stockyard import Yard
 
 CHECKOUT = Path(__file__).parents[2]
 WORK = CHECKOUT / "build" / "e2e"
@@ -27,7 +32,7 @@ LOCK = WORK / "prepare.lock"
 # libvirt's session alone.
 SESSION = WORK / "session.lock"
 # Real tests that the process without the shared guests runs, and the storage of their guests.
-APART_TESTS = ("tests/crash/",)
+APART_TESTS = ("tests/contract/", "tests/crash/", "tests/e2e/test_molecule.py")
 APART = WORK / "apart"
 PATIENCE = 1800.0
 _running: list[subprocess.Popen[bytes]] = []
@@ -98,6 +103,21 @@ def owner_apart() -> str:
     from tests.e2e.conftest import OWNER
 
     return OWNER.replace("e2e", "apart")
+
+
+def yard_apart() -> Yard:
+    """Open the yard of the other storage, after all templates are built."""
+    from stockyard import Yard
+
+    if os.geteuid() == 0:
+        pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("QEMU is not installed: run `make setup`")
+    wait()
+    link_images()
+    return Yard(
+        "qemu:///session", owner=owner_apart(), storage=str(APART), pki_dir=str(WORK / "pki")
+    )
 
 
 def link_images() -> None:
