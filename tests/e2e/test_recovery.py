@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,11 @@ def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: Ordeal) -
     )
     assert present(fork).shared_mib > present(fork).private_mib
     assert present(fork).private_mib <= 0.15 * booted
+
+
+def test_panic_of_the_kernel_ends_the_machine(yard: Yard, ordeal: Ordeal) -> None:
+    """Without its panic device, the guest would stand still and count as running."""
+    idle = there(yard, "idle")
+    with suppress(subprocess.TimeoutExpired):
+        ssh(idle, "sudo sh -c 'echo c >/proc/sysrq-trigger'", timeout=10)
+    wait_until_off(yard, "idle")

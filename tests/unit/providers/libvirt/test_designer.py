@@ -104,7 +104,9 @@ def shapes() -> dict[str, Domain]:
     home, frozen = STORE / "hosts" / HOST.uuid, STORE / "templates" / TEMPLATE.uuid
     branch = STORE / "branches" / BRANCH.uuid
     return {
-        "template": designer.template(TEMPLATE, Machine("qemu", 4), IMAGE, frozen),
+        "template": designer.template(
+            TEMPLATE, Machine("qemu", 4, reports_panic=True), IMAGE, frozen
+        ),
         "derived": designer.derived_template(TEMPLATE, TCG, IMAGE, frozen),
         "tombstone": designer.frozen_domain(TEMPLATE, TCG, IMAGE, frozen),
         "cold": designer.boot_domain(HOST, HARDWARE, KVM, IMAGE, home),
@@ -354,7 +356,9 @@ def test_machine_has_memory_slots_only_if_it_can_grow() -> None:
 
 
 @pytest.mark.parametrize("features", [(), machine.SLOW_IF_EMULATED])
-def test_a_frozen_template_names_the_features_of_its_machine(features: tuple[str, ...]) -> None:
-    origin = Machine("qemu", 4, "pc-q35-7.2", features)
+def test_a_frozen_template_names_the_features_and_devices_of_its_machine(
+    features: tuple[str, ...],
+) -> None:
+    origin = Machine("qemu", 4, "pc-q35-7.2", features, reports_panic=bool(features))
     domain = designer.template(template_record(), origin, IMAGE, STORE)
     assert machine.frozen(serialize(domain.xml())) == origin

@@ -42,7 +42,9 @@ def test_a_fork_has_the_processors_plugged_in_that_its_origin_was_started_with(
 def test_a_new_emulated_machine_has_all_processors_plugged_in_without_slow_features() -> None:
     hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="tcg")
     features = machine.SLOW_IF_EMULATED
-    assert machine.choose(hardware, "t") == Machine("qemu", 3, disabled_features=features)
+    assert machine.choose(hardware, "t") == Machine(
+        "qemu", 3, disabled_features=features, reports_panic=True
+    )
 
 
 def test_a_new_machine_with_kvm_has_the_processors_of_its_template(
@@ -50,4 +52,4 @@ def test_a_new_machine_with_kvm_has_the_processors_of_its_template(
 ) -> None:
     monkeypatch.setattr("os.access", lambda _path, _mode: True)
     hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="kvm")
-    assert machine.choose(hardware, "t") == Machine("kvm", 2)
+    assert machine.choose(hardware, "t") == Machine("kvm", 2, reports_panic=True)

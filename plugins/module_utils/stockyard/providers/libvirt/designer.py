@@ -20,7 +20,7 @@ from . import disk_layers, network
 from .grow import BACKEND, DIMM
 from .images import Image
 from .machine import Machine
-from .xml.devices import Channel, Console, Controller, Disk, Random
+from .xml.devices import Channel, Console, Controller, Disk, PanicNotifier, Random
 from .xml.domain import Device, Domain
 from .xml.element import BRANCH_NS
 
@@ -224,6 +224,7 @@ def _machine(
                 for index in range(1, 4 + hardware.spare_ports)
             ),
             Random(),
+            *([PanicNotifier()] if machine.reports_panic else []),
             *interfaces,
         ),
         arguments=arguments,

@@ -36,12 +36,15 @@ class Machine:
         machine: there all processors are plugged in, and the guest uses some of them.
     :param machine: QEMU's machine type; an alias at first, the versioned name once frozen.
     :param disabled_features: features that the processors do not have.
+    :param reports_panic: whether the machine has a device that reports a panic of the guest's
+        kernel: the machine then ends at once. Without it, the guest stands still.
     """
 
     type: str
     vcpus: int
     machine: str = "q35"
     disabled_features: tuple[str, ...] = ()
+    reports_panic: bool = False
 
     @property
     def cpu_mode(self) -> str:
@@ -68,7 +71,9 @@ def choose(hardware: Hardware, name: str) -> Machine:
     selection = accelerator if accelerator != "auto" else "kvm" if kvm_usable else "tcg"
     vcpus = hardware.vcpus if selection == "kvm" else hardware.max_vcpus
     disabled_features = () if selection == "kvm" else SLOW_IF_EMULATED
-    return Machine(DOMAIN_TYPE[selection], vcpus, disabled_features=disabled_features)
+    return Machine(
+        DOMAIN_TYPE[selection], vcpus, disabled_features=disabled_features, reports_panic=True
+    )
 
 
 def frozen(definition: str) -> Machine:
@@ -85,7 +90,13 @@ def frozen(definition: str) -> Machine:
     features = root.findall("./cpu/feature[@policy='disable']")
     names = {feature.get("name") for feature in features}
     disabled_features = tuple(name for name in SLOW_IF_EMULATED if name in names)
-    return Machine(root.get("type", "qemu"), _plugged_in(root), machine, disabled_features)
+    return Machine(
+        root.get("type", "qemu"),
+        _plugged_in(root),
+        machine,
+        disabled_features,
+        root.find("./devices/panic") is not None,
+    )
 
 
 def added_processors(root: Element) -> int:

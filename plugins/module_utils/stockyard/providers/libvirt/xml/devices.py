@@ -97,6 +97,15 @@ class Random:
 
 
 @dataclass(frozen=True)
+class PanicNotifier:
+    """The device through which a guest's kernel reports that it panicked."""
+
+    def xml(self) -> Element:
+        """Return ``<panic>``."""
+        return element("panic", model="isa")
+
+
+@dataclass(frozen=True)
 class Interface:
     """A virtio network device in a libvirt network, with its link down, isolated from other
     guests.
