@@ -183,11 +183,11 @@ def test_invalid_cloud_image_is_refused_before_any_change(
     images = sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64)
     image = replace(spec.image, cloud_image=cloud, disk_gib=gib, files={"/etc/what": changed})
     expected = {
-        "checksum": "its sha512 is",
-        "content": "its sha256 is",
+        "checksum": "the image's sha512 is",
+        "content": "the image's sha256 is",
         "missing": "the image cannot be fetched",
         "size": "declare disk_gib: 3",
-        "backing": "the volume's file system is damaged",
+        "backing": "the cloud image is incomplete",
     }[changed]
     with pytest.raises((ImageError, InvalidInput), match=expected):
         yard.templates.apply(replace(spec, name="never", image=image))

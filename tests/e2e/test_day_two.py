@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from stockyard import Yard
 from stockyard.model import codec
+from stockyard.model.versions import MissingUpdate
 
 from .conftest import CHECKOUT, OWNER, WORK, Docker, ssh
 from .package_repository import LocalRepository
@@ -96,24 +96,25 @@ def versions(yard: Yard) -> dict[str, str]:
     return versions
 
 
-def behind(yard: Yard) -> list[Any]:
+def missing_updates(yard: Yard) -> list[tuple[MissingUpdate, ...] | None]:
     return [h.missing_updates for h in yard.hosts.list(fleet="probed", check_updates=True)]
 
 
 def test_a_package_of_ones_own_is_in_the_hosts(yard: Yard, declaration: Path) -> None:
     assert well(play("site", declaration)) == 1
     assert versions(yard) == {"probed-1": "1.0", "probed-2": "1.0"}
-    assert behind(yard) == [[], []]
+    assert missing_updates(yard) == [(), ()]
     assert well(play("rebuild", declaration, "--check")) == 0
 
 
+@pytest.mark.usefixtures("session_alone")
 def test_later_package_is_reported_and_rolled_over_a_killed_daemon(
     yard: Yard, declaration: Path, repository: LocalRepository
 ) -> None:
     old = {h.uuid for h in yard.hosts.list(fleet="probed")}
     repository.publish(PACKAGE, "1.1", {"usr/share/stockyard-probe/version": "1.1\n"})
-    lacks = {"package": PACKAGE, "installed": "1.0", "available": "1.1"}
-    assert behind(yard) == [[lacks], [lacks]]
+    update = MissingUpdate(PACKAGE, "1.0", "1.1")
+    assert missing_updates(yard) == [(update,), (update,)]
     dry_run = play("rebuild", declaration, "--check", "--diff")
     assert well(dry_run) == 1
     assert PACKAGE in dry_run.stdout
@@ -132,7 +133,7 @@ def test_later_package_is_reported_and_rolled_over_a_killed_daemon(
     well(play("rebuild", declaration))
     assert set(versions(yard).values()) == {"1.1"}
     assert len(yard.hosts.list(fleet="probed")) == 2
-    assert behind(yard) == [[], []]
+    assert missing_updates(yard) == [(), ()]
     assert not old & {h.uuid for h in yard.hosts.list(fleet="probed")}
     assert well(play("rebuild", declaration)) == 0
 
