@@ -21,7 +21,9 @@ from stockyard.guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL
 from stockyard.guest.recipe import recipe
 from stockyard.model.recipe import Recipe
 from stockyard.providers.libvirt import cloud
+from stockyard.providers.libvirt import machine as machine_choice
 from stockyard.providers.libvirt.images import Images
+from stockyard.providers.libvirt.machine import SLOW_IF_EMULATED, Machine
 from stockyard.providers.libvirt.store import Store
 
 DIGEST = "d" * 64
@@ -77,6 +79,19 @@ def test_local_image_is_accepted(
     assert boot(tmp_path) == "UUID=6c1b9a52-0f0e"
     assert (tmp_path / KERNEL).read_text() == KERNEL
     assert machine == ["qemu-img", "setpriv", "qemu-img"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "processor"), [("kvm", "host"), ("qemu", "max,erms=off,fsrm=off,cx16=off")]
+)
+def test_emulated_processor_has_no_instruction_that_is_slow_or_damaging(
+    monkeypatch: pytest.MonkeyPatch, kind: str, processor: str
+) -> None:
+    features = () if kind == "kvm" else SLOW_IF_EMULATED
+    chosen = Machine(kind, 1, disabled_features=features)
+    monkeypatch.setattr(machine_choice, "choose", lambda *_arguments: chosen)
+    command = cloud._qemu("image x")
+    assert command[command.index("-cpu") + 1] == processor
 
 
 @pytest.mark.parametrize(
