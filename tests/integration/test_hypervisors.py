@@ -17,6 +17,8 @@ from stockyard import Yard
 from .conftest import Controller, Played
 
 SITE = "stockyard.container_hosts.site"
+# How many hosts each hypervisor has when the fleet is complete.
+EACH = {"east": 2, "west": 2}
 
 
 class Pair:
@@ -51,6 +53,17 @@ class Pair:
             SITE, "-i", "hosts.json", "-e", "yard=yard.yml", "-e", "yard_on=hypervisors", *arguments
         )
 
+    def converge(self) -> dict[str, list[str]]:
+        """Run the playbook if the hypervisors do not have two hosts each; return their hosts."""
+        if self.counts() != EACH:
+            result = self.site({})
+            assert result.returncode == 0, result.output
+        return self.hosts()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many hosts each hypervisor has."""
+        return {name: len(hosts) for name, hosts in self.hosts().items()}
+
     def hosts(self) -> dict[str, list[str]]:
         hosts_of = {}
         for name, uri in self.uris.items():
@@ -84,15 +97,14 @@ def test_a_fleet_over_two_hypervisors(controller: Controller) -> None:
 
     back = pair.site({})
     assert back.returncode == 0, back.output
-    assert {name: len(hosts) for name, hosts in pair.hosts().items()} == {"east": 2, "west": 2}
+    assert pair.counts() == EACH
 
 
 def test_host_is_deleted_after_its_successors_are_ready(
     controller: Controller, tmp_path: Path
 ) -> None:
     pair = Pair(controller)
-    assert pair.site({}).returncode == 0
-    before = pair.hosts()
+    before = pair.converge()
     # The other one cannot take its share.
     disks = controller.root / "west.d" / "disks"
     disks.rename(tmp_path / "disks")
@@ -104,7 +116,7 @@ def test_host_is_deleted_after_its_successors_are_ready(
         disks.unlink()
         (tmp_path / "disks").rename(disks)
     assert pair.site({}).returncode == 0
-    assert {name: len(hosts) for name, hosts in pair.hosts().items()} == {"east": 2, "west": 2}
+    assert pair.counts() == EACH
 
 
 @pytest.mark.parametrize("moved", ["west"])
@@ -112,8 +124,7 @@ def test_templates_of_different_packages_are_not_taken_for_one(
     controller: Controller, moved: str
 ) -> None:
     pair = Pair(controller)
-    assert pair.site({}).returncode == 0
-    before = pair.hosts()
+    before = pair.converge()
     pair.mirror(moved).write_text('{"docker.io": "2"}')
     bad = pair.site({}, "-e", "yard_rebuild=true")
     assert bad.returncode != 0
