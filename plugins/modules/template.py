@@ -76,6 +76,26 @@ options:
         network of the hosts.
     type: str
     default: ""
+  from_host:
+    description:
+      - The name of a running host of the same tenant to create this template from. The host is
+        branched and continues. The branch is scrubbed without a network, and frozen. Its identity,
+        keys, logins, logs, histories and volumes are deleted. Files of users, images and containers
+        stay, with everything that is secret in them.
+      - A template that exists does not follow its host, and stays if the host is deleted. Another
+        O(revision) requests a new generation.
+      - Excludes all options that describe the content of a template or its machine. Derive another
+        template from this one with O(from) to add something.
+      - A leased host, a resized host and a host with encrypted data are refused. Not available on
+        vSphere.
+    type: str
+    default: ""
+  revision:
+    description:
+      - A text of your choice. If it changes, a new generation is created from O(from_host). If you
+        restore an earlier text, its generation becomes current again, provided it still exists.
+    type: str
+    default: ""
   packages:
     description: Debian packages to install in addition to the packages that every host needs.
     type: list
@@ -209,6 +229,12 @@ EXAMPLES = r"""
     name: jdk
     from: docker
     packages: [default-jdk-headless]
+
+- name: Create a template from a host that was prepared by hand
+  stockyard.container_hosts.template:
+    name: warm
+    from_host: web-1
+    revision: after the import of 29 November
 
 - name: Delete a template with all its generations
   stockyard.container_hosts.template:

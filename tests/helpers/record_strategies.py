@@ -152,6 +152,7 @@ def full_template() -> TemplateRecord:
         checksums={"ram": "ab" * 32, "stamp:ram": "1024:17"},
         source=source,
         provision="playbook warm.yml",
+        from_host="web-1",
         disk_gib=8,
         options="cd" * 32,
         security=SecuritySpec("shared"),

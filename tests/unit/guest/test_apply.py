@@ -87,6 +87,9 @@ class Guest:
     def sync(self) -> None:
         self.done.append(("sync",))
 
+    def trim(self) -> None:
+        return
+
     def restart_journal(self) -> None:
         self.done.append(("restart_journal",))
 

@@ -60,6 +60,9 @@ CALLS: dict[str, Callable[[Guest], object]] = {
     "docker-probe": lambda guest: guest.docker_probe(),
     "change-containers": lambda guest: guest.change_containers("pause"),
     "discard-identity": lambda guest: guest.discard_identity("AA==", "user"),
+    "scrub": lambda guest: guest.scrub(
+        USER_NETWORK, "m", entropy="AA==", machine_id="0" * 32, user="user"
+    ),
 }
 REPLIES: dict[str, dict[str, Any]] = {
     "hello": {"uuid": "u", "missing": ["/data"], "ahead": -1.5},

@@ -309,6 +309,24 @@ class Guest:
         self.require("branches")
         self._request("discard-identity", entropy=entropy, user=user)
 
+    def scrub(
+        self, network: GuestNetwork, mac: str, *, entropy: str, machine_id: str, user: str
+    ) -> None:
+        """Delete the identity and the traces of a host in a fork that becomes a template.
+
+        :param mac: the MAC address of the template.
+        :param entropy: random bytes in base64.
+        :param user: login whose sessions end.
+        """
+        self.require("templates from hosts")
+        self._request(
+            "scrub",
+            network=_network(network, mac),
+            entropy=entropy,
+            machine_id=machine_id,
+            user=user,
+        )
+
     def change_containers(self, action: str) -> None:
         """Change all containers that run.
 

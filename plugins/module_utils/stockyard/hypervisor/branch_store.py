@@ -59,7 +59,19 @@ class BranchStore(Protocol):
             plugged in, which :meth:`drop_volumes` deletes.
         """
 
-    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def fork_template(
+        self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
+        """Create the machine of a template from a branch and start it, without a network. Its
+        memory and its disk become independent of the branch when it is frozen, at the latest. Disks
+        stand in for volumes, see :meth:`drop_volumes`.
+
+        :raises Unsupported: if this hypervisor cannot do that (``Capabilities.freezes_hosts``).
+        """
+
+    def drop_volumes(
+        self, child: HostRecord | TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
         """Unplug the disks of a child that are no volumes, and delete them. The guest no longer
         uses them.
         """

@@ -35,6 +35,7 @@ class Capabilities:
     :param own_files: whether stockyard manages the files of its machines, so that files can be
         orphaned. vCenter removes them itself.
     :param derives: whether a template can be derived from a frozen one.
+    :param freezes_hosts: whether a template can be created from a running host.
     :param branches_volumes: whether a host with volumes can be branched.
     :param settle: seconds from a reply of the agent until it waits for messages again; a guest must
         not be frozen earlier.
@@ -56,4 +57,5 @@ class Capabilities:
     suspends: bool = False
     derives: bool = False
     branches_volumes: bool = False
+    freezes_hosts: bool = False
     settle: float = 1.0

@@ -72,6 +72,10 @@ class TemplateSpec:
     :param vtpm: refused, with the reason.
     :param parent: the template of the same tenant that it is derived from: a fork of that template
         gets the packages, files, images and commands of this one. Empty for none.
+    :param from_host: the host of the same tenant that it is created from: the host is branched, and
+        the branch is scrubbed and frozen. Empty for none.
+    :param revision: a text of the user. Another text requests another generation of a template that
+        is created from a host.
     """
 
     name: str
@@ -89,6 +93,8 @@ class TemplateSpec:
     secure_boot: bool = False
     vtpm: bool = False
     parent: str = ""
+    from_host: str = ""
+    revision: str = ""
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -114,6 +120,38 @@ class TemplateSpec:
         self._refuse_impossible()
         if self.parent:
             self._check_parent()
+        naming.line("revision", self.revision)
+        if self.from_host:
+            self._check_host()
+        elif self.revision:
+            raise InvalidInput(
+                "revision requires from_host.",
+                name=f"template {self.name}",
+                remedy="omit revision: other templates follow their declarations",
+            )
+
+    def _check_host(self) -> None:
+        """Check the options of a template that is created from a host: it is as the host is."""
+        naming.name("from_host", self.from_host)
+        options = {
+            "from": (self.parent, ""),
+            "the content of an image": (self.image, ImageSpec()),
+            "a property of the machine": (self.hardware, Hardware()),
+            "docker": (self.docker, "running"),
+            "upgrade": (self.upgrade, False),
+            "max_age": (self.max_age, None),
+            "max_memory_mib": (self.max_memory_mib, 0),
+            "security": (self.security, SecuritySpec()),
+            "provision": (self.provision, None),
+        }
+        for option, (value, default) in options.items():
+            if value != default:
+                raise InvalidInput(
+                    f"from_host excludes {option}.",
+                    name=f"template {self.name}",
+                    cause="the template is what the host is",
+                    remedy=f"omit {option}, or derive another template from this one",
+                )
 
     def _check_parent(self) -> None:
         """Check the options of a derived template, as far as its parent does not decide."""
@@ -248,6 +286,7 @@ class TemplateRecord:
     :param profile: the security profile of its hosts; empty if unknown.
     :param derivation: the generation that it was derived from; ``None`` if it was built.
     :param security: the security of its hosts; ``None`` if unknown.
+    :param from_host: the host that it was created from; empty if it was built or derived.
     """
 
     owner: str
@@ -275,6 +314,7 @@ class TemplateRecord:
     profile: str = field(default="", metadata=SPARSE)
     derivation: Derivation | None = field(default=None, metadata=SPARSE)
     security: SecuritySpec | None = field(default=None, metadata=SPARSE)
+    from_host: str = field(default="", metadata=SPARSE)
 
     kind = "template"
 
@@ -305,6 +345,8 @@ class TemplateRecord:
         naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 30)
         naming.line("provision", self.provision, 8192)
         naming.choice("profile", self.profile, ("", *PROFILES))
+        if self.from_host:
+            naming.name("from_host", self.from_host)
 
     @property
     def since(self) -> float:

@@ -196,7 +196,11 @@ class Declaration:
         return replace(
             self,
             templates=tuple(
-                replace(term, spec=replace(term.spec, upgrade=True)) for term in self.templates
+                # A template from a host is replaced only by another revision.
+                term
+                if term.spec.from_host
+                else replace(term, spec=replace(term.spec, upgrade=True))
+                for term in self.templates
             ),
         )
 

@@ -44,6 +44,13 @@ def digest(spec: TemplateSpec, parent: str) -> str:
     return codec.digest({"from": parent, "difference": difference, "method": METHOD})
 
 
+def host_digest(spec: TemplateSpec) -> str:
+    """Return the digest of a template that is created from a host: a generation stays current
+    although the host changes or is deleted, until the declaration requests another one.
+    """
+    return codec.digest({"from_host": spec.from_host, "revision": spec.revision, "method": METHOD})
+
+
 def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
     """Return the properties of a template that a derived template has too, by their options."""
     facts = {

@@ -105,6 +105,9 @@ def _build(
         **codec.to_dict(spec.hardware),
         **({"from": spec.parent} if spec.parent else {}),
     }
+    if spec.from_host:
+        # The rest is what the host is.
+        after = {"recipe": declared[:12], "from_host": spec.from_host}
     title = spec.provision.title if spec.provision else ""
     before: dict[str, Any] = {}
     if current:
@@ -114,6 +117,7 @@ def _build(
             "docker": record.docker,
             **codec.to_dict(record.hardware),
             **({"from": record.derivation.parent} if record.derivation else {}),
+            **({"from_host": record.from_host} if record.from_host else {}),
         }
         if title or record.provision:
             before, after = {**before, "provision": record.provision}, {**after, "provision": title}
@@ -125,6 +129,8 @@ def _build(
             )
     elif title:
         after["provision"] = title
+    if spec.from_host:
+        reason += f"; it will be created from host {spec.from_host}"
     if base:
         reason += f"; it will be derived from {base.title}"
     runs = f"; {title} will run in it" * bool(title)

@@ -291,7 +291,8 @@ def test_copies_for_children_lie_over_the_layer(yard: Yard) -> None:
     assert {backing(top(yard.folder(copy))) for copy in copies} == {str(yard.layer(branch))}
     # A host writes to them at once.
     assert not any((yard.folder(copy) / EQUAL).exists() for copy in copies)
-    (disk,) = yard.branched.disks_of_child(CHILD, branch, copies[:1], later())
+    folder = yard.store.hosts / CHILD.uuid
+    (disk,) = yard.branched.disks_of_child(folder, branch, copies[:1], CHILD.title, later())
     assert (disk.path, disk.target) == (str(yard.folder(copies[0]) / "disk.qcow2"), "vdb")
     assert (disk.serial, disk.port, disk.discard) == (copies[0].serial, 5, True)
 
@@ -330,8 +331,9 @@ def test_no_layer_is_deleted_while_a_branch_cannot_be_read(
 def test_a_child_without_copies_gets_disks_that_are_dropped(yard: Yard) -> None:
     volume = yard.attached()
     branch = yard.branch(volume)
-    (yard.store.hosts / CHILD.uuid).mkdir(parents=True)
-    (disk,) = yard.branched.disks_of_child(CHILD, branch, [], later())
+    folder = yard.store.hosts / CHILD.uuid
+    folder.mkdir(parents=True)
+    (disk,) = yard.branched.disks_of_child(folder, branch, [], CHILD.title, later())
     assert backing(Path(disk.path)) == str(yard.layer(branch))
     assert Path(disk.path).parent == yard.store.hosts / CHILD.uuid
     assert disk.serial == volume.serial
@@ -344,8 +346,8 @@ def test_a_child_without_copies_gets_disks_that_are_dropped(yard: Yard) -> None:
     for target, element in zip("ab", machine.xml[LIVE].findall("./devices/disk")[1:], strict=True):
         element.append(parse(f"<target dev='vd{target}'/>"))
     machine.stubborn = 1
-    yard.branched.drop(machine, CHILD, branch, Deadline(30))
-    yard.branched.drop(machine, CHILD, branch, Deadline(30))
+    yard.branched.drop(machine, folder, branch, CHILD.title, Deadline(30))
+    yard.branched.drop(machine, folder, branch, CHILD.title, Deadline(30))
     assert machine.files(LIVE) == [f"{yard.store.hosts / CHILD.uuid}/disk.qcow2"]
     assert not Path(disk.path).exists()
     assert yard.branched.layers_in_use(yard.records) == set()
@@ -354,13 +356,14 @@ def test_a_child_without_copies_gets_disks_that_are_dropped(yard: Yard) -> None:
 def test_a_guest_that_does_not_release_a_disk_is_an_error(yard: Yard) -> None:
     volume = yard.attached()
     branch = yard.branch(volume)
-    (yard.store.hosts / CHILD.uuid).mkdir(parents=True)
-    (disk,) = yard.branched.disks_of_child(CHILD, branch, [], later())
+    folder = yard.store.hosts / CHILD.uuid
+    folder.mkdir(parents=True)
+    (disk,) = yard.branched.disks_of_child(folder, branch, [], CHILD.title, later())
     machine = Domain()
     machine.attachDeviceFlags(f"<disk><source file='{disk.path}'/><target dev='vdb'/></disk>", LIVE)
     machine.stubborn = 1 << 30
     with pytest.raises(DeadlineExceeded, match="did not release"):
-        yard.branched.drop(machine, CHILD, branch, Deadline(0.5))
+        yard.branched.drop(machine, folder, branch, CHILD.title, Deadline(0.5))
     assert Path(disk.path).exists()
 
 

@@ -11,6 +11,7 @@ the kernel's random bytes, never from a generator that was in this process durin
 from __future__ import annotations
 
 import base64
+import glob
 import json
 import os
 import shutil
@@ -31,6 +32,24 @@ OPEN_FLAG = "run/stockyard/open"
 AUTHORIZED = "etc/ssh/stockyard_authorized_keys"
 MACHINE_ID = "/etc/machine-id"
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
+APT_RETRIES = "etc/apt/apt.conf.d/80stockyard"
+ENVIRONMENT = "etc/environment"
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+# The traces of a host's users and of its operation, which a template that is created from it must
+# not have: keys and known hosts of logins, credentials of registries, histories, leases, and the
+# seed of the next boot.
+TRACES = (
+    "root/.ssh", "home/*/.ssh", "root/.docker", "home/*/.docker", "root/.ansible",
+    "home/*/.ansible", "root/.*_history", "home/*/.*_history", "root/.lesshst", "home/*/.lesshst",
+    "root/.viminfo", "home/*/.viminfo", "root/.wget-hsts", "home/*/.wget-hsts", "run/log/journal",
+    "var/lib/dhcp/*", "var/lib/systemd/random-seed", f"{STATE}/volumes.json", APT_RETRIES,
+)  # fmt: skip
+# Logs that processes have open, of the system and of containers: their content is deleted.
+LOGS = (
+    "var/log/**/*",
+    "var/lib/docker/containers/*/*.log*",
+    "home/*/.local/share/docker/containers/*/*.log*",
+)
 # FIPS 186-5: the order of P-256.
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -73,7 +92,7 @@ class Identity:
         self._environment(str(request.get("proxy") or ""), request["network"]["address"])
         if _closed(request["network"]) and not request.get("proxy"):
             # By default apt tries three times, with pauses.
-            self._write("etc/apt/apt.conf.d/80stockyard", 'Acquire::Retries "0";\n')
+            self._write(APT_RETRIES, 'Acquire::Retries "0";\n')
         ssh_key = self._ssh_host_key(request["hostname"])
         audit.append("ssh-key")
         csr = self._tls_key(request["hostname"])
@@ -132,6 +151,39 @@ class Identity:
         self.effects.kill_logins(request["user"])
         self.effects.replace_front()
         return {}
+
+    def scrub(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Delete the identity of a host, and the traces of its users and of its operation, in a
+        fork that becomes a template. Files of users, containers and their volumes stay.
+
+        Free blocks of the disk are returned to the hypervisor; :func:`.warmup.warm_up` zeroes free
+        memory.
+        """
+        network = request["network"]
+        self.discard_identity(request)
+        self.effects.end_sessions(request["user"], network["interface"])
+        for pattern in TRACES:
+            for path in glob.glob(self._path(pattern), include_hidden=True):
+                _remove(path)
+        self._remove_proxies()
+        self._names({**request, "hostname": "localhost"})
+        self.effects.set_mac(network["interface"], network["mac"])
+        self.effects.restart_journal()
+        for pattern in LOGS:
+            for path in glob.glob(self._path(pattern), recursive=True, include_hidden=True):
+                if os.path.isfile(path) and not os.path.islink(path):
+                    os.truncate(path, 0)
+        self.effects.trim()
+        return {}
+
+    def _remove_proxies(self) -> None:
+        """Remove a host's proxy from the environment of logins and dockerd."""
+        target = self._path(ENVIRONMENT)
+        if os.path.exists(target):
+            with open(target, encoding="utf-8") as handle:
+                lines = handle.readlines()
+            own_lines = [line for line in lines if line.partition("=")[0].lower() not in PROXIES]
+            self._write(ENVIRONMENT, "".join(own_lines))
 
     def csr(self) -> dict[str, Any]:
         """Return a certificate request for the key on disk. The key does not leave the guest."""
@@ -237,7 +289,7 @@ class Identity:
         """Add a proxy to the environment of logins and dockerd. Lines of the image's file stay."""
         if not proxy:
             return
-        target = self._path("etc/environment")
+        target = self._path(ENVIRONMENT)
         existing = ""
         if os.path.exists(target):
             with open(target, encoding="utf-8") as handle:
@@ -250,7 +302,7 @@ class Identity:
         lines = [
             f"{name}={value}\n" for key, value in values.items() for name in (key, key.upper())
         ]
-        self._write("etc/environment", existing.lstrip("\n") + "".join(lines))
+        self._write(ENVIRONMENT, existing.lstrip("\n") + "".join(lines))
 
     def _ssh_host_key(self, hostname: str) -> str:
         key = ed25519.Ed25519PrivateKey.from_private_bytes(self.effects.random(32))
@@ -295,6 +347,14 @@ class Identity:
         if user:
             self.effects.own(temporary, user)
         os.replace(temporary, target)
+
+
+def _remove(path: str) -> None:
+    """Delete a file, a link or a directory."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def _closed(network: dict[str, Any]) -> bool:

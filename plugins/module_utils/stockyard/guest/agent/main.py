@@ -95,6 +95,7 @@ class Agent:
             "disable-ssh": self.identity.disable_ssh,
             "warm-up": self._warm_up,
             "discard-identity": self.identity.discard_identity,
+            "scrub": self.identity.scrub,
             "identify": self.identity.identify,
             "csr": lambda _payload: self.identity.csr(),
             "renew-certificate": self.identity.renew_certificate,

@@ -18,7 +18,6 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import HypervisorError
 from ...model.branch import BranchRecord, BranchVolume
-from ...model.host import HostRecord
 from ...model.volume import VolumeRecord
 from . import designer, disk_layers, disks
 from .faults import translated
@@ -117,13 +116,16 @@ class BranchedVolumes:
 
     def disks_of_child(
         self,
-        host: HostRecord,
+        folder: Path,
         branch: BranchRecord,
         copies: Sequence[VolumeRecord],
+        title: str,
         deadline: Deadline,
     ) -> list[Disk]:
         """Return the disks of a child in place of the parent's volumes: its copies, and for each
         volume without a copy a disk in the directory of the child.
+
+        :param folder: the directory of the child.
         """
         records = {record.source: record for record in copies}
         volume_disks = []
@@ -131,20 +133,23 @@ class BranchedVolumes:
             if record := records.get(volume.name):
                 path, serial = self.volumes.files.path(record) / DISK, record.serial
             else:
-                path, serial = self._stand_in(host, volume), volume.serial
-                disks.overlay(path, self.volumes.layers.path(volume.layer), host.title, deadline)
+                path, serial = _stand_in(folder, volume), volume.serial
+                disks.overlay(path, self.volumes.layers.path(volume.layer), title, deadline)
             volume_disks.append(Disk(str(path), target, serial, discard=True, port=volume.port))
         return volume_disks
 
-    def drop(self, domain: Any, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def drop(
+        self, domain: Any, folder: Path, branch: BranchRecord, title: str, deadline: Deadline
+    ) -> None:
         """Unplug the disks of a child that stand in for volumes, and delete them.
 
+        :param folder: the directory of the child.
         :raises DeadlineExceeded: if the guest does not release one.
         """
         for volume in branch.volumes:
-            path = self._stand_in(host, volume)
-            while (element := _plugged(domain, path, host.title)) is not None:
-                self.volumes.insist(domain, element, host.title, deadline)
+            path = _stand_in(folder, volume)
+            while (element := _plugged(domain, path, title)) is not None:
+                self.volumes.insist(domain, element, title, deadline)
             path.unlink(missing_ok=True)
 
     def layers_in_use(self, records: Iterable[BranchRecord]) -> set[str]:
@@ -160,15 +165,20 @@ class BranchedVolumes:
             if record.phase != "released"
             for volume in record.volumes
         }
-        stand_ins = self.store.hosts.glob(f"*/volume-*{disk_layers.SUFFIX}")
+        stand_ins = [
+            path
+            for folder in (self.store.hosts, self.store.templates)
+            for path in folder.glob(f"*/volume-*{disk_layers.SUFFIX}")
+        ]
         return names | {Path(backing(path)).stem for path in stand_ins}
 
     def _folder(self, volume: BranchVolume) -> Path:
         return self.volumes.files.folder / volume.uuid
 
-    def _stand_in(self, host: HostRecord, volume: BranchVolume) -> Path:
-        """Return the disk in the directory of a child in place of a volume of its parent."""
-        return self.store.hosts / host.uuid / f"volume-{volume.serial}{disk_layers.SUFFIX}"
+
+def _stand_in(folder: Path, volume: BranchVolume) -> Path:
+    """Return the disk in the directory of a child in place of a volume of its parent."""
+    return folder / f"volume-{volume.serial}{disk_layers.SUFFIX}"
 
 
 def _files(definitions: Iterable[Element]) -> list[Path]:

@@ -199,13 +199,59 @@ class Branches:
             image,
             folder,
             source,
-            self.branched_volumes.disks_of_child(host, branch, copies, deadline),
+            self.branched_volumes.disks_of_child(folder, branch, copies, host.title, deadline),
         )
         fork.resume(self._start(definition, host.title), source / STATE, host.title, deadline)
 
-    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def fork_template(
+        self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
+        """Create the machine of a template from a branch and start it, without a network.
+
+        Its RAM file is a copy of the branch's. Its disk lies over the branch's until it is frozen.
+
+        :raises Unsupported: if the host was resized: hosts of a template start with its machine.
+        """
+        if branch.modules or branch.added_vcpus:
+            raise Unsupported(
+                "a host that was resized cannot become a template.",
+                name=record.title,
+                cause=f"{branch.title} has {branch.added_vcpus} more processors, and "
+                f"{len(branch.modules)} memory modules",
+                remedy="restart the host, and run again",
+            )
+        source, folder = self.folder(branch), self.store.templates / record.uuid
+        frozen.verify_branch(source, branch, _parts(branch))
+        parent_machine, image = self._machine(branch), self.images.path(record.image)
+        with self.registry():
+            make(folder, record.title)
+            ownership.write(folder / NOTE, self.uri, record)
+            definition = designer.template(record, parent_machine, image, folder)
+            self.domains.define(serialize(definition.xml()), record.title)
+        disks.copy(source / RAM, folder / RAM, record.title, deadline)
+        disks.overlay(folder / DISK, self.layers.path(branch.uuid), record.title, deadline)
+        volume_disks = self.branched_volumes.disks_of_child(
+            folder, branch, (), record.title, deadline
+        )
+        definition = designer.host_template(record, parent_machine, image, folder, volume_disks)
+        fork.resume(self._start(definition, record.title), source / STATE, record.title, deadline)
+
+    def flatten(self, record: TemplateRecord, deadline: Deadline) -> None:
+        """Make the disk of an ended template self-contained if it lies over the disk of a branch,
+        so that nothing of the host remains that the guest deleted.
+        """
+        disk = self.store.templates / record.uuid / DISK
+        if self.layers.depth(disk):
+            disks.flatten(disk, record.title, deadline)
+
+    def drop_volumes(
+        self, child: HostRecord | TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
         """Unplug the disks of a child that are no volumes, and delete them."""
-        self.branched_volumes.drop(self.domains.find(host), host, branch, deadline)
+        is_host = isinstance(child, HostRecord)
+        folder = (self.store.hosts if is_host else self.store.templates) / child.uuid
+        domain = self.domains.find(child)
+        self.branched_volumes.drop(domain, folder, branch, child.title, deadline)
 
     def layers_in_use(self) -> set[str]:
         """Return the layers of volumes from which hosts can still be forked, and those under the

@@ -62,6 +62,24 @@ def derived_template(
     return replace(base, arguments=(*base.arguments, "-incoming", "defer"))
 
 
+def host_template(
+    record: TemplateRecord,
+    machine: Machine,
+    image: Image,
+    folder: Path,
+    volume_disks: Iterable[Disk] = (),
+) -> Domain:
+    """Return the domain of a template that is created from a host.
+
+    It waits for the device state of a branch. Blocks that it discards leave its disk.
+
+    :param volume_disks: the disks in place of the host's volumes.
+    """
+    base = derived_template(record, machine, image, folder)
+    disk = replace(_disk(folder), discard=True)
+    return replace(base, devices=(disk, *base.devices[1:], *volume_disks))
+
+
 def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """Return the domain of a frozen template, whose files an accidental start cannot change."""
     base = _domain(record, record.hardware, machine, image, folder)

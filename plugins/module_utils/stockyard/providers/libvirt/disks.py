@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from ...clock import Deadline
+from ...files import move
 from ..common.run import run
 from .layers import virtual_size
 
@@ -50,6 +51,13 @@ def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:
         str(target),
     ]
     run(create, deadline, name=name)
+
+
+def flatten(disk: Path, name: str, deadline: Deadline) -> None:
+    """Replace a disk that lies over others by one with the same content alone."""
+    flat_disk = disk.with_suffix(".flat")
+    make(flat_disk, disk, "full", name, deadline)
+    move(flat_disk, disk)
 
 
 def copy(source: Path, target: Path, name: str, deadline: Deadline) -> None:

@@ -90,6 +90,7 @@ class LibvirtProvider:
             suspends=True,
             derives=True,
             branches_volumes=True,
+            freezes_hosts=True,
         )
         self.connection = connection
         self.session = session
@@ -244,6 +245,7 @@ class LibvirtProvider:
         # The suspended machine changes no file. libvirt may need seconds to end it.
         with ThreadPoolExecutor(1) as pool:
             ending = pool.submit(power.off, domain, record.title)
+            self._branches.flatten(record, deadline)
             checksums = frozen.seal(folder, record.title)
             ending.result()
         # The definition is replaced first: a template in phase frozen must never be started in such

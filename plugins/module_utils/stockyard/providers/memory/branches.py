@@ -23,8 +23,8 @@ from ...model.volume import VolumeRecord
 from ..common.branch_locks import BranchLocks
 from ..common.os_errors import translate_os_error
 from .disks import Disks
-from .machines import find, hosts_of
-from .state import Machines, StateFile
+from .machines import check_free, find, hosts_of
+from .state import Machine, Machines, StateFile
 from .volumes import FolderDisks, MemoryVolumes, stand_in
 
 RECORD, DISK, VOLUMES = "branch.json", "disk", "volumes"
@@ -108,13 +108,29 @@ class MemoryBranches:
             uuids = tuple(copy_of.get(volume.name, volume.uuid) for volume in branch.volumes)
             machines[host.domain] = replace(machine, state="running", link=False, volumes=uuids)
 
-    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def fork_template(
+        self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
         with self.state.change() as machines:
-            machine, _record = find(machines, host)
-            root = self.disks.path(host)
+            check_free(machines, record)
+            source, root = self.folder / branch.uuid, self.disks.path(record)
+            self.disks.copy_folder(source / DISK, record)
+            uuids = tuple(volume.uuid for volume in branch.volumes)
+            for uuid in uuids:
+                shutil.copytree(source / VOLUMES / uuid, stand_in(root, uuid), symlinks=True)
+            folders = {self.volumes.content(uuid): stand_in(root, uuid) for uuid in uuids}
+            FolderDisks(root, dict).move_mounts(folders)
+            machines[record.domain] = Machine(encode(record), state="running", volumes=uuids)
+
+    def drop_volumes(
+        self, child: HostRecord | TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
+        with self.state.change() as machines:
+            machine, _record = find(machines, child)
+            root = self.disks.path(child)
             dropped = {uuid for uuid in machine.volumes if stand_in(root, uuid).exists()}
             uuids = tuple(uuid for uuid in machine.volumes if uuid not in dropped)
-            machines[host.domain] = replace(machine, volumes=uuids)
+            machines[child.domain] = replace(machine, volumes=uuids)
             for uuid in dropped:
                 shutil.rmtree(stand_in(root, uuid))
 

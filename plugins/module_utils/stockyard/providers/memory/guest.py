@@ -76,6 +76,9 @@ class NoEffects:
     def sync(self) -> None:
         return
 
+    def trim(self) -> None:
+        return
+
     def restart_journal(self) -> None:
         return
 

@@ -81,6 +81,7 @@ class MemoryProvider(NoGuestClock):
             suspends=True,
             derives=True,
             branches_volumes=True,
+            freezes_hosts=True,
             settle=0.0,
         )
         self.state = StateFile(path)

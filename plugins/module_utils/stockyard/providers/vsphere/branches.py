@@ -68,7 +68,19 @@ class VsphereBranches:
     def copy_volume(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
         raise _without_volumes(branch.title)
 
-    def drop_volumes(self, host: HostRecord, branch: BranchRecord, deadline: Deadline) -> None:
+    def fork_template(
+        self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
+        raise Unsupported(
+            "a template cannot be created from a host on vSphere.",
+            name=record.title,
+            cause="an instant clone keeps the disks of its parent, with the secrets of the host",
+            remedy="prepare a source, and declare it as source",
+        )
+
+    def drop_volumes(
+        self, child: HostRecord | TemplateRecord, branch: BranchRecord, deadline: Deadline
+    ) -> None:
         return
 
     def fork(

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 from ...clock import Deadline
 from ...errors import Conflict, OperationRefused
+from ...guest.client import Guest
 from ...model.branch import BranchRecord, BranchSpec
 from ...model.host import Host, HostRecord
 from ...model.template import TemplateRecord
@@ -112,3 +113,10 @@ def freeze(
     pause = f", stopped for {branch.pause_ms:.0f} ms" if branch.pause_ms else ""
     ctx.progress(f"{parent.title}: branched{pause} ({ctx.clock.monotonic() - start:.2f} s)")
     return branch
+
+
+def drop_volumes(
+    ctx: Context, template: TemplateRecord, branch: BranchRecord, guest: Guest
+) -> None:
+    """Unmount the volumes of a host in a template that is created from it."""
+    branched.drop(ctx, template, branch, guest)

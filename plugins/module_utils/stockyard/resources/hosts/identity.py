@@ -16,6 +16,7 @@ from ...guest.client import Guest, IdentityRequest, ServerCertificate
 from ...model.host import HostRecord, Identity
 from ...model.naming import shown
 from ...model.network import GuestNetwork
+from ...model.template import TemplateRecord
 from ..context import Context
 from ..guest_status import CLOCK, Status, read_status
 from . import egress
@@ -66,6 +67,21 @@ def identify(ctx: Context, record: HostRecord, guest: Guest) -> Identity:
 def discard(record: HostRecord, guest: Guest) -> None:
     """Discard the identity of the parent in a fork of a branch, before :func:`identify`."""
     guest.discard_identity(_entropy(), record.ssh_user)
+
+
+def scrub(record: TemplateRecord, guest: Guest, network: GuestNetwork) -> None:
+    """Delete the identity of a host, and the traces of its users, in a template that is created
+    from it.
+
+    :param network: the network of templates.
+    """
+    guest.scrub(
+        network,
+        record.mac,
+        entropy=_entropy(),
+        machine_id=uuid.uuid4().hex,
+        user=record.ssh_user,
+    )
 
 
 def refresh(ctx: Context, guest: Guest) -> None:

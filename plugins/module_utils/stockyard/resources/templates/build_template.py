@@ -16,6 +16,7 @@ from ...errors import NotFound
 from ...guest.recipe import RenderedTemplate, rendered, template_digest
 from ...model import codec
 from ...model.image import without_secrets
+from ...model.network import USER_NETWORK
 from ...model.observation import Observation, Template
 from ...model.template import Source, TemplateRecord, TemplateSpec
 from ...planning.plan import Action, Plan, plan_deletion
@@ -29,7 +30,7 @@ from ..context import Context
 from ..hosts.reservation import mac_of
 from ..operation import LockedOperation
 from ..undo import undo
-from . import cloud_image, derive_template, freshness, preload, provision
+from . import cloud_image, derive_template, freshness, host_template, preload, provision
 
 # Seconds that an unused image is retained, because a template may be under construction from it.
 RECENT = 3600.0
@@ -94,7 +95,10 @@ class TemplateConvergence(LockedOperation):
             else ()
         )
         base = None
-        if candidate(spec, declared.digest, templates) is None:
+        missing = candidate(spec, declared.digest, templates) is None
+        if missing and spec.from_host:
+            host_template.check(self.ctx, spec, observation)
+        elif missing:
             base = derive_template.base_of(self.ctx, declared, observation)
         if used_generations is None:
             used_generations = freshness.used_generations(spec.tenant, spec.name, observation.hosts)
@@ -120,7 +124,11 @@ class TemplateConvergence(LockedOperation):
         spec = declared.spec
         own_generations = observation.generations(spec.tenant, spec.name)
         verbs = {action.verb for action in todo.actions}
-        if "build" in verbs:
+        if "build" in verbs and spec.from_host:
+            _build_from_host(
+                ctx, declared, _remove_useless(ctx, declared, own_generations), deadline
+            )
+        elif "build" in verbs:
             if spec.parent:
                 origin: TemplateRecord | None = derive_template.require_parent(spec, parent)
             else:
@@ -152,6 +160,8 @@ class TemplateConvergence(LockedOperation):
 
     def _bound(self, parent: Template | None) -> RenderedTemplate:
         """Return the declaration, bound to the parent if it is derived."""
+        if self.declared.spec.from_host:
+            return host_template.bind(self.declared)
         if not self.declared.spec.parent:
             return self.declared
         return derive_template.bind(self.ctx, self.declared, parent)
@@ -362,6 +372,29 @@ def _build(
     except BaseException as error:
         undo(ctx, record, error)
         raise
+
+
+def _build_from_host(
+    ctx: Context, declared: RenderedTemplate, own_generations: list[Template], deadline: Deadline
+) -> None:
+    """Create a generation from a host.
+
+    :param own_generations: the generations that exist.
+    """
+    spec = declared.spec
+    report = _stage_reporter(ctx, f"template {spec.name}", ctx.clock.monotonic())
+    with host_template.branched_host(ctx, spec, deadline) as origin:
+        record = host_template.draft(ctx, declared, origin, _after(ctx, own_generations))
+        try:
+            report(f"fork host {spec.from_host}")
+            ctx.provider.branches.fork_template(record, origin.branch, deadline)
+            with ctx.guest(record, deadline) as guest:
+                report("delete the identity of the host")
+                host_template.scrub(ctx, record, origin.branch, guest, USER_NETWORK)
+            _fill_and_freeze(ctx, spec, record, report, deadline)
+        except BaseException as error:
+            undo(ctx, record, error)
+            raise
 
 
 def _apply_difference(

@@ -20,6 +20,7 @@ from ...model import naming
 from ...model.branch import BranchRecord, BranchSpec, BranchVolume
 from ...model.host import HostRecord
 from ...model.observation import Observation
+from ...model.template import TemplateRecord
 from ...model.volume import DOCKER_ROOT, EXT4, HOST, Attachment, VolumeRecord, VolumeUse
 from ..context import Context
 from . import attachment, volume_lifecycle
@@ -192,7 +193,9 @@ def adopt(ctx: Context, child: HostRecord, copies: Sequence[VolumeRecord], guest
             ctx.provider.volumes.claim(volume, phase="ready")
 
 
-def drop(ctx: Context, child: HostRecord, branch: BranchRecord, guest: Guest) -> None:
+def drop(
+    ctx: Context, child: HostRecord | TemplateRecord, branch: BranchRecord, guest: Guest
+) -> None:
     """Unmount the volumes of the parent in a child, and unplug their disks."""
     for volume in sorted(branch.volumes, key=lambda record: record.path, reverse=True):
         guest.volume_drop(volume.path)
