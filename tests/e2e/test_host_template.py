@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A template is created from a running host: hosts of it have its containers and files, and no file
+of the template has a secret of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stockyard import HostInfo, SingleSpec, TemplateInfo, TemplateSpec, VolumeSpec, Yard
+from stockyard.providers.libvirt.layers import backing
+
+from .conftest import Docker, ssh
+from .test_secrets import forms, holders
+
+pytestmark = [pytest.mark.real, pytest.mark.full]
+PARENT, CHILD, WARM = "source", "warm-1", TemplateSpec("warm", from_host="source")
+# Words that are in files which must be deleted, in memory and in freed blocks too.
+WORDS = ("traceofahistory7531", "traceofacredential7532", "traceofalog7533")
+TRACES = " && ".join(
+    (
+        f"sudo sh -c 'echo {WORDS[0]} >/root/.bash_history'",
+        f"sudo sh -c 'mkdir -p /root/.docker && echo {WORDS[1]} >/root/.docker/config.json'",
+        f"sudo sh -c 'echo {WORDS[2]} >/var/log/own.log'",
+        "sudo sh -c 'echo content of the user >/srv/kept && sync'",
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def parent(
+    yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes
+) -> Iterator[HostInfo]:
+    """A host with a container, a volume, and traces of its users."""
+    host = yard.hosts.apply(SingleSpec(PARENT, "docker")).object
+    yard.volumes.attach(VolumeSpec("dropped", size_gib=1), host=PARENT, path="/data")
+    docker(host, "import", "-", "busybox:latest", stdin=busybox)
+    run = ("run", "-d", "--name", "sleeper", "busybox", "/bin/sh", "-c")
+    docker(host, *run, "while true; do sleep 1; done")
+    assert ssh(host, TRACES).returncode == 0
+    yield host
+    for name in (CHILD, PARENT):
+        yard.hosts.delete(name)
+    yard.templates.delete("warm")
+    yard.volumes.delete("dropped")
+
+
+@pytest.fixture(scope="module")
+def secrets(parent: HostInfo) -> dict[str, bytes]:
+    """The private keys of the host, and the words of the traces."""
+    keys = {
+        path: ssh(parent, "sudo", "cat", path).stdout.encode()
+        for path in ("/etc/ssh/ssh_host_ed25519_key", "/var/lib/stockyard/tls/key.pem")
+    }
+    values = {word: word.encode() for word in WORDS}
+    return values | {
+        f"{path} ({form})": value
+        for path, pem in keys.items()
+        for form, value in forms(pem).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def warm(yard: Yard, parent: HostInfo, secrets: dict[str, bytes]) -> TemplateInfo:
+    return yard.templates.apply(WARM).object
+
+
+def folder_of(template: TemplateInfo) -> Path:
+    return Path(template.storage) / "templates" / template.uuid
+
+
+def test_the_template_needs_no_layer_of_the_host(warm: TemplateInfo) -> None:
+    folder = folder_of(warm)
+    assert backing(folder / "disk.qcow2") == ""
+    assert {path.name for path in folder.iterdir()} >= {"disk.qcow2", "ram", "state"}
+    assert [path.name for path in folder.glob("volume-*")] == []
+
+
+def test_a_host_of_the_template_has_the_container_and_an_identity_of_its_own(
+    yard: Yard, parent: HostInfo, warm: TemplateInfo, docker: Docker
+) -> None:
+    child = yard.hosts.apply(SingleSpec(CHILD, "warm")).object
+    for host in (parent, child):
+        state = docker(host, "inspect", "sleeper", "--format", "{{.State.Status}}").stdout
+        assert state == b"running\n", host.name
+        assert ssh(host, "cat /srv/kept").stdout == "content of the user\n"
+    for key in ("machine_id", "ssh_host_key", "certificate"):
+        assert getattr(child.identity, key) != getattr(parent.identity, key)
+    assert ssh(child, "hostname").stdout.strip() == CHILD
+    assert ssh(child, "sudo ls /root/.bash_history /root/.docker").returncode
+    assert ssh(child, "lsblk --noheadings --nodeps --output NAME").stdout.split() == ["vda"]
+    log = ssh(child, "sudo dmesg | grep -Ei 'ext4-fs (error|warning)|I/O error|aborted'").stdout
+    assert log == ""
+
+
+def test_no_secret_of_the_host_is_in_the_template(
+    parent: HostInfo, warm: TemplateInfo, secrets: dict[str, bytes]
+) -> None:
+    folder = folder_of(warm)
+    files = [folder / name for name in ("ram", "state", "disk.qcow2")]
+    assert holders(secrets, files) == set()
+
+
+def test_the_template_stays_when_the_host_is_deleted(
+    yard: Yard, warm: TemplateInfo, docker: Docker
+) -> None:
+    assert not yard.templates.apply(WARM).changed
+    yard.hosts.delete(CHILD)
+    yard.hosts.delete(PARENT)
+    assert not yard.templates.apply(WARM).changed
+    child = yard.hosts.apply(SingleSpec(CHILD, "warm")).object
+    docker(child, "info")
