@@ -16,10 +16,11 @@ from stockyard.hypervisor.branch_store import BranchStore
 from stockyard.hypervisor.provider import Provider
 from stockyard.model.branch import BranchRecord
 from stockyard.model.host import HostRecord
+from stockyard.model.network import USER_NETWORK
 from stockyard.model.template import TemplateRecord
 from stockyard.model.volume import Attachment, VolumeRecord
 from stockyard.resources.context import Context
-from stockyard.resources.hosts.identity import discard, identify
+from stockyard.resources.hosts.identity import discard, identify, scrub
 from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts, state_of
 
@@ -337,3 +338,61 @@ def test_a_hypervisor_that_cannot_branch_volumes_says_so(
         store.create(parent, drafts.template, 1.0, deadline, [volume])
     assert refusal.value.remedy
     assert own(store, parent) == []
+
+
+def template_of(drafts: Drafts) -> TemplateRecord:
+    """The record of a template that a branch becomes."""
+    own_uuid = uuid.uuid4()
+    return replace(
+        drafts.template,
+        name=f"warm-{own_uuid.hex[:8]}",
+        uuid=str(own_uuid),
+        generation=own_uuid.hex * 2,
+        phase="booting",
+        version=1,
+        checksums=None,
+    )
+
+
+def test_a_branch_becomes_a_template_that_needs_neither_branch_nor_host(
+    context: Context, store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
+) -> None:
+    provider = context.provider
+    if not provider.capabilities.freezes_hosts:
+        pytest.skip("this hypervisor creates no templates from hosts (freezes_hosts)")
+    branch = store.create(parent, drafts.template, 1.0, deadline)
+    record = template_of(drafts)
+    store.fork_template(record, branch, deadline)
+    with context.guest(record, deadline) as guest:
+        assert guest.hello().uuid == parent.uuid
+        scrub(record, guest, USER_NETWORK)
+        assert guest.hello().uuid == ""
+    frozen = provider.freeze(record, deadline)
+    store.release(branch)
+    provider.destroy(parent)
+    assert own(store, parent) == []
+    child = drafts(template=frozen.name, generation=frozen.generation)
+    try:
+        provider.create_host(child, frozen)
+        provider.fork(child, frozen, provider.capabilities.modes[0], deadline)
+        with context.guest(child, deadline) as guest:
+            assert guest.hello().uuid == ""
+            identify(context, child, guest)
+            assert guest.hello().uuid == child.uuid
+    finally:
+        provider.destroy(child)
+        provider.destroy(frozen)
+
+
+def test_a_hypervisor_that_cannot_create_templates_from_hosts_says_so(
+    provider: Provider, store: BranchStore, drafts: Drafts, parent: HostRecord, deadline: Deadline
+) -> None:
+    if provider.capabilities.freezes_hosts:
+        pytest.skip("this hypervisor can")
+    branch = store.create(parent, drafts.template, 1.0, deadline)
+    try:
+        with pytest.raises(Unsupported, match="cannot be created from a host") as refusal:
+            store.fork_template(template_of(drafts), branch, deadline)
+        assert refusal.value.remedy
+    finally:
+        store.release(branch)
