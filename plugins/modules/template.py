@@ -330,6 +330,10 @@ template:
       description: The playbook or roles that ran before the freeze. Empty if there were none.
       type: str
       sample: playbook template.yml
+    from_host:
+      description: The host that it was created from. Empty if it was built or derived.
+      type: str
+      sample: ""
     parent:
       description: The template that it was derived from. Empty if it was built completely.
       type: str

@@ -79,6 +79,7 @@ class TemplateInfo(Info):
         at start.
     :param encrypted: whether the volumes of its hosts are encrypted.
     :param provision: the playbook or roles that ran before the freeze. Empty if there were none.
+    :param from_host: the host that it was created from. Empty if it was built or derived.
     :param parent: the template that it was derived from. Empty if it was built completely.
     :param parent_generation: the first twelve digits of the parent's generation. Empty if it was
         built completely.
@@ -115,6 +116,7 @@ class TemplateInfo(Info):
     max_memory_mib: int
     encrypted: bool
     provision: str
+    from_host: str
     parent: str
     parent_generation: str
     source: PackageSource | None

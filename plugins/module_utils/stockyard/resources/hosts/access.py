@@ -264,6 +264,7 @@ def describe_template(ctx: Context, template: Template) -> TemplateInfo:
         max_memory_mib=record.max_memory_mib,
         encrypted=record.encrypted,
         provision=record.provision,
+        from_host=record.from_host,
         parent=record.derivation.parent if record.derivation else "",
         parent_generation=record.derivation.generation[:12] if record.derivation else "",
         source=_package_source(record.source) if record.source else None,
