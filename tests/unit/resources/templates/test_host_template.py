@@ -29,6 +29,7 @@ from stockyard import (
 from stockyard.guest.agent import main
 from stockyard.model.branch import BranchRecord
 from stockyard.model.template import TemplateRecord
+from stockyard.planning.declaration import Declaration, TemplateTerm
 from stockyard.providers.memory.branches import MemoryBranches
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.simulated_machines import disk_of
@@ -242,3 +243,9 @@ def test_options_that_describe_a_template_are_refused(changes: dict[str, Any]) -
 def test_a_revision_requires_a_host() -> None:
     with pytest.raises(InvalidInput, match="revision requires from_host"):
         TemplateSpec("warm", revision="2")
+
+
+def test_a_rebuild_of_the_yard_skips_the_template() -> None:
+    terms = (TemplateTerm(WARM), TemplateTerm(TemplateSpec("base")))
+    rebuilt = Declaration(templates=terms).rebuilt()
+    assert [term.spec.upgrade for term in rebuilt.templates] == [False, True]
