@@ -24,6 +24,7 @@ from stockyard import (
     TemplateSpec,
     Unsupported,
     VolumeSpec,
+    VolumeUse,
     Yard,
 )
 from stockyard.guest.agent import main
@@ -238,6 +239,31 @@ def test_an_agent_that_is_too_old_is_refused(
 def test_options_that_describe_a_template_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         replace(WARM, **changes)
+
+
+def test_a_yard_without_the_host_reports_that_after_its_other_parts(yard: Yard) -> None:
+    declaration = Declaration(templates=(TemplateTerm(WARM), TemplateTerm(TemplateSpec("other"))))
+    with pytest.raises(NotFound, match="web-1"):
+        yard.apply(declaration, check=True)
+    with pytest.raises(NotFound, match="web-1"):
+        yard.apply(declaration)
+    assert [info.name for info in yard.templates.list()] == ["base", "other"]
+
+
+def test_a_declared_template_stays_without_its_host(yard: Yard, web: HostInfo) -> None:
+    yard.templates.apply(WARM)
+    yard.hosts.delete("web-1")
+    declaration = Declaration(templates=(TemplateTerm(WARM), TemplateTerm(TemplateSpec("base"))))
+    assert not yard.apply(declaration).changed
+
+
+def test_a_host_with_docker_on_a_volume_is_refused(yard: Yard) -> None:
+    yard.templates.apply(TemplateSpec("stopped", docker="stopped"))
+    volume = VolumeUse("data", "/var/lib/docker")
+    yard.volumes.apply(VolumeSpec("data", size_gib=1))
+    yard.hosts.apply(SingleSpec("web-1", "stopped", host=HostSpec(volumes=(volume,))))
+    with pytest.raises(Unsupported, match="Docker's data on a volume"):
+        yard.templates.apply(WARM)
 
 
 def test_a_revision_requires_a_host() -> None:

@@ -42,7 +42,8 @@ TRACES = (
     "root/.ssh", "home/*/.ssh", "root/.docker", "home/*/.docker", "root/.ansible",
     "home/*/.ansible", "root/.*_history", "home/*/.*_history", "root/.lesshst", "home/*/.lesshst",
     "root/.viminfo", "home/*/.viminfo", "root/.wget-hsts", "home/*/.wget-hsts", "run/log/journal",
-    "var/lib/dhcp/*", "var/lib/systemd/random-seed", f"{STATE}/volumes.json", APT_RETRIES,
+    "var/lib/dhcp/*", "var/lib/systemd/random-seed", f"{STATE}/volumes.json", f"{STATE}/tls",
+    APT_RETRIES,
 )  # fmt: skip
 # Logs that processes have open, of the system and of containers: their content is deleted.
 LOGS = (

@@ -38,8 +38,6 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 # linux/fs.h: struct fstrim_range has start, length and the least length of a free extent.
 FITRIM = 0xC0185879
-# The space that remains free while all other free blocks are allocated, in bytes.
-UNTRIMMED = 64 << 20
 IFF_UP = 0x1
 RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
@@ -277,20 +275,13 @@ class LinuxEffects:
         os.sync()
 
     def trim(self) -> None:
-        # ext4 skips groups of blocks that it has trimmed since it was mounted, until blocks of the
-        # group are freed. So all free blocks are allocated, without writing them, and freed.
-        status = os.statvfs("/")
-        descriptor = os.open("/", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-        try:
-            with contextlib.suppress(OSError):
-                size = status.f_bavail * status.f_frsize - UNTRIMMED
-                os.posix_fallocate(descriptor, 0, max(size, 1))
-        finally:
-            os.close(descriptor)
         os.sync()
         root = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(root, FITRIM, struct.pack("=QQQ", 0, (1 << 64) - 1, 0))
+            # ext4 skips groups of blocks that it has trimmed before, unless the least length of the
+            # last request was greater. The greatest is a group: as many blocks as a block has bits.
+            for least_length in (8 * os.fstatvfs(root).f_bsize ** 2, 0):
+                fcntl.ioctl(root, FITRIM, struct.pack("=QQQ", 0, (1 << 64) - 1, least_length))
         finally:
             os.close(root)
 

@@ -28,6 +28,7 @@ from ...errors import (
     InvalidInput,
     NotFound,
     OperationRefused,
+    Unsupported,
 )
 from ...files import link, write_atomic
 from ...hypervisor.records import decode_branch
@@ -67,6 +68,8 @@ DISK, STATE, RAM, NOTE = "disk.qcow2", "state", "ram", "owner.json"
 # The chain of a host's disk is shortened before it has more layers than this.
 LONGEST_CHAIN = 7
 POLL = 0.05
+# The size of a block of the guests' file system.
+BLOCK_KIB = 4
 
 
 class Branches:
@@ -229,7 +232,9 @@ class Branches:
             definition = designer.template(record, parent_machine, image, folder)
             self.domains.define(serialize(definition.xml()), record.title)
         disks.copy(source / RAM, folder / RAM, record.title, deadline)
-        disks.overlay(folder / DISK, self.layers.path(branch.uuid), record.title, deadline)
+        # In parts as small as the file system's blocks: each block that is freed leaves the disk.
+        layer = self.layers.path(branch.uuid)
+        disks.overlay(folder / DISK, layer, record.title, deadline, cluster_kib=BLOCK_KIB)
         volume_disks = self.branched_volumes.disks_of_child(
             folder, branch, (), record.title, deadline
         )

@@ -36,14 +36,22 @@ def empty(target: Path, like: Path, name: str, deadline: Deadline) -> None:
     run(["qemu-img", "create", "-q", "-f", "qcow2", str(target), size], deadline, name=name)
 
 
-def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:
-    """Create a disk that contains only differences from another disk."""
+def overlay(
+    target: Path, backing: Path, name: str, deadline: Deadline, *, cluster_kib: int = 64
+) -> None:
+    """Create a disk that contains only differences from another disk.
+
+    :param cluster_kib: the size of the disk's smallest part. The disk keeps the content of a
+        smaller part that its guest discards.
+    """
     create = [
         "qemu-img",
         "create",
         "-q",
         "-f",
         "qcow2",
+        "-o",
+        f"cluster_size={cluster_kib}k",
         "-F",
         "qcow2",
         "-b",

@@ -24,6 +24,7 @@ from ...model.host import Host, HostRecord
 from ...model.network import GuestNetwork
 from ...model.observation import Observation
 from ...model.template import TemplateRecord, TemplateSpec
+from ...model.volume import DOCKER_ROOT
 from ...planning import derivation
 from ..context import Context
 from ..hosts import branches, identity
@@ -82,7 +83,21 @@ def check(ctx: Context, spec: TemplateSpec, observation: Observation) -> Host:
             remedy="resize the host to the size of its template, and restart it",
         )
     template = _template(observation, record)
+    if template.profile == "hostile":
+        raise OperationRefused(
+            "a host with the profile hostile cannot become a template.",
+            name=record.title,
+            cause="each host of the template would run all programs that run there",
+            remedy="derive a template from the template of the host, or name another host",
+        )
     volumes = observation.volumes.held_by(record.uuid)
+    if any(volume.attachment and volume.attachment.path == DOCKER_ROOT for volume in volumes):
+        raise Unsupported(
+            "a host with Docker's data on a volume cannot become a template.",
+            name=record.title,
+            cause=f"volumes are no part of a template, and a volume is at {DOCKER_ROOT}",
+            remedy="name a host whose Docker data is on its own disk",
+        )
     request = BranchSpec(record.name, tenant=record.tenant, volumes="none")
     branches.check(ctx, host, request, template.profile, volumes)
     with ctx.guest(record, ctx.deadline(LOCK_WAIT)) as guest:
