@@ -19,16 +19,29 @@ from .test_secrets import forms, holders
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 PARENT, CHILD, WARM = "source", "warm-1", TemplateSpec("warm", from_host="source")
-# Words that are in files which must be deleted, in memory and in freed blocks too.
-WORDS = ("traceofahistory7531", "traceofacredential7532", "traceofalog7533")
-TRACES = " && ".join(
-    (
-        f"sudo sh -c 'echo {WORDS[0]} >/root/.bash_history'",
-        f"sudo sh -c 'mkdir -p /root/.docker && echo {WORDS[1]} >/root/.docker/config.json'",
-        f"sudo sh -c 'echo {WORDS[2]} >/var/log/own.log'",
-        "sudo sh -c 'echo content of the user >/srv/kept && sync'",
-    )
+# Words in files and logs that must be deleted, in memory and in freed blocks too.
+HISTORY, CREDENTIAL, LOG = "traceofahistory7531", "traceofacredential7532", "traceofalog7533"
+DELETED, CONTAINER, OUTPUT = "traceofafile7534", "traceofacontainer7535", "traceofanoutput7536"
+WORDS = (HISTORY, CREDENTIAL, LOG, DELETED, CONTAINER, OUTPUT)
+# The deleted file has one block between blocks that stay.
+TRACES = f"""
+set -e
+echo {HISTORY} >/root/.bash_history
+mkdir -p /root/.docker
+echo {CREDENTIAL} >/root/.docker/config.json
+echo {LOG} >/var/log/own.log
+for name in 1 2 3 gone 4 5 6; do echo {DELETED} >/srv/$name; done
+for name in 1 2 3 4 5 6; do echo content of the user >/srv/$name; done
+sync
+rm /srv/gone
+echo content of the user >/srv/kept
+sync
+"""
+# The words of containers are in no argument of a process, because containers continue.
+FILE_OF_A_CONTAINER = (
+    f"printf '%s%s' {CONTAINER[:7]} {CONTAINER[7:]} >/secret; busybox sync; busybox rm /secret"
 )
+OUTPUT_OF_A_CONTAINER = f"printf '%s%s' {OUTPUT[:7]} {OUTPUT[7:]}"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +54,9 @@ def parent(
     docker(host, "import", "-", "busybox:latest", stdin=busybox)
     run = ("run", "-d", "--name", "sleeper", "busybox", "/bin/sh", "-c")
     docker(host, *run, "while true; do sleep 1; done")
-    assert ssh(host, TRACES).returncode == 0
+    docker(host, "exec", "sleeper", "/bin/sh", "-c", FILE_OF_A_CONTAINER)
+    docker(host, "run", "--name", "talker", "busybox", "/bin/sh", "-c", OUTPUT_OF_A_CONTAINER)
+    assert ssh(host, "sudo sh", stdin=TRACES).returncode == 0
     yield host
     for name in (CHILD, PARENT):
         yard.hosts.delete(name)
@@ -51,12 +66,14 @@ def parent(
 
 @pytest.fixture(scope="module")
 def secrets(parent: HostInfo) -> dict[str, bytes]:
-    """The private keys of the host, and the words of the traces."""
+    """The private keys of the host, the key of its logins, and the words of the traces."""
     keys = {
         path: ssh(parent, "sudo", "cat", path).stdout.encode()
         for path in ("/etc/ssh/ssh_host_ed25519_key", "/var/lib/stockyard/tls/key.pem")
     }
+    authorized = ssh(parent, "sudo cat /etc/ssh/stockyard_authorized_keys").stdout.split()
     values = {word: word.encode() for word in WORDS}
+    values["the key of its logins"] = max(authorized, key=len).encode()
     return values | {
         f"{path} ({form})": value
         for path, pem in keys.items()
@@ -87,7 +104,11 @@ def test_a_host_of_the_template_has_the_container_and_an_identity_of_its_own(
     for host in (parent, child):
         state = docker(host, "inspect", "sleeper", "--format", "{{.State.Status}}").stdout
         assert state == b"running\n", host.name
-        assert ssh(host, "cat /srv/kept").stdout == "content of the user\n"
+        assert ssh(host, "cat /srv/kept /srv/1").stdout == "content of the user\n" * 2
+    ran = docker(child, "run", "--rm", "busybox", "echo", "from a container")
+    assert ran.stdout == b"from a container\n"
+    assert docker(child, "logs", "talker").stdout == b""
+    assert docker(parent, "logs", "talker").stdout == OUTPUT.encode()
     for key in ("machine_id", "ssh_host_key", "certificate"):
         assert getattr(child.identity, key) != getattr(parent.identity, key)
     assert ssh(child, "hostname").stdout.strip() == CHILD
@@ -102,7 +123,13 @@ def test_no_secret_of_the_host_is_in_the_template(
 ) -> None:
     folder = folder_of(warm)
     files = [folder / name for name in ("ram", "state", "disk.qcow2")]
-    assert holders(secrets, files) == set()
+    # dockerd has read the output of the container, and continues.
+    assert holders(secrets, files) - {(OUTPUT, "ram")} == set()
+    # The same search finds the keys on the disk of the host.
+    storage = Path(warm.storage)
+    disks = [*storage.glob(f"hosts/{parent.uuid}/*.qcow2"), *storage.glob("disk-layers/*.qcow2")]
+    keys = {name for name, _file in holders(secrets, disks) if name.endswith("(text)")}
+    assert len(keys) == 2
 
 
 def test_the_template_stays_when_the_host_is_deleted(
