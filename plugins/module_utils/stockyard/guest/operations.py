@@ -62,7 +62,7 @@ _TABLE = (
     Operation("change-containers", "branches", 7),
     Operation("reseed", "new entropy after a suspension", 7),
     Operation("volume-drop", "branches without volumes", 8),
-    Operation("scrub", "templates from hosts", 8),
+    Operation("scrub", "templates from hosts", 9),
 )
 OPERATIONS = {operation.name: operation for operation in _TABLE}
 # The first version for each purpose. Encryption is a field of the operations on volumes.

@@ -214,7 +214,7 @@ def test_a_host_that_is_off_is_refused(yard: Yard, web: HostInfo) -> None:
 def test_an_agent_that_is_too_old_is_refused(
     yard: Yard, web: HostInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "AGENT", 7)
+    monkeypatch.setattr(main, "AGENT", 8)
     with pytest.raises(Unsupported, match="too old for templates from hosts"):
         yard.templates.apply(WARM)
     assert branches(yard) == []

@@ -33,7 +33,7 @@ from .volumes import Volumes
 from .warmup import prepare, warm_up
 
 # The version of this agent. stockyard/guest/operations.py lists the additions of each version.
-AGENT = 8
+AGENT = 9
 # The names of operations before version 6, which controllers of that time send.
 FORMER_NAMES = {
     "admit": "renew-certificate",
