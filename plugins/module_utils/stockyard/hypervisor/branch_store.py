@@ -59,6 +59,12 @@ class BranchStore(Protocol):
             plugged in, which :meth:`drop_volumes` deletes.
         """
 
+    def check_template(self, host: HostRecord) -> None:
+        """Refuse a running host if there is no space for a template that is created from it.
+
+        :raises OutOfSpace: with the MiB that are needed and those that are free.
+        """
+
     def fork_template(
         self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
     ) -> None:

@@ -314,6 +314,17 @@ def test_a_branch_needs_space_for_all_of_its_memory(tmp_path: Path) -> None:
         branch_source.check_space(record, Store(tmp_path), "host ci-1")
 
 
+def test_a_template_from_a_host_needs_space_for_two_memories_and_all_layers(tmp_path: Path) -> None:
+    files = [tmp_path / "disk.qcow2", tmp_path / "layer.qcow2"]
+    for path in files:
+        path.write_bytes(b"x" * (2 << 20))
+    branch_source.check_template_space(1, files, Store(tmp_path), "host ci-1")
+    memory_mib = 1 << 30
+    needed = f"no space for a template.*{2 * memory_mib + 4} MiB are needed"
+    with pytest.raises(OutOfSpace, match=needed):
+        branch_source.check_template_space(memory_mib, files, Store(tmp_path), "host ci-1")
+
+
 def test_the_layers_under_a_disk_are_facts_of_a_host(provider: LibvirtProvider) -> None:
     defined(provider, HOST.domain, HOST.uuid, encode(HOST))
     defined(provider, CHILD.domain, CHILD.uuid, encode(CHILD))

@@ -19,6 +19,7 @@ from stockyard import (
     InvalidInput,
     NotFound,
     OperationRefused,
+    OutOfSpace,
     SecuritySpec,
     SingleSpec,
     TemplateSpec,
@@ -29,6 +30,7 @@ from stockyard import (
 )
 from stockyard.guest.agent import main
 from stockyard.model.branch import BranchRecord
+from stockyard.model.host import HostRecord
 from stockyard.model.template import TemplateRecord
 from stockyard.planning.declaration import Declaration, TemplateTerm
 from stockyard.providers.memory.branches import MemoryBranches
@@ -209,6 +211,23 @@ def test_a_host_that_is_off_is_refused(yard: Yard, web: HostInfo) -> None:
     yard.context.provider.stop(host, yard.context.deadline(60))
     with pytest.raises(OperationRefused, match="its machine is off"):
         yard.templates.apply(WARM)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_template_without_space_is_refused_before_the_branch(
+    yard: Yard, web: HostInfo, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    def refuse(_branches: MemoryBranches, host: HostRecord) -> None:
+        raise OutOfSpace("the storage has no space for a template.", name=host.title)
+
+    def branch(*_arguments: object) -> None:
+        raise AssertionError("the host was branched")
+
+    monkeypatch.setattr(MemoryBranches, "check_template", refuse)
+    monkeypatch.setattr(MemoryBranches, "create", branch)
+    with pytest.raises(OutOfSpace, match="no space for a template"):
+        yard.templates.apply(WARM, check=check)
+    assert [info.name for info in yard.templates.list()] == ["base"]
 
 
 def test_an_agent_that_is_too_old_is_refused(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ...errors import Busy, OperationRefused, OutOfSpace, Unsupported
@@ -31,10 +32,25 @@ def check_space(record: BranchRecord, store: Store, title: str) -> None:
     :raises OutOfSpace: with the MiB that are needed and those that are free.
     """
     needed_mib = record.hardware.memory_mib + sum(module.size_mib for module in record.modules)
+    _check_free(needed_mib, "the memory of a branch", store, title)
+
+
+def check_template_space(memory_mib: int, files: Iterable[Path], store: Store, title: str) -> None:
+    """Refuse a template if the storage has no space for its files and for its branch: each has the
+    memory of the host, and the disk of the template has the content of all layers.
+
+    :param files: the disk of the host, and the layers under it.
+    :raises OutOfSpace: with the MiB that are needed and those that are free.
+    """
+    disk_mib = sum(path.stat().st_blocks * 512 for path in files) >> 20
+    _check_free(2 * memory_mib + disk_mib, "a template from this host", store, title)
+
+
+def _check_free(needed_mib: int, purpose: str, store: Store, title: str) -> None:
     free_mib = shutil.disk_usage(store.root).free >> 20
     if needed_mib > free_mib:
         raise OutOfSpace(
-            "the storage has no space for the memory of a branch.",
+            f"the storage has no space for {purpose}.",
             name=title,
             cause=f"{needed_mib} MiB are needed, {free_mib} MiB are free in {store.root}",
             remedy="free space in the storage",

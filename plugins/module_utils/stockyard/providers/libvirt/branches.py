@@ -206,6 +206,17 @@ class Branches:
         )
         fork.resume(self._start(definition, host.title), source / STATE, host.title, deadline)
 
+    def check_template(self, host: HostRecord) -> None:
+        """Refuse a running host if the storage has no space for a template that is created from it.
+
+        :raises OutOfSpace: with the MiB that are needed and those that are free.
+        """
+        definition = branch_source.definition_of(self.domains.find(host), host.title)
+        disk = disk_layers.top(definition)
+        branch_source.check_template_space(
+            host.size.memory_mib, (disk, *disk_layers.chain(disk)), self.store, host.title
+        )
+
     def fork_template(
         self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
     ) -> None:

@@ -108,6 +108,9 @@ class MemoryBranches:
             uuids = tuple(copy_of.get(volume.name, volume.uuid) for volume in branch.volumes)
             machines[host.domain] = replace(machine, state="running", link=False, volumes=uuids)
 
+    def check_template(self, host: HostRecord) -> None:
+        return
+
     def fork_template(
         self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
     ) -> None:

@@ -68,6 +68,9 @@ class VsphereBranches:
     def copy_volume(self, record: VolumeRecord, branch: BranchRecord, deadline: Deadline) -> None:
         raise _without_volumes(branch.title)
 
+    def check_template(self, host: HostRecord) -> None:
+        return
+
     def fork_template(
         self, record: TemplateRecord, branch: BranchRecord, deadline: Deadline
     ) -> None:

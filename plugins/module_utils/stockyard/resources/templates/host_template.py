@@ -102,6 +102,7 @@ def check(ctx: Context, spec: TemplateSpec, observation: Observation) -> Host:
     branches.check(ctx, host, request, template.profile, volumes)
     with ctx.guest(record, ctx.deadline(LOCK_WAIT)) as guest:
         guest.require("templates from hosts")
+    ctx.provider.branches.check_template(record)
     return host
 
 
