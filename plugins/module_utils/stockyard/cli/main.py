@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import Busy, InvalidInput, LeaseExpired, StockyardError
 from ..yard import DEFAULT_OWNER, Yard
-from . import branch, endpoint, host, jenkins, lease, reap, say
+from . import branch, endpoint, host, jenkins, lease, reap, say, template
 
 FAILED, USAGE, OVER, BUSY = 1, 2, 3, 4
 Command = Callable[[Yard, argparse.Namespace], int]
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     lease.add(commands, common)
     host.add(commands, common)
     branch.add(commands, common)
+    template.add(commands, common)
     endpoint.add(commands, common)
     reap.add(commands, common)
     jenkins.add(commands)
