@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from stockyard import HostInfo
-from tests.integration.conftest import Controller
+from tests.integration.conftest import Controller, task
 
 # Where libvirt's session is, for a controller whose home is another.
 SESSION = {
@@ -41,3 +43,21 @@ def connection(host: HostInfo) -> dict[str, str]:
         "ansible_timeout": "60",
         "ansible_python_interpreter": "/usr/bin/python3",
     }
+
+
+def audit(host: HostInfo, folder: Path, **options: Any) -> dict[str, Any]:
+    """Return the result of the module audit in a host.
+
+    :param folder: a directory with a short name: ssh puts a socket beneath it, whose path has at
+        most 107 bytes.
+    :param options: those of the module.
+    """
+    inventory = {"all": {"hosts": {host.name: connection(host)}}}
+    (folder / "hosts.json").write_text(json.dumps(inventory))
+    look = task("look", "audit", {"become": True}, **options)
+    played = OnGuests(folder / "controller").play(
+        [look], "-i", str(folder / "hosts.json"), hosts=host.name
+    )
+    report: dict[str, Any] = played["look"]
+    assert "compliant" in report, report
+    return report

@@ -18,10 +18,9 @@ from stockyard import FleetSpec, HostInfo, ImageSpec, TemplateInfo, TemplateSpec
 from stockyard.model.preload import Preload
 from stockyard.model.provision import Provision
 from tests.helpers.values import present
-from tests.integration.conftest import task
 
+from . import guest_controller
 from .conftest import Docker, ssh
-from .guest_controller import OnGuests, connection
 from .test_attacks import TEMPLATES
 
 pytestmark = pytest.mark.real
@@ -97,18 +96,10 @@ def test_each_host_has_its_own_identity(hosts: list[HostInfo], derived: Template
 
 def audit(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the findings of the module audit in a host that must have the hostile profile."""
-    # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
-    tmp_path = tmp_path_factory.mktemp("audit")
-    inventory = {"all": {"hosts": {host.name: connection(host)}}}
-    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
     security = {"profile": "hostile", "limits": present(PARENT.security.limits)}
-    strict = task("strict", "audit", {"become": True}, security=security, fail=True)
-    played = OnGuests(tmp_path / "controller").play(
-        [strict], "-i", str(tmp_path / "hosts.json"), hosts=host.name
+    return guest_controller.audit(
+        host, tmp_path_factory.mktemp("audit"), security=security, fail=True
     )
-    report: dict[str, Any] = played["strict"]
-    assert "compliant" in report, report
-    return report
 
 
 def test_security_profile_of_the_parent_is_in_force(

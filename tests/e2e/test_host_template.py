@@ -15,6 +15,7 @@ from stockyard import HostInfo, SingleSpec, TemplateInfo, TemplateSpec, VolumeSp
 from stockyard.providers.libvirt.layers import backing
 
 from .conftest import Docker, ssh
+from .guest_controller import audit
 from .test_secrets import forms, holders
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -116,6 +117,14 @@ def test_a_host_of_the_template_has_the_container_and_an_identity_of_its_own(
     assert ssh(child, "lsblk --noheadings --nodeps --output NAME").stdout.split() == ["vda"]
     log = ssh(child, "sudo dmesg | grep -Ei 'ext4-fs (error|warning)|I/O error|aborted'").stdout
     assert log == ""
+
+
+def test_a_host_of_the_template_complies_with_its_profile(
+    yard: Yard, warm: TemplateInfo, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    child = yard.hosts.apply(SingleSpec(CHILD, "warm")).object
+    report = audit(child, tmp_path_factory.mktemp("audit"))
+    assert report["compliant"], report["findings"]
 
 
 def test_no_secret_of_the_host_is_in_the_template(
