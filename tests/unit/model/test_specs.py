@@ -41,6 +41,7 @@ NAMED: dict[str, Callable[[str], Any]] = {
     "host tenant": lambda v: SingleSpec("a", tenant=v),
     "template": TemplateSpec,
     "template tenant": lambda v: TemplateSpec("a", tenant=v),
+    "host of a template": lambda v: TemplateSpec("a", from_host=v or "-"),
     "docker": lambda v: TemplateSpec("a", docker=v),
     "suite": lambda v: ImageSpec(suite=v),
     "accelerator": lambda v: Hardware(accelerator=v),
@@ -73,10 +74,11 @@ def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
         NAMED[option](value)
 
 
-# Text that is refused or carried in tests of its own: here, and in those of naming, network, spread
-# and the PKI.
+# Text that is refused or carried in tests of its own: here, and in those of naming, network,
+# spread, the PKI and templates from hosts.
 ELSEWHERE = {
     "TemplateSpec.parent",
+    "TemplateSpec.revision",
     "FleetSpec.labels",
     "FleetSpec.replace_on_labels",
     "FleetSpec.placement",
@@ -111,6 +113,7 @@ HERE = {
     "Client.tenant",
     "TemplateSpec.name",
     "TemplateSpec.tenant",
+    "TemplateSpec.from_host",
     "TemplateSpec.docker",
     "ImageSpec.suite",
     "ImageSpec.files",
