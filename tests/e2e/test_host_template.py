@@ -13,6 +13,7 @@ import pytest
 
 from stockyard import HostInfo, SingleSpec, TemplateInfo, TemplateSpec, VolumeSpec, Yard
 from stockyard.providers.libvirt.layers import backing
+from tests.helpers.values import present
 
 from .conftest import Docker, ssh
 from .guest_controller import audit
@@ -67,14 +68,22 @@ def parent(
 
 @pytest.fixture(scope="module")
 def secrets(parent: HostInfo) -> dict[str, bytes]:
-    """The private keys of the host, the key of its logins, and the words of the traces."""
+    """The private keys of the host, its certificate and IDs, the key of its logins, and the words
+    of the traces.
+    """
     keys = {
         path: ssh(parent, "sudo", "cat", path).stdout.encode()
         for path in ("/etc/ssh/ssh_host_ed25519_key", "/var/lib/stockyard/tls/key.pem")
     }
     authorized = ssh(parent, "sudo cat /etc/ssh/stockyard_authorized_keys").stdout.split()
+    certificate = ssh(parent, "sudo cat /var/lib/stockyard/tls/cert.pem").stdout.split("\n")
     values = {word: word.encode() for word in WORDS}
     values["the key of its logins"] = max(authorized, key=len).encode()
+    # The last whole line has the signature.
+    values["the certificate"] = max(certificate[-5:], key=len).encode()
+    values["the machine ID"] = present(parent.identity).machine_id.encode()
+    values["the uuid"] = parent.uuid.encode()
+    values["the MAC address"] = parent.mac.encode()
     return values | {
         f"{path} ({form})": value
         for path, pem in keys.items()

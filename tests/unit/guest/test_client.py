@@ -267,3 +267,18 @@ def test_text_of_a_guest_is_one_printable_line() -> None:
     assert len(guest.hello().missing) == 16
     for line in (*guest.unit_failures().lines, *guest.hello().missing):
         assert line.isprintable()
+
+
+def test_former_requests_are_overwritten_in_each_buffer_of_the_port() -> None:
+    channel = ScriptedChannel()
+    client(channel, main.AGENT).overwrite_requests()
+    page, ring = 4096, [0] * 128
+    position = 0
+    for message in channel.messages:
+        size = len(b"\n" + wire.encode({**message, "id": 1 << 47}))
+        for _buffer in range(size // page):
+            ring[position % len(ring)] += 1
+            position += 1
+        # The end of the message, with which the content of its buffer stays.
+        position += 1
+    assert min(ring) >= 2

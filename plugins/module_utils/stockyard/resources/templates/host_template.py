@@ -192,4 +192,5 @@ def scrub(
     if branch.volumes:
         branches.drop_volumes(ctx, record, branch, guest)
     identity.scrub(record, guest, network)
+    guest.overwrite_requests()
     guest.settle(restart_agent=True)
