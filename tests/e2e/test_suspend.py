@@ -17,14 +17,22 @@ import pytest
 from stockyard import FleetSpec, HostInfo, HostSpec, SingleSpec, TemplateInfo, Yard
 from stockyard.errors import OutOfSpace
 from stockyard.providers.libvirt import processes, suspend
+from stockyard.resources.guest_status import LIMIT
 
-from .conftest import Docker, ssh
+from .conftest import OWNER, Docker, ssh
 from .test_faults import kill_daemons, reconnect
 from .test_lifecycle import virsh
+from .test_whole_yard import DECLARATION, changes, play
 
 pytestmark = pytest.mark.real
 SPEC = SingleSpec("sleeper", "docker")
 TEN = FleetSpec("sleepers", "docker", count=10)
+DECLARED = (
+    DECLARATION.partition("yard_fleets")[0]
+    + f"""yard_prune: "no"
+yard_fleets: [{{{{name: {TEN.name}, template: docker, count: {TEN.count}}}}}]
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,34 @@ def test_host_suspended_for_ten_minutes_has_the_correct_time(
     after = yard.hosts.resume(host.name).object
     assert clock_error(after) < 1.0
     assert inspect(docker, after) == before
+    assert (after.uuid, after.address, after.identity) == (host.uuid, host.address, host.identity)
+    assert docker(after, "run", "--rm", "busybox", "echo", "awake").stdout == b"awake\n"
+    assert not yard.hosts.apply(SPEC).changed
+
+
+@pytest.mark.full
+def test_host_that_libvirt_guests_saved_and_started_keeps_its_memory(
+    yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
+) -> None:
+    """At the shutdown of the hypervisor libvirt-guests saves machines, then the daemon ends. At its
+    start, libvirt-guests starts them, before any controller runs.
+    """
+    run_container(docker, host, busybox)
+    before = inspect(docker, host)
+    virsh(yard, "managedsave", host.uuid)
+    assert yard.hosts.get(host.name).state == "suspended"
+    kill_daemons()
+    reconnect(yard)
+    # Longer than the difference of clocks that is tolerated.
+    time.sleep(LIMIT + 2.0)
+    virsh(yard, "start", host.uuid)
+    (action,) = yard.hosts.apply(SPEC).plan.actions
+    assert action.verb == "synchronize"
+    after = yard.hosts.get(host.name)
+    assert (after.ready, after.identity) == (True, host.identity)
+    assert clock_error(after) < 1.0
+    assert inspect(docker, after) == before
+    assert not yard.hosts.apply(SPEC).changed
 
 
 @pytest.mark.full
@@ -190,8 +226,9 @@ def test_suspended_yard_outlives_a_killed_daemon(
         kill_daemons()
         reconnect(yard)
         assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
-        plan = yard.fleets.apply(TEN).plan
+        plan = yard.fleets.apply(TEN, check=True).plan
         assert [action.verb for action in plan.actions] == ["resume"] * len(hosts)
+        assert changes(play("site", OWNER, declaration=DECLARED)) == 1
         assert not yard.fleets.apply(TEN).changed
         after = {host.name: host for host in yard.hosts.list(fleet=TEN.name)}
         assert {host.uuid for host in after.values()} == {host.uuid for host in hosts}
@@ -199,3 +236,5 @@ def test_suspended_yard_outlives_a_killed_daemon(
         assert {name: inspect(docker, after[name]) for name in before} == before
     finally:
         yard.fleets.delete(TEN.name)
+        # Hosts that the tests share were suspended with the yard.
+        yard.resume()

@@ -38,11 +38,13 @@ yard_prune: "no"
 """
 
 
-def play(name: str, owner: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def play(
+    name: str, owner: str, *arguments: str, declaration: str = DECLARATION
+) -> subprocess.CompletedProcess[str]:
     """Run one of the playbooks over a declared yard, as `make demo` does."""
-    declaration = WORK / f"{owner}.yml"
-    declaration.write_text(DECLARATION.format(owner=owner))
-    line = [f"{CHECKOUT}/hack/playbook.sh", name, "-e", f"yard={declaration}", *arguments]
+    path = WORK / f"{owner}.yml"
+    path.write_text(declaration.format(owner=owner))
+    line = [f"{CHECKOUT}/hack/playbook.sh", name, "-e", f"yard={path}", *arguments]
     result = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
