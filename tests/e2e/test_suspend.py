@@ -184,6 +184,7 @@ def test_host_suspended_for_ten_minutes_has_the_correct_time(
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("session_alone")
 def test_host_that_libvirt_guests_saved_and_started_keeps_its_memory(
     yard: Yard, host: HostInfo, docker: Docker, busybox: bytes
 ) -> None:
@@ -209,6 +210,7 @@ def test_host_that_libvirt_guests_saved_and_started_keeps_its_memory(
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("session_alone")
 def test_suspended_yard_outlives_a_killed_daemon(
     yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes
 ) -> None:
