@@ -26,7 +26,6 @@ from .failures import of_host
 # minutes ago.
 LIMIT = 10.0
 CLOCK = "clock corrections"
-# The first agent that reads and sets its clock.
 # Seconds for an agent to answer.
 PATIENCE = 5.0
 AT_ONCE = 16
