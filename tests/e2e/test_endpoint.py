@@ -26,7 +26,7 @@ from tests.helpers.values import present
 from .conftest import OWNER, WORK, Docker
 from .test_recovery import pid_of
 
-pytestmark = [pytest.mark.real, pytest.mark.full]
+pytestmark = pytest.mark.real
 IMAGES, ENDPOINT = "images", "doors"
 # Seconds after which the endpoint is killed while a container is created, started and removed.
 KILLS = (0.5, 2.0, 4.0)
@@ -235,6 +235,7 @@ def test_a_killed_machine_ends_its_container(client: Client, yard: Yard) -> None
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_a_named_volume_outlives_the_machines(client: Client, yard: Yard) -> None:
     write, read = "echo one >> /data/text", "cat /data/text"
     client("run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", write)
@@ -263,6 +264,7 @@ def test_a_named_volume_outlives_the_machines(client: Client, yard: Yard) -> Non
     assert yard.volumes.list() == ()
 
 
+@pytest.mark.full
 def test_a_new_volume_is_filled_from_the_image(client: Client, yard: Yard) -> None:
     client("run", "--name", "draft", "busybox", "sh", "-c", "mkdir /filled; echo x > /filled/y")
     client("commit", "draft", "filled:1")
@@ -274,6 +276,7 @@ def test_a_new_volume_is_filled_from_the_image(client: Client, yard: Yard) -> No
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_ports_of_containers_in_one_machine_are_published(client: Client, yard: Yard) -> None:
     client("network", "create", "backend")
     ports = {}
@@ -291,6 +294,7 @@ def test_ports_of_containers_in_one_machine_are_published(client: Client, yard: 
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_several_containers_start_at_once(client: Client, yard: Yard) -> None:
     def run(number: int) -> list[str]:
         return client.lines("run", "--rm", "--network", "none", "busybox", "echo", str(number))
@@ -305,6 +309,7 @@ def status_of(client: Client, name: str) -> str:
     return f"{facts['State']['Status']} {facts['State']['ExitCode']}"
 
 
+@pytest.mark.full
 def test_a_quiet_machine_is_suspended_and_resumed(client: Client, yard: Yard) -> None:
     command = ("sh", "-c", "echo hi; exit 3")
     client("run", "--name", "job", "--network", "none", "busybox", *command, check=False)
@@ -324,6 +329,7 @@ def test_a_quiet_machine_is_suspended_and_resumed(client: Client, yard: Yard) ->
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_the_container_of_a_killed_machine_is_started_again(client: Client, yard: Yard) -> None:
     client("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo hi; sleep 1000")
     (machine,) = machines(yard)
@@ -343,6 +349,7 @@ def test_the_container_of_a_killed_machine_is_started_again(client: Client, yard
     wait_until_deleted(yard)
 
 
+@pytest.mark.full
 def test_limits_size_the_machine(client: Client, yard: Yard) -> None:
     client("run", "-d", "--cpus", "2", "--name", "web", "busybox", "sleep", "1000")
     (machine,) = machines(yard)
