@@ -32,6 +32,7 @@ class FakeDockerd:
 
     :param images: their names, each with its id.
     :param calls: the method and the path of each call.
+    :param is_silent: whether no call is answered.
     """
 
     socket: Path
@@ -42,6 +43,7 @@ class FakeDockerd:
     volumes: set[str] = field(default_factory=set)
     execs: set[str] = field(default_factory=set)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
+    is_silent: bool = False
     server: asyncio.Server | None = None
     tasks: set[asyncio.Task[Any] | None] = field(default_factory=set)
 
@@ -113,6 +115,8 @@ class FakeDockerd:
         if path.startswith("/v1."):
             path = "/" + path.split("/", 2)[2]
         self.calls.append(f"{method} {path}")
+        if self.is_silent:
+            await asyncio.Event().wait()
         if path == "/events":
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             self.listeners.append(writer)
@@ -240,11 +244,9 @@ class FakeDockerd:
             return 200, {"ContainersDeleted": stopped or None, "SpaceReclaimed": len(stopped)}
         if parts == ["create"]:
             return self._create(query["name"], json.loads(body))
-        keys = [
-            c
-            for c, entry in self.containers.items()
-            if parts[0] in (c, entry["Name"]) or c.startswith(parts[0])
-        ]
+        keys = [c for c, entry in self.containers.items() if parts[0] in (c, entry["Name"])]
+        # A name such as db can also be the start of an id.
+        keys += [c for c in self.containers if c.startswith(parts[0])]
         if not keys:
             return 404, {"message": f"No such container: {parts[0]}"}
         identifier = keys[0]

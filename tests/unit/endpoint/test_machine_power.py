@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from stockyard.endpoint import facts_keeper, wait_call
+from stockyard.endpoint import facts_keeper, machine_life
 from stockyard.endpoint.server import Endpoint
 from stockyard.endpoint.snapshots import is_complete, is_running
 from stockyard.errors import HypervisorError
@@ -259,6 +259,43 @@ def test_a_call_notices_that_the_machine_was_killed(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize(
+    ("method", "call_name", "status"),
+    [("GET", "json", 200), ("POST", "stop", 304), ("POST", "kill", 409)],
+)
+def test_a_call_that_a_kill_interrupts_is_answered(
+    tmp_path: Path, method: str, call_name: str, status: int
+) -> None:
+    async def story(bench: Bench) -> None:
+        await running(bench, "web")
+        path, daemon = f"/containers/web/{call_name}", bench.machines.running["machine-1"]
+        daemon.is_silent = True
+        calling = asyncio.create_task(bench.call(method, path))
+        await until(lambda: f"{method} {path}" in daemon.calls)
+        await bench.machines.kill("machine-1")
+        answer = await calling
+        assert answer.status == status
+        if answer.status == 200:
+            assert answer.json["State"]["ExitCode"] == 137
+
+    play(tmp_path, story)
+
+
+def test_a_call_fails_if_only_docker_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_life, "NOTICE", 0.0)
+
+    async def story(bench: Bench) -> None:
+        await running(bench, "web")
+        daemon = bench.machines.running["machine-1"]
+        daemon.is_silent = True
+        calling = asyncio.create_task(bench.call("GET", "/containers/web/json"))
+        await until(lambda: "GET /containers/web/json" in daemon.calls)
+        await daemon.stop()
+        assert (await calling).status == 502
+
+    play(tmp_path, story)
+
+
 def test_a_killed_container_with_a_restart_policy_runs_again(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.create("web", ALWAYS)
@@ -347,7 +384,7 @@ def test_a_wait_ends_when_the_machine_is_killed(tmp_path: Path, removes_itself: 
 
 
 def test_a_wait_breaks_if_only_docker_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait_call, "NOTICE", 0.0)
+    monkeypatch.setattr(machine_life, "NOTICE", 0.0)
 
     async def story(bench: Bench) -> None:
         await running(bench, "web")

@@ -28,6 +28,8 @@ from .snapshots import Facts, Snapshots, is_running, restarts, unknown, unpack
 
 # Seconds to wait for the event of a removal, and between two attempts to watch a machine.
 EVENT_WAIT, WATCH_RETRY = 5.0, 1.0
+# Seconds in which the hypervisor notices that a machine ended, and between two looks at it.
+NOTICE, LOOK = 3.0, 0.3
 # The longest pause, in seconds, before a machine that ended again and again is booted.
 LONGEST_PAUSE = 60.0
 # The events of a container after which its facts differ.
@@ -147,6 +149,16 @@ class MachineLife:
         if await self.power.check(machine):
             return False
         self._recover(machine, before)
+        return True
+
+    async def has_ended(self, machine: str) -> bool:
+        """Return whether a machine that broke a line ended, which can show after a moment."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + NOTICE
+        while not await self.is_lost(machine):
+            if loop.time() >= end:
+                return False
+            await asyncio.sleep(LOOK)
         return True
 
     def removed(self, container: Container) -> None:

@@ -209,7 +209,13 @@ class Endpoint:
                 return await self._refuse(client, request, refusal)
             if isinstance(line, Reply):
                 return await self._reply_unread(client, request, line)
-            return await self._pass(client, request, machine, line)
+            try:
+                return await self._pass(client, request, machine, line)
+            except Refusal:
+                reply = await self._answer_lost(call, match, machine)
+                if reply is None:
+                    raise
+            return await self._reply_unread(client, request, reply)
 
     async def _line(
         self, stack: contextlib.AsyncExitStack, call: Call, match: Match, machine: str
@@ -245,6 +251,14 @@ class Endpoint:
         if self.life.power.is_up(container.machine):
             return None
         return answer(call, match.reference, self.life.facts(container))
+
+    async def _answer_lost(self, call: Call, match: Match, machine: str) -> Reply | None:
+        """Return the reply to a call about a container whose machine ended before Docker replied;
+        ``None`` if the machine did not end, or if the call needs it.
+        """
+        if match.route.kind != CONTAINER or call.request.body != NO_BODY:
+            return None
+        return self._answer_down(call, match) if await self.life.has_ended(machine) else None
 
     async def _machine(self, match: Match) -> str:
         if match.route.kind == CONTAINER:

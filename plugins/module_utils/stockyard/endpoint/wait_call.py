@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -17,9 +16,6 @@ from .containers import Container
 from .lines import LONGEST_ANSWER, Lines, payload, send_call
 from .machine_life import MachineLife
 from .snapshots import KILLED
-
-# Seconds in which the hypervisor notices that a machine ended.
-NOTICE, LOOK = 3.0, 0.3
 
 
 class WaitCall:
@@ -63,19 +59,10 @@ class WaitCall:
             received = b""
         if received:
             yield received
-        elif await self._is_lost():
+        elif await self.life.has_ended(self.container.machine):
             yield json.dumps({"Error": None, "StatusCode": self._exit_code()}).encode() + b"\n"
         else:
             raise ConnectionError("Docker in the machine ended")
-
-    async def _is_lost(self) -> bool:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + NOTICE
-        while not await self.life.is_lost(self.container.machine):
-            if loop.time() >= end:
-                return False
-            await asyncio.sleep(LOOK)
-        return True
 
     def _exit_code(self) -> int:
         # The facts of a container that removed itself are gone.
