@@ -84,6 +84,12 @@ class Guest:
     def reload_front(self, cut: bool) -> None:
         self.done.append(("reload_front", str(cut)))
 
+    def accepts_ssh(self) -> bool:
+        return True
+
+    def wait_for_ssh(self) -> None:
+        self.done.append(("wait_for_ssh",))
+
     def sync(self) -> None:
         self.done.append(("sync",))
 

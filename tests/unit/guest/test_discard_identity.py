@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import tty
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from stockyard.guest.agent import main, wire
+from stockyard.guest.agent import effects, main, units, wire
 from stockyard.guest.agent.apply import OPEN_FLAG, Identity
 from stockyard.guest.agent.main import Agent
 from stockyard.providers.memory.guest import NoEffects
@@ -54,6 +55,7 @@ class Recorder(NoEffects):
     def __init__(self, root: Path) -> None:
         self.root = root
         self.effects: list[str] = []
+        self.ssh_open = True
 
     def reseed(self, entropy: bytes) -> None:
         self.effects.append("reseed")
@@ -68,6 +70,14 @@ class Recorder(NoEffects):
     def kill_logins(self, user: str) -> None:
         assert not (self.root / "etc/ssh/ssh_host_ed25519_key").exists(), "sshd would use it again"
         self.effects.append(f"kill logins of {user}")
+
+    def accepts_ssh(self) -> bool:
+        return self.ssh_open
+
+    def wait_for_ssh(self) -> None:
+        self.effects.append("wait for SSH")
+        if not self.ssh_open:
+            raise RuntimeError("no program listens on port 22")
 
     def open_gate(self) -> None:
         self.effects.append("open gate")
@@ -133,6 +143,45 @@ def test_a_fork_gets_its_identity_as_from_a_template(
     assert "reload front" not in recorder.effects
     assert ask(agent, op="hello")["uuid"] == "child"
     assert not set(keys) & set(private_keys(tmp_path))
+
+
+def test_a_child_does_not_settle_until_it_accepts_ssh_as_its_parent_did(
+    agent: Agent, recorder: Recorder
+) -> None:
+    ask(agent, **DISCARD)
+    assert ask(agent, op="settle")["ok"]
+    assert recorder.effects[-1] == "wait for SSH"
+    ask(agent, **DISCARD)
+    recorder.ssh_open = False
+    reply = ask(agent, op="settle", restart_agent=True)
+    assert "no program listens on port 22" in reply["error"]
+
+
+@pytest.mark.parametrize("discarded", [True, False])
+def test_a_host_without_ssh_settles(agent: Agent, recorder: Recorder, discarded: bool) -> None:
+    """Neither a child whose parent accepted no SSH waits, nor a fork of a template."""
+    recorder.ssh_open = not discarded
+    if discarded:
+        ask(agent, **DISCARD)
+    assert ask(agent, op="settle")["ok"]
+    assert "wait for SSH" not in recorder.effects
+
+
+def test_a_host_accepts_ssh_while_a_program_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = effects.LinuxEffects()
+    monkeypatch.setattr(effects, "SSH_PATIENCE", 0.0)
+    monkeypatch.setattr(units, "last_words", lambda unit: f"{unit} was given up")
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as server:
+            server.bind((address, 0))
+            monkeypatch.setattr(effects, "SSH_PORT", f":{server.getsockname()[1]:04X}")
+            assert not linux.accepts_ssh()
+            server.listen()
+            assert linux.accepts_ssh()
+            linux.wait_for_ssh()
+        assert not linux.accepts_ssh()
+        with pytest.raises(RuntimeError, match=r"port 22: ssh.service was given up"):
+            linux.wait_for_ssh()
 
 
 def test_a_host_can_discard_twice(agent: Agent) -> None:

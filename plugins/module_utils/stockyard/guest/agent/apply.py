@@ -65,6 +65,8 @@ class Identity:
     def __init__(self, root: str, effects: Effects) -> None:
         self.root = root
         self.effects = effects
+        # Whether this guest is a fork of a parent that accepted SSH connections.
+        self.needs_ssh = False
 
     def known(self) -> dict[str, Any] | None:
         """Return the identity on disk if it is complete, otherwise nothing."""
@@ -139,6 +141,7 @@ class Identity:
         """
         self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
         self.effects.prioritize(True)
+        self.needs_ssh = self.effects.accepts_ssh()
         files = (
             *(f"{STATE}/tls/{part}.pem" for part in ("key", "cert", "ca", "crl")),
             f"{STATE}/identity.json",
@@ -162,6 +165,8 @@ class Identity:
         """
         network = request["network"]
         self.discard_identity(request)
+        # A later step of the build can disable SSH on purpose.
+        self.needs_ssh = False
         self.effects.end_sessions(request["user"], network["interface"])
         for pattern in TRACES:
             for path in glob.glob(self._path(pattern), include_hidden=True):
@@ -228,6 +233,8 @@ class Identity:
         self.effects.prioritize(False)
         self.effects.restart_journal()
         self.effects.sync()
+        if self.needs_ssh:
+            self.effects.wait_for_ssh()
         return {}
 
     def resume(self, *, open_to_users: bool = True) -> bool:

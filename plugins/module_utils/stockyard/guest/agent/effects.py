@@ -62,6 +62,12 @@ SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
 SSH_KILL = f"{UNITS}/ssh.service/cgroup.kill"
 SSH_INSTANCES = tuple(f"{UNITS}/system-{name}.slice/cgroup.kill" for name in ("ssh", "sshd"))
 USERS = "/sys/fs/cgroup/user.slice"
+# The kernel's tables of TCP sockets. Their lines begin with a number, the local address and port,
+# the remote ones, and the state: proc(5), net/tcp_states.h.
+TCP_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+SSH_PORT, LISTENING = ":0016", "0A"
+# Seconds that sshd gets to listen again, and between two looks.
+SSH_PATIENCE, SSH_PAUSE = 60.0, 0.1
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -117,6 +123,15 @@ class Effects(Protocol):
 
     def kill_logins(self, user: str) -> None:
         """End sshd and all logins of a user at once, with all their processes."""
+
+    def accepts_ssh(self) -> bool:
+        """Return whether a program listens on the port of SSH."""
+
+    def wait_for_ssh(self) -> None:
+        """Wait until a program listens on the port of SSH.
+
+        :raises RuntimeError: if none does, with the last messages of sshd.
+        """
 
     def sync(self) -> None:
         """Write all file data to disk."""
@@ -271,6 +286,18 @@ class LinuxEffects:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
 
+    def accepts_ssh(self) -> bool:
+        return any(_listens(path, SSH_PORT) for path in TCP_TABLES)
+
+    def wait_for_ssh(self) -> None:
+        end = time.monotonic() + SSH_PATIENCE
+        while not self.accepts_ssh():
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"no program listens on port 22: {units.last_words('ssh.service')}"
+                )
+            time.sleep(SSH_PAUSE)
+
     def sync(self) -> None:
         os.sync()
 
@@ -319,6 +346,18 @@ def _kill(path: str) -> None:
     """Kill all processes of a control group by its file. Without the file there is no process."""
     with contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as handle:
         handle.write("1")
+
+
+def _listens(table: str, port: str) -> bool:
+    """Return whether a table of TCP sockets contains one that listens on a port. A kernel without
+    IPv6 does not have the second table.
+    """
+    with contextlib.suppress(FileNotFoundError), open(table, encoding="ascii") as handle:
+        for line in handle:
+            fields = line.split()
+            if fields[1].endswith(port) and fields[3] == LISTENING:
+                return True
+    return False
 
 
 def _words(path: str) -> list[str]:

@@ -73,6 +73,12 @@ class NoEffects:
     def kill_logins(self, user: str) -> None:
         return
 
+    def accepts_ssh(self) -> bool:
+        return False
+
+    def wait_for_ssh(self) -> None:
+        return
+
     def sync(self) -> None:
         return
 
