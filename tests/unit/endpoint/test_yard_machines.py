@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,9 @@ from stockyard.endpoint.sizes import Demand
 from stockyard.endpoint.yard_machines import YardMachines
 from stockyard.errors import Unsupported
 from stockyard.model.container_machine import CONTAINER_ID, ENDPOINT_LABEL
+from stockyard.model.host import HostRecord
 from stockyard.model.size import Size
+from stockyard.resources.fleets.host_generation import HostGeneration
 
 
 @pytest.fixture
@@ -80,6 +84,35 @@ def test_a_new_generation_replaces_the_previous_one(yard: Yard) -> None:
         await endpoint.delete(machine.name)
         yard.context.provider.branches.prune(yard.context.owner)
         assert len(yard.context.provider.branches.all()) == 1
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+def test_a_generation_is_released_after_its_last_fork(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_host, begun, renewed = HostGeneration.create_host, Event(), Event()
+
+    def create_late(self: HostGeneration, *arguments: Any) -> HostRecord:
+        begun.set()
+        assert renewed.wait(10)
+        return create_host(self, *arguments)
+
+    async def story() -> None:
+        endpoint, branches = machines(yard), yard.context.provider.branches
+        await endpoint.renew_generation()
+        with monkeypatch.context() as patch:
+            patch.setattr(HostGeneration, "create_host", create_late)
+            forking = asyncio.create_task(endpoint.fork(Fork("web")))
+            assert await asyncio.to_thread(begun.wait, 10)
+            await endpoint.renew_generation()
+            assert [branch.phase for branch in branches.all()] == ["frozen", "frozen"]
+            renewed.set()
+            machine = await forking
+        await endpoint.delete(machine.name)
+        branches.prune(yard.context.owner)
+        assert len(branches.all()) == 1
         await endpoint.close()
 
     asyncio.run(story())

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -68,6 +69,8 @@ class YardMachines:
         self.id = ""
         self._records: dict[str, HostRecord] = {}
         self._generation: HostGeneration | None = None
+        # How many machines are being forked from each branch.
+        self._forks: Counter[str] = Counter()
         self._context: ssl.SSLContext | None = None
         self._read_at = 0.0
 
@@ -114,7 +117,7 @@ class YardMachines:
             freeze_generation, self.ctx, self.tenant, self.image_host, deadline
         )
         if previous:
-            await asyncio.to_thread(previous.release)
+            await self._release_if_unused(previous)
 
     def free_port(self) -> int:
         """Return a TCP port of the address of the endpoint that no program uses now."""
@@ -131,15 +134,20 @@ class YardMachines:
         name = f"{self.title}-{secrets.token_hex(6)}"
         facts = {CONTAINER_NAME: request.container, ITS_IMAGE_HOST: self.image_host}
         labels = {ENDPOINT_LABEL: self.title, **_labels(facts)}
-        record = await asyncio.to_thread(
-            generation.create_host,
-            name,
-            labels,
-            request.ports,
-            self.publish,
-            _required(request.demand, generation.template.profile),
-            self.ctx.deadline(PATIENCE),
-        )
+        self._forks[generation.branch.uuid] += 1
+        try:
+            record = await asyncio.to_thread(
+                generation.create_host,
+                name,
+                labels,
+                request.ports,
+                self.publish,
+                _required(request.demand, generation.template.profile),
+                self.ctx.deadline(PATIENCE),
+            )
+        finally:
+            self._forks[generation.branch.uuid] -= 1
+            await self._release_if_unused(generation)
         self._records[name] = record
         return Machine(name, facts)
 
@@ -207,6 +215,12 @@ class YardMachines:
         """Release the generation."""
         if self._generation:
             await asyncio.to_thread(self._generation.release)
+
+    async def _release_if_unused(self, generation: HostGeneration) -> None:
+        """Release a generation that is not the current one, and that no machine is forked from."""
+        if generation is not self._generation and not self._forks[generation.branch.uuid]:
+            del self._forks[generation.branch.uuid]
+            await asyncio.to_thread(generation.release)
 
     def _observe(self) -> list[Host]:
         observation = self.ctx.provider.observe(self.ctx.owner)
