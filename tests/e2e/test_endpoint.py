@@ -229,7 +229,8 @@ def test_a_killed_machine_ends_its_container(client: Client, yard: Yard) -> None
     (machine,) = machines(yard)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(client.lines, "wait", "job")
-        time.sleep(1)
+        # Until the endpoint has the call: later it would have no such container.
+        time.sleep(5)
         os.kill(pid_of(yard.hosts.get(machine).uuid), signal.SIGKILL)
         assert waiting.result(60) == ["137"]
     wait_until_deleted(yard)
