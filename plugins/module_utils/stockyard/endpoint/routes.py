@@ -24,6 +24,7 @@ class Route:
     :param handler: for a handled call the name of the function; for a refused one the subject.
     :param changes_host: whether the call can change the images or networks of the image host.
     :param builds: whether containers can run on the image host during the call.
+    :param builds_in_streams: whether the call is a connection with several builds.
     :param uses_volumes: whether the call needs the named volumes of the container.
     """
 
@@ -33,6 +34,7 @@ class Route:
     handler: str = ""
     changes_host: bool = False
     builds: bool = False
+    builds_in_streams: bool = False
     uses_volumes: bool = False
 
 
@@ -99,7 +101,7 @@ ROUTES = (
     Route("POST", "/build/cancel", IMAGE_HOST),
     Route("POST", "/build/prune", IMAGE_HOST),
     Route("POST", "/session", IMAGE_HOST),
-    Route("POST", "/grpc", IMAGE_HOST, changes_host=True, builds=True),
+    Route("POST", "/grpc", IMAGE_HOST, builds_in_streams=True),
     # networks: a new one must be part of the next generation
     Route("GET", "/networks", IMAGE_HOST),
     Route("GET", "/networks/{}", HANDLED, "inspect_network"),

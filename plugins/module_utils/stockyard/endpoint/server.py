@@ -19,14 +19,15 @@ from ..guest.security.reader.grammar import (
     NO_BODY,
     Refusal,
     Request,
-    parse_request,
 )
 from ..guest.security.reader.streams import LIMIT, Peer, Stream
 from .answers import answer
+from .build_streams import BuildStreams
 from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call
 from .container_calls import ContainerCalls
 from .containers import Containers
 from .events import EventBus
+from .heads import parse_head
 from .images import ImageHost
 from .lines import Lines, payload
 from .machine_life import MachineLife
@@ -34,7 +35,7 @@ from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
 from .networks import Networks
 from .ports import Ports
-from .routes import CONTAINER, EXEC, HANDLED, Match, find
+from .routes import CONTAINER, EXEC, HANDLED, Match, Route, find
 from .snapshots import Snapshots
 from .volume_calls import VolumeCalls
 from .volumes import Volumes
@@ -176,7 +177,7 @@ class Endpoint:
         self._clients.add(task)
         try:
             while raw := await _read_head(client.reader):
-                if not await self._answer(client, parse_request(raw)):
+                if not await self._answer(client, parse_head(raw)):
                     await _hang_up(client)
                     return
         except Refusal as refusal:
@@ -210,7 +211,7 @@ class Endpoint:
             if isinstance(line, Reply):
                 return await self._reply_unread(client, request, line)
             try:
-                return await self._pass(client, request, machine, line)
+                return await self._pass(client, request, match.route, machine, line)
             except Refusal:
                 reply = await self._answer_lost(call, match, machine)
                 if reply is None:
@@ -267,12 +268,19 @@ class Endpoint:
             return await self.calls.machine_of_exec(match.reference)
         return IMAGE_HOST
 
-    async def _pass(self, client: Peer, request: Request, machine: str, docker: Peer) -> bool:
+    async def _pass(
+        self, client: Peer, request: Request, route: Route, machine: str, docker: Peer
+    ) -> bool:
+        # Images change whenever a build in the connection ends.
+        streams = BuildStreams(lambda: self.images.changing(builds=True))
+        if route.builds_in_streams:
+            client, docker = streams.client(client), streams.docker(docker)
         reusable = False
         try:
             reusable = await Exchange(client, docker, request).run()
             return reusable
         finally:
+            await streams.close()
             # When the client has ended, so has the sending side of the line.
             if reusable and not client.reader.at_eof():
                 self.lines.give(machine, docker)
