@@ -180,7 +180,10 @@ class FakeDockerd:
             self.networks[name] = secrets.token_hex(32)
             return 201, {"Id": self.networks[name]}
         if not parts:
-            return 200, [{"Name": name, "Id": number} for name, number in self.networks.items()]
+            return 200, [
+                {"Name": name, "Id": number, "Labels": {}, "Created": "2024-01-02T03:04:05.6Z"}
+                for name, number in self.networks.items()
+            ]
         names = [name for name, number in self.networks.items() if parts[0] in (name, number)]
         if not names:
             return 404, {"message": f"network {parts[0]} not found"}
@@ -450,6 +453,11 @@ class FakeMachines:
             if machine != name and ports & used_ports:
                 raise Conflict(f"port {min(ports & used_ports)} cannot be published.")
         self.published[name] = ports
+
+    def bindings(self, name: str) -> dict[str, Any]:
+        """Return the published ports of the only container of a machine, as Docker got them."""
+        (container,) = self.running[name].containers.values()
+        return dict(container["HostConfig"]["PortBindings"])
 
     async def renew_generation(self) -> None:
         self.generations += 1

@@ -220,15 +220,20 @@ def test_a_container_that_no_machine_can_have_is_refused(
 
 def test_published_ports_are_requested_from_the_hypervisor(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
-        host = {"PortBindings": {"80/tcp": [{"HostPort": "8080"}], "81/tcp": None}}
+        everywhere = {"HostIp": "0.0.0.0", "HostPort": "8080"}  # noqa: S104  # of a container
+        inside = {"HostIp": "127.0.0.1", "HostPort": "8082"}
+        host = {"PortBindings": {"80/tcp": [everywhere], "81/tcp": None, "82/tcp": [inside]}}
         await bench.create("web", BUSYBOX | {"HostConfig": host})
-        assert bench.machines.forks[0].ports == (8080,)
+        assert bench.machines.forks[0].ports == (8080, 8082)
+        # Clients compare the address with the one that they sent.
+        bindings = bench.machines.bindings("machine-1")
+        assert bindings["80/tcp"] == [everywhere]
+        # The hypervisor cannot connect to the loopback of a machine.
+        assert bindings["82/tcp"] == [{"HostIp": "", "HostPort": "8082"}]
         config = BUSYBOX | {"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"PublishAllPorts": True}}
         await bench.create("db", config)
         assert bench.machines.forks[1].ports == (30001,)
-        (daemon,) = (d for name, d in bench.machines.running.items() if name == "machine-2")
-        (received,) = daemon.containers.values()
-        bindings = received["HostConfig"]["PortBindings"]
+        bindings = bench.machines.bindings("machine-2")
         assert bindings == {"80/tcp": [{"HostIp": "", "HostPort": "30001"}]}
 
     play(tmp_path, story)
@@ -352,7 +357,15 @@ def test_a_network_shows_the_running_containers_of_its_machine(tmp_path: Path) -
         assert (refused.status, "has active endpoints" in refused.message) == (403, True)
         assert (await bench.call("POST", "/networks/prune")).json["NetworksDeleted"] is None
         await bench.call("DELETE", "/containers/web?force=1")
-        assert (await bench.call("POST", "/networks/prune")).json["NetworksDeleted"] == ["backend"]
+        for filters, deleted in (
+            ({"label": ["keep"]}, None),
+            ({"until": ["2020-01-01T00:00:00Z"]}, None),
+            ({"until": ["1h"], "label!": ["keep"]}, ["backend"]),
+        ):
+            path = f"/networks/prune?filters={quote(json.dumps(filters))}"
+            assert (await bench.call("POST", path)).json["NetworksDeleted"] == deleted
+        path = f"/networks/prune?filters={quote(json.dumps({'name': ['backend']}))}"
+        assert (await bench.call("POST", path)).message == "invalid filter 'name'"
 
     play(tmp_path, story)
 

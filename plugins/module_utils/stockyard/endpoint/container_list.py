@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -73,12 +73,24 @@ def is_pruned(facts: Facts, filters: dict[str, list[str]], now: float) -> bool:
     :param now: seconds since the epoch.
     :raises Refusal: if a time of the filters is no time.
     """
-    created = seconds(str(facts.get("Created") or NEVER))
+    labels = (facts.get("Config") or {}).get("Labels") or {}
+    created = str(facts.get("Created") or NEVER)
+    return not is_running(facts) and is_selected(labels, created, filters, now)
+
+
+def is_selected(
+    labels: Mapping[str, Any], created: str, filters: dict[str, list[str]], now: float
+) -> bool:
+    """Return whether a prune with these filters is about an object.
+
+    :param created: Docker's time of its creation.
+    :param now: seconds since the epoch.
+    :raises Refusal: if a time of the filters is no time.
+    """
     return (
-        not is_running(facts)
-        and all(_has_label(facts, value) for value in filters.get("label", ()))
-        and not any(_has_label(facts, value) for value in filters.get("label!", ()))
-        and all(created < _moment(value, now) for value in filters.get("until", ()))
+        all(_is_label(labels, value) for value in filters.get("label", ()))
+        and not any(_is_label(labels, value) for value in filters.get("label!", ()))
+        and all(seconds(created) < _moment(value, now) for value in filters.get("until", ()))
     )
 
 
@@ -138,7 +150,10 @@ def _networks(facts: Facts) -> dict[str, Any]:
 
 
 def _has_label(facts: Facts, value: str) -> bool:
-    labels = (facts.get("Config") or {}).get("Labels") or {}
+    return _is_label((facts.get("Config") or {}).get("Labels") or {}, value)
+
+
+def _is_label(labels: Mapping[str, Any], value: str) -> bool:
     name, equals, content = value.partition("=")
     return name in labels and (not equals or labels[name] == content)
 

@@ -101,7 +101,9 @@ def moment(event: Event) -> float:
 def matches(event: Event, filters: dict[str, list[str]]) -> bool:
     """Return whether an event meets each filter."""
     return all(
-        any(_meets(event, key, value) for value in values) for key, values in filters.items()
+        # All labels, but one of several other values.
+        (all if key == "label" else any)(_meets(event, key, value) for value in values)
+        for key, values in filters.items()
     )
 
 

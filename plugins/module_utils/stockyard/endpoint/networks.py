@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -19,7 +20,9 @@ from urllib.parse import quote
 
 from ..guest.security.reader.grammar import Refusal
 from .calls import Call, Reply, json_reply
+from .container_list import is_selected
 from .containers import BUILT_IN_NETWORKS, Container, Containers
+from .events import parse_filters
 from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
@@ -147,13 +150,18 @@ class Networks:
         return reply
 
     async def prune(self, call: Call) -> Reply:
-        """Remove the networks that no container uses."""
-        reply = await self.lines.ask(
-            IMAGE_HOST, "GET", f"/networks?{call.target.partition('?')[2]}"
-        )
+        """Remove the networks that no container uses and that meet the filters."""
+        filters, now = parse_filters(call.value("filters")), time.time()
+        if unknown := set(filters) - {"label", "label!", "until"}:
+            raise Refusal(f"invalid filter '{min(unknown)}'")
+        reply = await self.lines.ask(IMAGE_HOST, "GET", "/networks")
         if reply.status != HTTPStatus.OK:
             return reply
-        names = [str(network["Name"]) for network in reply.json()]
+        names = [
+            str(network["Name"])
+            for network in reply.json()
+            if is_selected(network.get("Labels") or {}, network.get("Created", ""), filters, now)
+        ]
         deleted = []
         for name in names:
             if name not in BUILT_IN_NETWORKS and not self.machines_of([name]):

@@ -14,6 +14,8 @@ from .containers import Containers
 
 _SHARED_MODES = ("NetworkMode", "IpcMode", "PidMode")
 _LARGEST_PORT = 65535
+# Clients compare what they sent with what Docker shows, so these stay as they are.
+_ALL_ADDRESSES = ("", "0.0.0.0", "::")  # noqa: S104  # of the machine
 
 
 def partners(config: dict[str, Any]) -> list[str]:
@@ -87,7 +89,10 @@ def publish(config: dict[str, Any], free_port: Callable[[], int]) -> frozenset[i
                 )
             text = str(target.get("HostPort") or "")
             port = free_port() if text in ("", "0") else _port(exposed, text)
-            target |= {"HostIp": "", "HostPort": str(port)}
+            target["HostPort"] = str(port)
+            # The hypervisor connects to the machine's own address.
+            if target.get("HostIp") not in _ALL_ADDRESSES:
+                target["HostIp"] = ""
             ports.add(port)
     return frozenset(ports)
 
