@@ -64,7 +64,7 @@ def test_volumes_are_created_listed_and_removed(tmp_path: Path) -> None:
     [
         ({"Name": "da*ta"}, 400),
         ({"Name": "x"}, 400),
-        ({"Name": "x" * 65}, 400),
+        ({"Name": "x" * 256}, 400),
         ({"Name": "data", "Driver": "nfs"}, 404),
         ({"Name": "data", "DriverOpts": {"type": "tmpfs"}}, 400),
         ([], 400),

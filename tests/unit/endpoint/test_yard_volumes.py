@@ -15,7 +15,9 @@ from stockyard.endpoint.machines import Fork
 from stockyard.endpoint.yard_machines import YardMachines
 from stockyard.endpoint.yard_volumes import YardVolumes
 
-PATH = "/var/lib/docker/volumes/Data_1"
+# As long as act's names.
+NAME = f"act-{'Data_1-' * 14}env"
+PATH = f"/var/lib/docker/volumes/{NAME}"
 
 
 @pytest.fixture
@@ -61,24 +63,24 @@ def test_a_volume_moves_between_machines_with_its_data(yard: Yard) -> None:
         machines = YardMachines(yard.context, "default", "doors", "images")
         first, second = [await machines.fork(Fork(name)) for name in ("web", "db")]
         own = machines.volumes
-        await own.create("Data_1", {})
-        await own.attach("Data_1", first.name, PATH)
+        await own.create(NAME, {})
+        await own.attach(NAME, first.name, PATH)
         (volume,) = await own.all()
         assert (volume.machine, volume.mounted, volume.blank) == (first.name, True, False)
         with pytest.raises(OperationRefused, match=first.name):
-            await own.attach("Data_1", second.name, PATH)
+            await own.attach(NAME, second.name, PATH)
         with pytest.raises(OperationRefused):
-            await own.delete("Data_1")
+            await own.delete(NAME)
         for _attempt in range(2):
-            await own.detach("Data_1")
-        await own.attach("Data_1", second.name, PATH)
+            await own.detach(NAME)
+        await own.attach(NAME, second.name, PATH)
         # A deleted machine releases its volumes.
         await machines.delete(second.name)
         (volume,) = await own.all()
         assert (volume.machine, volume.blank) == ("", False)
         await machines.delete(first.name)
         assert [info.path for info in yard.volumes.list()] == [""]
-        await own.delete("Data_1")
+        await own.delete(NAME)
         await machines.close()
         assert yard.volumes.list() == ()
 

@@ -135,7 +135,8 @@ def test_a_path_is_plain_and_covers_nothing_of_the_hosts(path: str) -> None:
         "/sys/x",
         "/home",
         "/root/x",
-        "/" + "a" * 65,
+        "/" + "a" * 256,
+        ("/" + "a" * 250) * 5,
         "/a" * 17,
         "$(id)",
         "/$(id)",
@@ -151,7 +152,17 @@ def test_paths_that_are_refused(path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [DOCKER_ROOT, "/data", "/data/db_1", "/srv/x", "/mnt/v.1", "/home/me/x", "/opt/cache"]
+    "path",
+    [
+        DOCKER_ROOT,
+        "/data",
+        "/data/db_1",
+        "/srv/x",
+        "/mnt/v.1",
+        "/home/me/x",
+        "/opt/cache",
+        "/srv/" + "a" * 255,
+    ],
 )
 def test_paths_that_are_taken(path: str) -> None:
     assert mount_point(path) == path

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from ..guest.security.reader.grammar import Refusal
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-# The longest name: Docker's own names of volumes are as long.
-LONGEST_NAME = 64
+# The longest name of a file, and of a label of a volume.
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ BLANK, MAKING, EXT4 = "", "making", "ext4"
 HOST = "{host}"
 # virtio disks have serial numbers of at most 20 characters.
 SERIAL = 20
-_PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,16}")
+_PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,254}){1,16}")
+LONGEST_PATH = 1024
 # Directories that a guest needs: nothing can be mounted on them or below them.
 SYSTEM = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root",
@@ -99,7 +100,7 @@ def mount_point(value: Any) -> str:
     :raises InvalidInput: for a directory that the guest needs, or a path that is not written
         plainly.
     """
-    if not isinstance(value, str) or not _PATH.fullmatch(value):
+    if not isinstance(value, str) or len(value) > LONGEST_PATH or not _PATH.fullmatch(value):
         raise InvalidInput(
             f"path: {naming.shown(value)} is not a plain absolute path.",
             remedy="write a path such as /data/db: letters, digits and . _ -, no name that "
