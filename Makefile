@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo endpoint teardown report test test-full endpoint-suite lint bench bench-full docs
+TARGETS := setup demo endpoint teardown report test test-full endpoint-suite endpoint-clients lint bench bench-full docs
 
 .PHONY: help generate generate-diff $(TARGETS)
 
@@ -58,6 +58,9 @@ test-full: setup ## all tests, the long ones too
 
 endpoint-suite: setup ## docker-py's tests on a bare dockerd in a host and on the endpoint; ARGS="1/8" runs a part
 	@hack/endpoint_suite.sh $(ARGS)
+
+endpoint-clients: setup ## real Docker clients on the endpoint; ARGS="-k compose" runs some of them
+	@.venv/bin/pytest --numprocesses=0 tests/e2e/test_endpoint_clients.py $(ARGS)
 
 lint: setup ## all checks; ARGS="ruff mypy" runs only those
 	@hack/lint.sh $(ARGS)
