@@ -172,7 +172,9 @@ class LocalMachines:
         if name not in self.facts:
             raise NotFound("the machine does not exist.")
         await self._boot(name)
-        ports = frozenset(self._forwards.pop(name, {}))
+        # The old forwards lead to the network that ended.
+        ports = self.ports(name)
+        await self.set_ports(name, frozenset())
         await self.set_ports(name, ports)
         for volume, (machine, path) in list(self.volumes.attached.items()):
             if machine == name:
