@@ -261,6 +261,11 @@ def test_a_port_is_published(docker: Docker) -> None:
     port = docker("port", "web", "80").split("\n")[0].rpartition(":")[2]
     assert fetched(port) == "page"
     assert f":{port}->80/tcp" in docker("ps", "--format", "{{.Ports}}")
+    docker("commit", "--change", "EXPOSE 80", "web", "exposing")
+    docker("run", "-d", "--name", "shop", "-P", "exposing", "httpd", "-f", "-h", "/w")
+    assert fetched(docker("port", "shop", "80").split("\n")[0].rpartition(":")[2]) == "page"
+    docker("rm", "-f", "shop")
+    docker("rmi", "exposing")
 
 
 def test_files_are_copied_both_ways(docker: Docker, tmp_path: Path) -> None:

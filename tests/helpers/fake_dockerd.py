@@ -228,7 +228,10 @@ class FakeDockerd:
         if method == "DELETE":
             del self.images[name]
             return 200, [{"Untagged": name}]
-        return 200, {"Id": self.images[name], "RepoTags": [name]}
+        facts: dict[str, Any] = {"Id": self.images[name], "RepoTags": [name]}
+        if name == "exposing":
+            facts["Config"] = {"ExposedPorts": {"5000/tcp": {}}}
+        return 200, facts
 
     def _container(
         self, method: str, parts: list[str], query: dict[str, str], body: bytes

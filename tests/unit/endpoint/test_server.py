@@ -235,6 +235,10 @@ def test_published_ports_are_requested_from_the_hypervisor(tmp_path: Path) -> No
         assert bench.machines.forks[1].ports == (30001,)
         bindings = bench.machines.bindings("machine-2")
         assert bindings == {"80/tcp": [{"HostIp": "", "HostPort": "30001"}]}
+        # The image exposes port 5000.
+        await bench.call("POST", "/images/create?fromImage=exposing")
+        await bench.create("registry", {"Image": "exposing", "HostConfig": {"PublishAllPorts": 1}})
+        assert list(bench.machines.bindings("machine-3")) == ["5000/tcp"]
 
     play(tmp_path, story)
 

@@ -161,7 +161,10 @@ class ContainerCalls:
         volumes: dict[str, dict[str, str]],
     ) -> Reply:
         """Create a container in the machine that it shares, or in a new one."""
-        ports = publish(config, self.machines.free_port)
+        image_ports: list[str] = []
+        if (config.get("HostConfig") or {}).get("PublishAllPorts"):
+            image_ports = await self.images.exposed_ports(str(config.get("Image") or ""))
+        ports = publish(config, self.machines.free_port, image_ports)
         required_machines = self.networks.machines_of(networks)
         required_machines |= await self.volumes.machines_of(volumes)
         machine = shared_machine(self.containers, config, required_machines)

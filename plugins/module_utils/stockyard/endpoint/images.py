@@ -82,6 +82,12 @@ class ImageHost:
             tagged = image if ":" in last or "@" in last else f"{image}:latest"
             raise Refusal(f"No such image: {tagged}", HTTPStatus.NOT_FOUND)
 
+    async def exposed_ports(self, image: str) -> list[str]:
+        """Return the ports that an image exposes, such as ``80/tcp``; none without the image."""
+        reply = await self.lines.ask(IMAGE_HOST, "GET", f"/images/{quote(image)}/json")
+        facts = reply.json() if reply.status == HTTPStatus.OK else {}
+        return list((facts.get("Config") or {}).get("ExposedPorts") or {})
+
     async def remove(self, call: Call, reference: str) -> Reply:
         """Remove an image that no container uses."""
         path = f"/images/{quote(reference)}"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -66,17 +66,20 @@ def check_config(config: dict[str, Any]) -> None:
             )
 
 
-def publish(config: dict[str, Any], free_port: Callable[[], int]) -> frozenset[int]:
+def publish(
+    config: dict[str, Any], free_port: Callable[[], int], image_ports: Iterable[str] = ()
+) -> frozenset[int]:
     """Return the TCP ports of the machine that the container publishes. Ports that are left to
     Docker are chosen, and written into the configuration.
 
     :param free_port: returns a port of the hypervisor that no program uses.
+    :param image_ports: the ports that the image exposes.
     :raises Refusal: if a port cannot be published.
     """
     host = config.get("HostConfig") or {}
     bindings = host.get("PortBindings") or {}
     if host.get("PublishAllPorts"):
-        for exposed in config.get("ExposedPorts") or {}:
+        for exposed in (*image_ports, *(config.get("ExposedPorts") or {})):
             bindings.setdefault(exposed, [{}])
         host |= {"PublishAllPorts": False, "PortBindings": bindings}
     ports: set[int] = set()
