@@ -258,7 +258,7 @@ def test_a_container_is_attached_and_its_log_is_followed(docker: Docker) -> None
 
 def test_a_port_is_published(docker: Docker) -> None:
     docker("run", "-d", "--name", "web", "-p", "80", IMAGE, "sh", "-c", WEB)
-    port = docker("port", "web", "80").split("\n")[0].rpartition(":")[2]
+    port = docker("port", "web", "80").partition("\n")[0].rpartition(":")[2]
     assert fetched(port) == "page"
     assert f":{port}->80/tcp" in docker("ps", "--format", "{{.Ports}}")
     docker("commit", "--change", "EXPOSE 80", "web", "exposing")

@@ -264,7 +264,7 @@ class FakeDockerd:
         if config.get("Cmd") == ["nonsense"]:
             return 400, {"message": "nonsense"}
         host = config.get("HostConfig") or {}
-        sources = [str(bind).split(":")[0] for bind in host.get("Binds") or ()]
+        sources = [str(bind).partition(":")[0] for bind in host.get("Binds") or ()]
         sources += [mount["Source"] for mount in host.get("Mounts") or ()]
         if not self.volumes.issuperset(sources):
             return 500, {"message": f"a volume is missing: {sources}"}
