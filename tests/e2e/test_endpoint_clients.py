@@ -35,8 +35,11 @@ from tests.helpers.docker_clients import DockerClients
 from tests.helpers.other_collections import others
 from tests.helpers.values import present
 
-from .test_endpoint import client, image_host  # noqa: F401  # fixtures
+from . import test_endpoint
 
+# The fixtures of an endpoint that serves machines.
+client, image_host = test_endpoint.client, test_endpoint.image_host
+service, socket = test_endpoint.service, test_endpoint.socket
 pytestmark = [pytest.mark.real, pytest.mark.full]
 ADDRESS = "STOCKYARD_ENDPOINT"
 IMAGE = "toolbox"

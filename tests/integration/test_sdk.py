@@ -92,6 +92,7 @@ def test_page_shows_each_resource_client() -> None:
     clients = set(re.findall(r"yard\.(\w+)\.\w+\(", examples(PAGE)))
     assert clients == {
         "certificates",
+        "endpoints",
         "fleets",
         "hosts",
         "leases",
