@@ -196,7 +196,8 @@ class Volumes:
                 path = f"/containers/{container.id}/json"
                 reply = await self.lines.ask(volume.machine, "GET", path)
             except Refusal:
-                return False
+                # A machine that does not answer can still write to the volume.
+                return True
             if reply.status == HTTPStatus.OK and reply.json()["State"]["Status"] not in _ENDED:
                 return True
         return False
