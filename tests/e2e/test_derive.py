@@ -7,14 +7,26 @@ the first, and an identity of their own; no level needs an earlier one afterward
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostInfo, ImageSpec, TemplateInfo, TemplateSpec, Yard
+from stockyard import (
+    Declaration,
+    FleetSpec,
+    HostInfo,
+    ImageSpec,
+    SingleSpec,
+    TemplateInfo,
+    TemplateSpec,
+    TemplateTerm,
+    Yard,
+)
 from stockyard.model.preload import Preload
 from stockyard.model.provision import Provision
 from tests.helpers.values import present
@@ -26,6 +38,9 @@ from .test_attacks import TEMPLATES
 pytestmark = pytest.mark.real
 PARENT = TEMPLATES["hostile"]
 PACKAGE = "tree"
+SAMPLE = "level"
+FILES = "/etc/derived /etc/second /etc/third"
+FORKS, RATIO = 5, 1.1
 PREPARED = (PARENT,)
 
 
@@ -128,6 +143,80 @@ def test_declared_profile_replaces_that_of_the_parent(
     finally:
         yard.fleets.delete("stricter")
         yard.templates.delete("stricter")
+
+
+@pytest.fixture
+def levels(yard: Yard, spec: TemplateSpec) -> Iterator[tuple[TemplateSpec, ...]]:
+    """Three levels over a template with the profile shared. None of them restarts the guest."""
+    yield (
+        replace(spec, name="level-1", parent="shared"),
+        TemplateSpec("level-2", parent="level-1", image=ImageSpec(files={"/etc/second": "2\n"})),
+        TemplateSpec("level-3", parent="level-2", image=ImageSpec(files={"/etc/third": "3\n"})),
+    )
+    yard.hosts.delete(SAMPLE)
+    for number in (3, 2, 1):
+        yard.templates.delete(f"level-{number}")
+
+
+def declare(levels: Iterable[TemplateSpec]) -> Declaration:
+    """Return a declaration that names children before their parents."""
+    specs = (*reversed(tuple(levels)), TEMPLATES["shared"])
+    return Declaration(tuple(TemplateTerm(spec) for spec in specs))
+
+
+def chain(yard: Yard) -> list[str]:
+    """Return the generations of all levels, each derived from the one before it."""
+    infos = [yard.templates.get(name) for name in ("shared", "level-1", "level-2", "level-3")]
+    for parent, child in pairwise(infos):
+        assert (child.parent, child.parent_generation) == (parent.name, parent.generation)
+    return [info.generation for info in infos]
+
+
+def fork_seconds(yard: Yard, template: str) -> float:
+    """Return the seconds until a fork is ready."""
+    begin = time.monotonic()
+    yard.hosts.apply(SingleSpec(SAMPLE, template))
+    duration = time.monotonic() - begin
+    yard.hosts.delete(SAMPLE)
+    return duration
+
+
+@pytest.mark.full
+def test_three_levels_follow_the_first_and_are_forked_as_fast(
+    yard: Yard, levels: tuple[TemplateSpec, ...], docker: Docker
+) -> None:
+    yard.templates.apply(TEMPLATES["shared"])
+    builds = [f"build template {level.name}" for level in levels]
+    for check in (True, False):
+        plan = yard.apply(declare(levels), check=check).plan
+        assert [str(action).partition(":")[0] for action in plan.actions] == builds
+    generations = chain(yard)
+
+    host = yard.hosts.apply(SingleSpec(SAMPLE, "level-3")).object
+    content = ssh(host, f"command -v {PACKAGE}; cat {FILES}").stdout
+    assert content.splitlines() == ["/usr/bin/tree", "one level", "2", "3"]
+    assert docker(host, "run", "--rm", "base:1", "true").returncode == 0
+    yard.hosts.delete(SAMPLE)
+
+    # The shortest of several: other processes only lengthen a fork.
+    seconds: dict[str, list[float]] = {"shared": [], "level-3": []}
+    for _sample in range(FORKS):
+        for name, durations in seconds.items():
+            durations.append(fork_seconds(yard, name))
+    ratio = min(seconds["level-3"]) / min(seconds["shared"])
+    print(f"fork of the third level / fork of the first parent: {ratio:.2f}", seconds)
+    assert ratio <= RATIO
+
+    first = replace(levels[0], image=replace(levels[0].image, files={"/etc/derived": "again\n"}))
+    for check in (True, False):
+        plan = yard.apply(declare((first, *levels[1:])), check=check).plan
+        assert [str(action).partition(":")[0] for action in plan.actions] == builds
+    later = chain(yard)
+    assert later[0] == generations[0]
+    assert not set(later[1:]) & set(generations[1:])
+    host = yard.hosts.apply(SingleSpec(SAMPLE, "level-3")).object
+    assert ssh(host, f"cat {FILES}").stdout.splitlines() == ["again", "2", "3"]
+    assert not yard.apply(declare((first, *levels[1:]))).changed
 
 
 @pytest.mark.full
