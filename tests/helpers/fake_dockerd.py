@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import secrets
+import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, Fork, Machine
 from stockyard.endpoint.named_volumes import NamedVolume
@@ -33,6 +35,7 @@ class FakeDockerd:
     :param images: their names, each with its id.
     :param calls: the method and the path of each call.
     :param is_silent: whether no call is answered.
+    :param claimed_names: further names of all images in an archive.
     """
 
     socket: Path
@@ -44,6 +47,7 @@ class FakeDockerd:
     execs: set[str] = field(default_factory=set)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     is_silent: bool = False
+    claimed_names: tuple[str, ...] = ()
     server: asyncio.Server | None = None
     tasks: set[asyncio.Task[Any] | None] = field(default_factory=set)
 
@@ -111,7 +115,7 @@ class FakeDockerd:
                 body += (await reader.readexactly(size + 2))[:-2]
             await reader.readexactly(2)
         parts = urlsplit(target)
-        path = parts.path
+        path = unquote(parts.path)
         if path.startswith("/v1."):
             path = "/" + path.split("/", 2)[2]
         self.calls.append(f"{method} {path}")
@@ -128,7 +132,8 @@ class FakeDockerd:
             return await self._wait(path.split("/")[2], writer)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         status, answer = self._result(method, path, query, body)
-        content = b"" if status == 204 else json.dumps(answer).encode()
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        content = b"" if status == 204 else content
         writer.write(
             f"HTTP/1.1 {status} Any\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(content)}\r\n\r\n".encode()
@@ -163,6 +168,8 @@ class FakeDockerd:
         if path in ("/version", "/info"):
             facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
             return 200, VERSION | facts | {"Images": len(self.images)}
+        if path == "/build":
+            return self._build(query)
         if path == "/system/df":
             return 200, {"LayersSize": 1, "Volumes": [{"Name": name} for name in self.volumes]}
         answers = {
@@ -210,21 +217,56 @@ class FakeDockerd:
         known = number in self.execs
         return (200, {"ID": number}) if known else (404, {"message": "No such exec"})
 
-    def _change_images(self, query: dict[str, str]) -> tuple[int, Any]:
+    def _change_images(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
+        if path == "load":
+            return self._load(body)
+        if path.endswith("/tag"):
+            self.images[f"{query['repo']}:{query['tag']}"] = path.removesuffix("/tag")
+            return 201, None
         self.images[query["fromImage"]] = f"sha256:{secrets.token_hex(32)}"
         return 200, {"status": "done"}
 
+    def _build(self, query: dict[str, str]) -> tuple[int, Any]:
+        """Build an image; one of a remote context fails."""
+        if "remote" in query:
+            return 200, {"errorDetail": {"message": "no context"}, "error": "no context"}
+        number = f"sha256:{secrets.token_hex(32)}"
+        self.images[query.get("t", number)] = number
+        return 200, {"stream": f"Successfully built {number[7:19]}\n"}
+
+    def _archive(self, reference: str) -> bytes:
+        """Return an archive of one image, with the names that a hostile machine gives it."""
+        number = self.images.get(reference, reference)
+        names = [name for name, known in self.images.items() if known == number != name]
+        manifest = [{"Config": f"{number[7:]}.json", "RepoTags": [*names, *self.claimed_names]}]
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name, text in {"manifest.json": json.dumps(manifest), "repositories": "{}"}.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text.encode()))
+        return file.getvalue()
+
+    def _load(self, body: bytes) -> tuple[int, Any]:
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            text = archive.extractfile("manifest.json")
+            assert text
+            for entry in json.load(text):
+                number = f"sha256:{entry['Config'].removesuffix('.json')}"
+                self.images |= dict.fromkeys(entry["RepoTags"] or [number], number)
+        return 200, {}
+
     def _image(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path == "get":
-            return 200, {query["names"]: self.images[query["names"]]}
-        if path == "load":
-            self.images |= json.loads(body)
-            return 200, {}
+            return 200, self._archive(query["names"])
         if method == "POST":
-            return self._change_images(query)
-        name = path.removesuffix("/json")
-        if name not in self.images:
-            return 404, {"message": f"No such image: {name}"}
+            return self._change_images(path, query, body)
+        reference = path.removesuffix("/json")
+        names = [name for name, number in self.images.items() if reference in (name, number)]
+        names += [name for name in self.images if f"sha256:{reference}" == self.images[name][:19]]
+        if not names:
+            return 404, {"message": f"No such image: {reference}"}
+        name = names[0]
         if method == "DELETE":
             del self.images[name]
             return 200, [{"Untagged": name}]
@@ -401,6 +443,7 @@ class FakeMachines:
         self.saved: dict[str, str] = {}
         self.demands: dict[str, Demand] = {}
         self.size = Size()
+        self.is_trusted = True
         self.failures: list[Exception] = []
 
     async def all(self) -> list[Machine]:
@@ -461,6 +504,9 @@ class FakeMachines:
         """Return the published ports of the only container of a machine, as Docker got them."""
         (container,) = self.running[name].containers.values()
         return dict(container["HostConfig"]["PortBindings"])
+
+    async def builds_apart(self) -> bool:
+        return not self.is_trusted
 
     async def renew_generation(self) -> None:
         self.generations += 1

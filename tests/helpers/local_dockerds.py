@@ -130,6 +130,9 @@ class LocalMachines:
             for name, facts in self.facts.items()
         ]
 
+    async def builds_apart(self) -> bool:
+        return False
+
     async def renew_generation(self) -> None:
         generation = self.work / f"generation-{secrets.token_hex(3)}"
         await self._copy(self._data(IMAGE_HOST), generation)

@@ -18,6 +18,7 @@ from stockyard import (
     NotFound,
     PoolQuotaExceeded,
     PoolSpec,
+    SecuritySpec,
     SingleSpec,
     TemplateSpec,
     Yard,
@@ -72,6 +73,31 @@ def test_machines_are_forks_of_one_generation(yard: Yard) -> None:
         assert yard.context.provider.branches.all() == []
 
     asyncio.run(story())
+
+
+def test_machines_of_builds_end_with_the_endpoint(yard: Yard) -> None:
+    async def story() -> None:
+        assert not await machines(yard).builds_apart()
+        endpoint = machines(yard)
+        build = await endpoint.fork(Fork("", builds=True))
+        container = await endpoint.fork(Fork("web"))
+        await endpoint.note(container.name, {CONTAINER_ID: "0123"}, "")
+        # A build can be longer than the grace of the reaper.
+        yard.reap(grace=0.0)
+        assert {host.name for host in yard.hosts.list()} == {"images", build.name, container.name}
+        assert [machine.name for machine in await machines(yard).all()] == [container.name]
+        assert {host.name for host in yard.hosts.list()} == {"images", container.name}
+        await endpoint.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("profile", ["shared", "hostile"])
+def test_builds_of_other_profiles_need_a_machine(yard: Yard, profile: str) -> None:
+    yard.templates.apply(TemplateSpec("strict", security=SecuritySpec(profile)))
+    yard.hosts.apply(SingleSpec("strict-images", "strict"))
+    endpoint = YardMachines(yard.context, "default", "strict", "strict-images")
+    assert asyncio.run(endpoint.builds_apart())
 
 
 def test_a_new_generation_replaces_the_previous_one(yard: Yard) -> None:

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from ..errors import Conflict, NotFound, OperationRefused, StockyardError
+from ..errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    OperationRefused,
+    StockyardError,
+    Unsupported,
+)
 from ..guest.security.reader.grammar import Refusal
 
 
@@ -22,5 +29,7 @@ def explained() -> Iterator[None]:
         raise Refusal(str(error), HTTPStatus.NOT_FOUND) from error
     except (Conflict, OperationRefused) as error:
         raise Refusal(str(error), HTTPStatus.CONFLICT) from error
+    except (InvalidInput, Unsupported) as error:
+        raise Refusal(str(error), HTTPStatus.BAD_REQUEST) from error
     except StockyardError as error:
         raise Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR) from error

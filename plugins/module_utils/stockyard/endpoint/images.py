@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal
+from ..guest.security.reader.grammar import Refusal
 from .calls import Call, Reply, json_reply
 from .containers import Container, Containers
-from .lines import Lines, payload, read_answer, send_call
+from .image_copies import copy_images
+from .lines import Lines
 from .machines import IMAGE_HOST, Machines
 from .snapshots import Facts, Snapshots, is_running
 
@@ -146,7 +147,7 @@ class ImageHost:
         facts = (await self.lines.ask(machine, "GET", f"/images/{quote(identifier)}/json")).json()
         # With its parent, because Docker then keeps their relation.
         names = [name for name in (identifier, facts.get("Parent")) if name]
-        await self._copy(machine, IMAGE_HOST, names)
+        await copy_images(self.lines, machine, IMAGE_HOST, names, keep_names=False)
         if repository := call.value("repo"):
             name = f"repo={quote(repository, safe='')}&tag={quote(call.value('tag'), safe='')}"
             tagged = await self.lines.ask(
@@ -168,36 +169,4 @@ class ImageHost:
         ]
         is_present = present.status == HTTPStatus.OK
         if not is_present or present.json()["Id"] != original.json()["Id"]:
-            await self._copy(IMAGE_HOST, machine, [image])
-
-    async def _copy(self, origin: str, destination: str, images: Iterable[str]) -> None:
-        """Copy images from one machine to another one, without a copy in between."""
-        names = "&".join(f"names={quote(image)}" for image in images)
-        source, target = await self.lines.take(origin), await self.lines.take(destination)
-        try:
-            answer, _headers = await send_call(source, "GET", f"/images/get?{names}")
-            head = (
-                "POST /images/load?quiet=1 HTTP/1.1",
-                "Host: docker",
-                "Content-Type: application/x-tar",
-                "Transfer-Encoding: chunked",
-            )
-            await target.send(LINE_END.join(map(str.encode, head)) + HEAD_END)
-            async for block in payload(source, answer.body, None):
-                await target.send(b"%x\r\n%s\r\n" % (len(block), block))
-            await target.send(b"0\r\n\r\n")
-            loaded, _headers = await read_answer(target, "POST")
-            answer_text = b"".join([block async for block in payload(target, loaded.body, 1 << 20)])
-        except (OSError, EOFError, ValueError) as error:
-            raise Refusal(
-                "The image could not be copied between the image host and a machine.",
-                HTTPStatus.BAD_GATEWAY,
-            ) from error
-        finally:
-            source.abort()
-            target.abort()
-        if loaded.status != HTTPStatus.OK or b'"error"' in answer_text:
-            raise Refusal(
-                f"Docker refused the image: {answer_text.decode(errors='replace').strip()}",
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-            )
+            await copy_images(self.lines, IMAGE_HOST, machine, [image], keep_names=True)

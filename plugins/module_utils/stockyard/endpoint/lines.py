@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -160,7 +160,7 @@ def _headers(raw: bytes) -> dict[str, str]:
     }
 
 
-async def payload(peer: Peer, body: Body, limit: int | None) -> AsyncIterator[bytes]:
+async def payload(peer: Peer, body: Body, limit: int | None) -> AsyncGenerator[bytes, None]:
     """Return the content of a body, without its framing.
 
     :param limit: the largest number of bytes; unlimited if ``None``.

@@ -24,14 +24,16 @@ RUNNING, GONE = "running", "gone"
 class Fork:
     """A request for a container machine.
 
-    :param container: the name of the container that it is forked for.
+    :param container: the name of the container that it is forked for; empty for a build.
     :param ports: the TCP ports that the hypervisor publishes.
     :param demand: the limits of the container.
+    :param builds: whether it is for a build.
     """
 
     container: str
     ports: tuple[int, ...] = ()
     demand: Demand = field(default_factory=Demand)
+    builds: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Machines(Protocol):
 
     async def all(self) -> list[Machine]:
         """Return the container machines, without the image host."""
+
+    async def builds_apart(self) -> bool:
+        """Return whether a build needs a machine of its own, because containers are not trusted."""
 
     async def renew_generation(self) -> None:
         """Freeze the image host as it is now: later forks have its present images."""

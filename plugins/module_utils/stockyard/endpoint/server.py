@@ -23,6 +23,7 @@ from ..guest.security.reader.grammar import (
 from ..guest.security.reader.streams import LIMIT, Peer, Stream
 from .answers import answer
 from .build_streams import BuildStreams
+from .builds import Builds
 from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call
 from .container_calls import ContainerCalls
 from .containers import Containers
@@ -69,6 +70,7 @@ class Endpoint:
         self.bus = EventBus()
         snapshots = Snapshots()
         self.images = ImageHost(machines, self.lines, self.containers, snapshots)
+        self.builds = Builds(machines, self.lines, self.images, progress)
         self.life = MachineLife(
             machines, self.lines, self.containers, snapshots, self.bus, progress
         )
@@ -152,6 +154,7 @@ class Endpoint:
         await self.volumes.close()
         await self.ports.close()
         await self.life.close()
+        await self.builds.close()
         self.lines.close()
         await self.machines.close()
 
@@ -200,6 +203,13 @@ class Endpoint:
             return await self._refuse(client, request, refusal)
         if match.route.kind == HANDLED:
             return await self._handle(client, call, match)
+        if match.route.builds and await self.machines.builds_apart():
+            return await self._build(client, call)
+        return await self._route(client, call, match)
+
+    async def _route(self, client: Peer, call: Call, match: Match) -> bool:
+        """Pass a call on to a machine."""
+        request = call.request
         async with contextlib.AsyncExitStack() as stack:
             try:
                 machine = await self._machine(match)
@@ -217,6 +227,18 @@ class Endpoint:
                 if reply is None:
                     raise
             return await self._reply_unread(client, request, reply)
+
+    async def _build(self, client: Peer, call: Call) -> bool:
+        """Answer the call for a build in a machine of its own."""
+        try:
+            async with self.builds.build(call, client) as reply:
+                if not isinstance(reply, Reply):
+                    return await self._stream(client, reply) and not call.request.close
+        except Refusal as refusal:
+            reply = error_reply(refusal)
+        except BrokenStream:
+            return False
+        return await self._reply_unread(client, call.request, reply)
 
     async def _line(
         self, stack: contextlib.AsyncExitStack, call: Call, match: Match, machine: str

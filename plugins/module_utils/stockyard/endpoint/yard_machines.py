@@ -20,6 +20,7 @@ from ..errors import NotFound
 from ..guest.security.reader.streams import Peer
 from ..model import naming
 from ..model.container_machine import (
+    BUILDS,
     CONTAINER_NAME,
     ENDPOINT_LABEL,
     FACTS_PREFIX,
@@ -95,19 +96,23 @@ class YardMachines:
                 _start(ctx, host, deadline)
 
     async def all(self) -> list[Machine]:
-        """Return the container machines; those whose creation or deletion was interrupted are
-        deleted.
+        """Return the container machines; those whose creation, deletion or build was interrupted
+        are deleted.
         """
         hosts = await asyncio.to_thread(self._observe)
+        ready = [host for host in hosts if host.record.phase == "ready" and not _builds(host)]
         for host in hosts:
-            if host.record.phase != "ready":
+            if host not in ready:
                 await asyncio.to_thread(self._destroy, host.name)
-        ready = [host for host in hosts if host.record.phase == "ready"]
         self._records |= {host.name: host.record for host in ready}
         return [
             Machine(host.name, _facts(host.record.labels), _state(host), host.record.containers)
             for host in ready
         ]
+
+    async def builds_apart(self) -> bool:
+        """Return whether the profile of the image host does not trust containers."""
+        return await asyncio.to_thread(self._builds_apart)
 
     async def renew_generation(self) -> None:
         """Freeze the image host as it is now."""
@@ -133,6 +138,8 @@ class YardMachines:
         # A container's name can have characters that a machine's cannot have.
         name = f"{self.title}-{secrets.token_hex(6)}"
         facts = {CONTAINER_NAME: request.container, ITS_IMAGE_HOST: self.image_host}
+        if request.builds:
+            facts[BUILDS] = "yes"
         labels = {ENDPOINT_LABEL: self.title, **_labels(facts)}
         self._forks[generation.branch.uuid] += 1
         try:
@@ -240,6 +247,11 @@ class YardMachines:
         observation = self.ctx.provider.observe(self.ctx.owner)
         return observation.host(self.tenant, self.image_host)
 
+    def _builds_apart(self) -> bool:
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        host = observation.host(self.tenant, self.image_host)
+        return host is None or template_of(observation, host).record.profile != "trusted"
+
     def _destroy(self, name: str) -> None:
         with self._locked(name) as host:
             if host:
@@ -345,6 +357,10 @@ def _start(ctx: Context, host: Host, deadline: Deadline) -> HostRecord:
 def _state(host: Host) -> str:
     """Return the state of a machine; one whose resume is not complete does not run."""
     return SUSPENDED if host.record.resuming else host.state
+
+
+def _builds(host: Host) -> bool:
+    return f"{FACTS_PREFIX}{BUILDS}" in host.record.labels
 
 
 def _smaller(first: int, second: int) -> int:

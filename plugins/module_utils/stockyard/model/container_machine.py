@@ -13,3 +13,5 @@ FACTS_PREFIX = "stockyard.endpoint/"
 CONTAINER_NAME, CONTAINER_ID = "container", "container-id"
 # The image host of its endpoint, and the time since which that is missing.
 ITS_IMAGE_HOST, UNREFERENCED_SINCE = "image-host", "unreferenced-since"
+# The fact of a machine that a build runs in, and the longest time of a build in seconds.
+BUILDS, LONGEST_BUILD = "builds", 43200.0

@@ -11,17 +11,19 @@ and deleted if a later run still misses the image host.
 from __future__ import annotations
 
 from ..model.container_machine import (
+    BUILDS,
     CONTAINER_ID,
     ENDPOINT_LABEL,
     FACTS_PREFIX,
     ITS_IMAGE_HOST,
+    LONGEST_BUILD,
     UNREFERENCED_SINCE,
 )
 from ..model.host import HostRecord
 from ..model.observation import Observation
 
-_CONTAINER, _IMAGE_HOST, _SINCE = (
-    f"{FACTS_PREFIX}{fact}" for fact in (CONTAINER_ID, ITS_IMAGE_HOST, UNREFERENCED_SINCE)
+_CONTAINER, _IMAGE_HOST, _SINCE, _BUILDS = (
+    f"{FACTS_PREFIX}{fact}" for fact in (CONTAINER_ID, ITS_IMAGE_HOST, UNREFERENCED_SINCE, BUILDS)
 )
 
 
@@ -29,7 +31,8 @@ def deletion_reason(record: HostRecord, current_time: float, grace: float) -> st
     """Return the reason to delete a container machine; empty if it stays, or is none."""
     if ENDPOINT_LABEL not in record.labels or record.phase != "ready":
         return ""
-    if _CONTAINER not in record.labels and current_time - record.created >= grace:
+    patience = grace + LONGEST_BUILD * (_BUILDS in record.labels)
+    if _CONTAINER not in record.labels and current_time - record.created >= patience:
         return "no container was created in it"
     since = _time(record.labels.get(_SINCE, ""))
     if since and current_time - since >= grace:

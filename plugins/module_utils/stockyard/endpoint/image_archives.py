@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Archives of images from machines that can be hostile: their names are removed, so that they
+replace no other image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import posixpath
+import socket
+import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from typing import BinaryIO, cast
+
+from ..guest.security.reader.streams import LIMIT
+
+MANIFEST = "manifest.json"
+# Other files of an archive that name images.
+_INDEXES = ("repositories", "index.json", "oci-layout")
+# The longest manifest, and the longest padding after the archive, in bytes.
+LONGEST = 1 << 20
+
+
+async def without_names(
+    archive: AsyncIterator[bytes], images: Collection[str]
+) -> AsyncGenerator[bytes, None]:
+    """Return an archive whose images have no names.
+
+    :param images: the ids of the images that can be parents in it.
+    :raises ValueError: if the archive is not one that Docker writes.
+    :raises tarfile.TarError: if it is no archive.
+    """
+    feeding_end, source = socket.socketpair()
+    reading_end, target = socket.socketpair()
+    _reader, feeder = await asyncio.open_connection(sock=feeding_end)
+    reader, read_writer = await asyncio.open_connection(sock=reading_end)
+    feeding = asyncio.create_task(_feed(archive, feeder))
+    rewriting = asyncio.create_task(asyncio.to_thread(_rewrite, source, target, images))
+    try:
+        while block := await reader.read(LIMIT):
+            yield block
+        await rewriting
+        await feeding
+    finally:
+        feeding.cancel()
+        # The thread ends when its sockets do.
+        feeder.close()
+        read_writer.close()
+        await asyncio.gather(feeding, rewriting, return_exceptions=True)
+
+
+async def _feed(archive: AsyncIterator[bytes], feeder: asyncio.StreamWriter) -> None:
+    try:
+        async for block in archive:
+            feeder.write(block)
+            await feeder.drain()
+    finally:
+        feeder.close()
+
+
+def _rewrite(source: socket.socket, target: socket.socket, images: Collection[str]) -> None:
+    with source, target, source.makefile("rb") as original, target.makefile("wb") as copy:
+        rewrite(cast("BinaryIO", original), cast("BinaryIO", copy), images)
+        if original.read(LONGEST + 1)[LONGEST:]:
+            raise ValueError("data follow the archive")
+
+
+def rewrite(original: BinaryIO, copy: BinaryIO, images: Collection[str]) -> None:
+    """Copy an archive without the names of its images.
+
+    :param images: the ids of the images that can be parents in it.
+    """
+    links: set[str] = set()
+    with (
+        tarfile.open(fileobj=original, mode="r|") as archive,
+        tarfile.open(fileobj=copy, mode="w|") as renamed,
+    ):
+        for member in archive:
+            name = _path(member, links)
+            if name in _INDEXES:
+                continue
+            content = archive.extractfile(member) if member.isreg() else None
+            if name == MANIFEST:
+                if content is None or member.size > LONGEST:
+                    raise ValueError("the manifest is no short file")
+                manifest = _manifest(content.read(), images)
+                member.size, content = len(manifest), io.BytesIO(manifest)
+            renamed.addfile(member, content)
+
+
+def _path(member: tarfile.TarInfo, links: set[str]) -> str:
+    """Return the path of a member inside the archive.
+
+    :param links: the paths of the symbolic links before the member, which is added.
+    :raises ValueError: if the member could be a file at another path.
+    """
+    name = posixpath.normpath(member.name)
+    folders = name.split("/")[:-1]
+    parents = {"/".join(folders[: depth + 1]) for depth in range(len(folders))}
+    if member.name.startswith("/") or ".." in member.name.split("/") or parents & links:
+        raise ValueError(f"{member.name} is outside the archive")
+    if member.issym():
+        # Docker writes links for layers that several images have.
+        links.add(name)
+    if not (member.isreg() or member.isdir() or member.issym()):
+        raise ValueError(f"{member.name} is no file, folder or symbolic link")
+    if name in (MANIFEST, *_INDEXES) and not member.isreg():
+        raise ValueError(f"{member.name} is no file")
+    return name
+
+
+def _manifest(text: bytes, images: Collection[str]) -> bytes:
+    entries = json.loads(text)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("the manifest is no list of images")
+    for entry in entries:
+        entry["RepoTags"] = None
+        if entry.get("Parent") not in images:
+            entry.pop("Parent", None)
+    return json.dumps(entries).encode()
