@@ -149,6 +149,23 @@ def test_a_volume_follows_the_containers_that_run(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_machine_that_does_not_answer_keeps_its_volume(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        bench.endpoint.volumes.release_wait = 0.05
+        await bench.create("first", with_volumes("data"))
+        await bench.call("POST", "/containers/first/start")
+        # The machine runs, and its container can still write.
+        await bench.machines.running["machine-1"].stop()
+        refused = await bench.create("second", with_volumes("data"))
+        assert (refused.status, "does not answer" in refused.message) == (503, True)
+        bench.endpoint.volumes.settle("machine-1")
+        await asyncio.sleep(0.2)
+        assert bench.machines.volumes.attached["data"][0] == "machine-1"
+        assert len(bench.machines.forks) == 1
+
+    play(tmp_path, story)
+
+
 def test_a_failed_create_leaves_no_volume_attached(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         bench.endpoint.volumes.release_wait = 0.05
