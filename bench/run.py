@@ -20,8 +20,10 @@ io        the first write on an overlay and on a volume, and the TLS front
 daytwo    a rolling rebuild, and leases
 suspend   the suspension and the resume of a host with a running container
 derive    a template that is derived from a frozen one, and forks of both
+endpoint  docker run at an endpoint, phase by phase, compared with a fork and a ready host; ten at
+          once, exec, ps, and the memory of idle machines
 
-The last eight need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+The last nine need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
 """
 
@@ -49,6 +51,7 @@ SUBJECTS = (
     "daytwo",
     "suspend",
     "derive",
+    "endpoint",
 )
 
 

@@ -9,6 +9,7 @@ phase.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -65,6 +66,9 @@ class Spans:
     def watch(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
         """Return the function with a wrapper that records each call."""
 
+        if inspect.iscoroutinefunction(function):
+            return self._watch_call(function, label)
+
         def watched(*arguments: Any, **keywords: Any) -> Any:
             if getattr(self._inside, "phase", False):
                 return function(*arguments, **keywords)
@@ -75,6 +79,18 @@ class Spans:
             finally:
                 self._inside.phase = False
                 self.found.append((_named(label, arguments), begin, time.monotonic() - self.begin))
+
+        return watched
+
+    def _watch_call(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
+        """Return a coroutine function with a wrapper. Such calls overlap with other phases."""
+
+        async def watched(*arguments: Any, **keywords: Any) -> Any:
+            begin = time.monotonic() - self.begin
+            try:
+                return await function(*arguments, **keywords)
+            finally:
+                self.found.append((label, begin, time.monotonic() - self.begin))
 
         return watched
 
