@@ -80,6 +80,13 @@ options:
     description: The port at O(address).
     type: int
     default: 2376
+  spares:
+    description:
+      - The number of machines that are forked before a container needs them, so that C(docker run)
+        does not wait for a fork. Spares count in the pool, and use memory while they wait. If the
+        pool has no room for another container, they are deleted.
+    type: int
+    default: 0
   egress:
     description:
       - The destinations that the image host and the machines of containers can reach, as with
@@ -203,6 +210,9 @@ endpoint:
       description: The port at that address.
       type: int
       sample: 2376
+    spares:
+      description: The number of machines that are forked before a container needs them.
+      type: int
     docker_hosts:
       description: The values of V(DOCKER_HOST) for Docker clients, that of the Unix socket first.
       type: list
@@ -222,7 +232,8 @@ endpoint:
           type: str
           sample: doors-5f3c6a1d2b9e
         container:
-          description: The name of the container that the machine was created for.
+          description:
+            - The name of the container that the machine was created for. Empty for a spare.
           type: str
           sample: web
         state:

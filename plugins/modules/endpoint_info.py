@@ -95,6 +95,9 @@ endpoints:
       description: The port at that address.
       type: int
       sample: 2376
+    spares:
+      description: The number of machines that are forked before a container needs them.
+      type: int
     docker_hosts:
       description: The values of V(DOCKER_HOST) for Docker clients, that of the Unix socket first.
       type: list
@@ -114,7 +117,8 @@ endpoints:
           type: str
           sample: doors-5f3c6a1d2b9e
         container:
-          description: The name of the container that the machine was created for.
+          description:
+            - The name of the container that the machine was created for. Empty for a spare.
           type: str
           sample: web
         state:

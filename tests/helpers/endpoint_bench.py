@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,25 @@ async def read_head(peer: Peer) -> Answered:
     return Answered(int(first.split()[1]), headers)
 
 
-def play(tmp_path: Path, story: Callable[[Bench], Awaitable[None]], *images: str) -> None:
-    """Run a story against an endpoint."""
+def play(
+    tmp_path: Path,
+    story: Callable[[Bench], Awaitable[None]],
+    *images: str,
+    spares: int = 0,
+    failures: Iterable[Exception] = (),
+) -> None:
+    """Run a story against an endpoint.
+
+    :param failures: raised by the first forks.
+    """
 
     async def run() -> None:
         machines = FakeMachines(tmp_path, images or ("busybox",))
+        machines.failures += failures
         await machines.host.start()
         lines: list[str] = []
-        endpoint = Endpoint(machines, lines.append)
+        endpoint = Endpoint(machines, lines.append, spares)
+        endpoint.spares.calm = endpoint.spares.changed = 0.3
         await endpoint.start()
         server = await endpoint.listen(tmp_path / "endpoint.sock")
         bench = Bench(tmp_path / "endpoint.sock", machines, endpoint, lines)

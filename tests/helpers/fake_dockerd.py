@@ -439,6 +439,8 @@ class FakeMachines:
         self.generations = 0
         self.forks: list[Fork] = []
         self.deleted: list[str] = []
+        # The machines that were noted as needed, each with its container.
+        self.kept: list[tuple[str, str]] = []
         self.facts: dict[str, dict[str, str]] = {}
         self.saved: dict[str, str] = {}
         self.demands: dict[str, Demand] = {}
@@ -455,6 +457,10 @@ class FakeMachines:
             for name in names
             if name not in self.deleted
         ]
+
+    async def keep(self, name: str, container: str) -> bool:
+        self.kept.append((name, container))
+        return name in self.running
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         self.facts[name] = dict(facts)

@@ -248,3 +248,21 @@ def test_an_image_host_that_is_off_is_started(yard: Yard) -> None:
     assert yard.hosts.get("images").state == "running"
     with pytest.raises(NotFound):
         YardMachines(yard.context, "default", "doors", "nothing").start_image_host()
+
+
+def test_a_spare_is_noted_as_needed(yard: Yard) -> None:
+    async def story() -> None:
+        endpoint = machines(yard)
+        await endpoint.renew_generation()
+        spare = await endpoint.fork(Fork(""))
+        assert spare.facts == {"image-host": "images"}
+        assert await endpoint.keep(spare.name, "")
+        assert await endpoint.keep(spare.name, "web")
+        (machine,) = await endpoint.all()
+        assert machine.facts["container"] == "web"
+        assert float(machine.facts["needed-at"]) > 0
+        await endpoint.delete(spare.name)
+        assert not await endpoint.keep(spare.name, "web")
+        await endpoint.close()
+
+    asyncio.run(story())

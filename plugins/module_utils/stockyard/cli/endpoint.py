@@ -44,6 +44,14 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         help="the running host with the images (default: %(default)s)",
     )
     command.add_argument("--tenant", default="default")
+    command.add_argument(
+        "--spares",
+        type=int,
+        default=0,
+        metavar="NUMBER",
+        help="with --unix or --tls: machines that are forked before a container needs them "
+        "(default: %(default)s)",
+    )
     command.set_defaults(run=_serve)
 
 
@@ -70,6 +78,7 @@ def _declared(yard: Yard, options: argparse.Namespace) -> EndpointSpec:
         socket=endpoint.socket,
         address=endpoint.address,
         port=endpoint.port,
+        spares=endpoint.spares,
     )
 
 
@@ -85,4 +94,5 @@ def _spec(options: argparse.Namespace) -> EndpointSpec:
         socket=options.unix,
         address=address,
         port=int(port or DOCKER_PORT),
+        spares=options.spares,
     )

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from ..errors import InvalidInput, PoolQuotaExceeded, StockyardError, Unsupported
@@ -19,14 +20,17 @@ from .containers import Container, Containers, check_name
 from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
-from .machines import Fork, Machines
+from .machines import Fork
 from .named_volumes import named_volumes
 from .networks import Networks
 from .placement import check_config, publish, shared_machine
 from .ports import Ports
 from .sizes import Demand, changed_limits, demand_of, larger, total
 from .snapshots import is_running
+from .spares import Spares
 from .volumes import Volumes, shared_sources
+
+_T = TypeVar("_T")
 
 
 class ContainerCalls:
@@ -34,7 +38,6 @@ class ContainerCalls:
 
     def __init__(
         self,
-        machines: Machines,
         lines: Lines,
         containers: Containers,
         images: ImageHost,
@@ -42,8 +45,9 @@ class ContainerCalls:
         networks: Networks,
         volumes: Volumes,
         ports: Ports,
+        spares: Spares,
     ) -> None:
-        self.machines = machines
+        self.machines = life.machines
         self.lines = lines
         self.containers = containers
         self.images = images
@@ -51,6 +55,7 @@ class ContainerCalls:
         self.networks = networks
         self.volumes = volumes
         self.ports = ports
+        self.spares = spares
         # The machine of each exec instance.
         self._instances: dict[str, str] = {}
 
@@ -169,10 +174,10 @@ class ContainerCalls:
         required_machines |= await self.volumes.machines_of(volumes)
         machine = shared_machine(self.containers, config, required_machines)
         demand = demand_of(config.get("HostConfig") or {})
-        is_new = not machine
+        is_new, is_forked = not machine, False
         if is_new:
             await self.images.check_exists(str(config.get("Image") or ""))
-            machine = await self._fork(Fork(name, tuple(sorted(ports)), demand))
+            machine, is_forked = await self._new_machine(Fork(name, tuple(sorted(ports)), demand))
         # A machine without a container is deleted at the end of the block.
         async with self.life.use(machine):
             if machine not in self.life.names:
@@ -181,7 +186,7 @@ class ContainerCalls:
                 await self.images.ensure(machine, str(config.get("Image") or ""))
             for network in () if is_new else networks:
                 await self.networks.ensure(machine, network)
-            if demand != Demand() and not is_new:
+            if demand != Demand() and not is_forked:
                 await self._resize(machine, total((*self._demands(machine).values(), demand)))
             try:
                 await self.volumes.place(machine, volumes)
@@ -208,17 +213,31 @@ class ContainerCalls:
             if (await self.lines.ask(holder.machine, "GET", path)).status == HTTPStatus.NOT_FOUND:
                 self.life.removed(holder)
 
-    async def _fork(self, request: Fork) -> str:
+    async def _new_machine(self, request: Fork) -> tuple[str, bool]:
+        """Return a machine without containers, and whether it was forked for this request."""
         try:
             await self.images.ensure_generation()
-            machine = (await self.machines.fork(request)).name
+            if spare := await self.spares.take(request.container):
+                return spare, False
+            machine = await self._with_room(lambda: self.machines.fork(request))
+            return machine.name, True
         except StockyardError as error:
             raise _refusal(error) from error
-        return machine
+
+    async def _with_room(self, change: Callable[[], Awaitable[_T]]) -> _T:
+        """Fork or resize a machine. If the pool is full, delete the spares: a container is more
+        urgent.
+        """
+        try:
+            return await change()
+        except PoolQuotaExceeded:
+            if not await self.spares.make_room():
+                raise
+            return await change()
 
     async def _resize(self, machine: str, demand: Demand) -> None:
         try:
-            await self.machines.resize(machine, demand)
+            await self._with_room(lambda: self.machines.resize(machine, demand))
         except StockyardError as error:
             raise _refusal(error) from error
 

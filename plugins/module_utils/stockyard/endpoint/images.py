@@ -36,11 +36,20 @@ class ImageHost:
         self.lines = lines
         self.containers = containers
         self.snapshots = snapshots
+        # The number of the last generation.
+        self.generation = 0
+        # The time of the last change, by the clock of the loop.
+        self.changed_at = 0.0
         self._stale = True
         self._builds = 0
         self._no_builds = asyncio.Event()
         self._no_builds.set()
         self._renewing = asyncio.Lock()
+
+    @property
+    def is_stale(self) -> bool:
+        """Return whether images changed since the last generation."""
+        return self._stale
 
     @asynccontextmanager
     async def changing(self, builds: bool) -> AsyncIterator[None]:
@@ -58,6 +67,7 @@ class ImageHost:
             yield
         finally:
             self._stale = True
+            self.changed_at = asyncio.get_running_loop().time()
             if builds:
                 self._builds -= 1
                 if not self._builds:
@@ -71,6 +81,7 @@ class ImageHost:
                 self._stale = False
                 try:
                     await self.machines.renew_generation()
+                    self.generation += 1
                 except BaseException:
                     self._stale = True
                     raise

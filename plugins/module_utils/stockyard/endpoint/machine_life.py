@@ -75,6 +75,8 @@ class MachineLife:
         self.observers: list[Callable[[str, Event], None]] = []
         # Whether an event is not for clients.
         self.is_hidden: Callable[[Event], bool] = lambda _event: False
+        # The machines that stay without a container.
+        self.reserved: set[str] = set()
         self._uses: Counter[str] = Counter()
         # Removed containers whose event was not sent yet, by machine.
         self._unsent: dict[str, set[str]] = {}
@@ -193,12 +195,18 @@ class MachineLife:
         """Delete a machine that nothing uses any more."""
         if (
             machine in self._known
+            and machine not in self.reserved
             and not self._uses[machine]
             and not self._unsent.get(machine)
             and not self.containers.on(machine)
         ):
             self._known.discard(machine)
             self._deletions[machine] = self._start(self._delete(machine))
+
+    @property
+    def deleting(self) -> list[str]:
+        """Return the names of the machines that are being deleted."""
+        return list(self._deletions)
 
     async def deleted(self, machine: str) -> None:
         """Wait until a machine that is being deleted is gone, or its deletion failed."""
@@ -304,7 +312,8 @@ class MachineLife:
         while True:
             await asyncio.sleep(self.power.quiet / 4)
             for machine in self.names:
-                if not self._uses[machine] and self.power.is_quiet(machine):
+                is_used = self._uses[machine] or machine in self.reserved
+                if not is_used and self.power.is_quiet(machine):
                     self._start(self._suspend(machine))
 
     async def _suspend(self, machine: str) -> None:

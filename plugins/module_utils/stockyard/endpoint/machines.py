@@ -24,7 +24,8 @@ RUNNING, GONE = "running", "gone"
 class Fork:
     """A request for a container machine.
 
-    :param container: the name of the container that it is forked for; empty for a build.
+    :param container: the name of the container that it is forked for; empty for a spare or a
+        build.
     :param ports: the TCP ports that the hypervisor publishes.
     :param demand: the limits of the container.
     :param builds: whether it is for a build.
@@ -79,6 +80,12 @@ class Machines(Protocol):
         """Create a container machine from the current generation. Docker in it answers.
 
         :raises StockyardError: if the pool or the hypervisor has no room.
+        """
+
+    async def keep(self, name: str, container: str) -> bool:
+        """Note that a machine without a container is needed. Return whether it runs.
+
+        :param container: the name of the container that it is needed for; empty for a spare.
         """
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:

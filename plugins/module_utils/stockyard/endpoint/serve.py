@@ -34,7 +34,7 @@ def serve(yard: Yard, spec: EndpointSpec) -> None:
     machines = YardMachines(ctx, spec.tenant, spec.name, spec.image_host, spec.address or LOOPBACK)
     machines.start_image_host()
     tls = ServerTls(ctx, spec.tenant, spec.name, spec.address) if spec.address else None
-    asyncio.run(_serve(Endpoint(machines, ctx.progress), spec, tls))
+    asyncio.run(_serve(Endpoint(machines, ctx.progress, spec.spares), spec, tls))
 
 
 async def _serve(endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None) -> None:

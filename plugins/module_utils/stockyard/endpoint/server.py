@@ -38,6 +38,7 @@ from .networks import Networks
 from .ports import Ports
 from .routes import CONTAINER, EXEC, HANDLED, Match, Route, find
 from .snapshots import Snapshots
+from .spares import Spares
 from .volume_calls import VolumeCalls
 from .volumes import Volumes
 from .wait_call import WaitCall
@@ -60,9 +61,12 @@ class Endpoint:
     """One endpoint.
 
     :param progress: receives a line for each failure that no client is told.
+    :param spares: the number of machines that are forked before a container needs them.
     """
 
-    def __init__(self, machines: Machines, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, machines: Machines, progress: Callable[[str], None], spares: int = 0
+    ) -> None:
         self.machines = machines
         self.progress = progress
         self.lines = Lines(machines)
@@ -77,8 +81,8 @@ class Endpoint:
         self.networks = Networks(self.lines, self.containers, self.images, self.life)
         self.volumes = Volumes(machines.volumes, self.lines, self.containers, self.life)
         self.ports = Ports(machines, self.lines, self.containers, self.life)
+        self.spares = Spares(machines, self.images, self.life, spares, progress)
         self.calls = ContainerCalls(
-            machines,
             self.lines,
             self.containers,
             self.images,
@@ -86,6 +90,7 @@ class Endpoint:
             self.networks,
             self.volumes,
             self.ports,
+            self.spares,
         )
         self.volume_calls = VolumeCalls(self.volumes)
         self.merged = MergedCalls(machines, self.lines, self.life, self.bus, self.volume_calls)
@@ -143,6 +148,7 @@ class Endpoint:
         }
         await self.life.load()
         await self.volumes.load()
+        self.spares.start()
         self._image_events = asyncio.create_task(self._watch_images())
 
     async def close(self) -> None:
@@ -151,6 +157,7 @@ class Endpoint:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.spares.close()
         await self.volumes.close()
         await self.ports.close()
         await self.life.close()

@@ -25,6 +25,7 @@ from ..model.container_machine import (
     ENDPOINT_LABEL,
     FACTS_PREFIX,
     ITS_IMAGE_HOST,
+    NEEDED_AT,
 )
 from ..model.host import DOCKER_PORT, SUSPENDED, UP, Host, HostRecord
 from ..model.security import DEFAULTS
@@ -137,7 +138,9 @@ class YardMachines:
         generation = cast("HostGeneration", self._generation)
         # A container's name can have characters that a machine's cannot have.
         name = f"{self.title}-{secrets.token_hex(6)}"
-        facts = {CONTAINER_NAME: request.container, ITS_IMAGE_HOST: self.image_host}
+        facts = {ITS_IMAGE_HOST: self.image_host}
+        if request.container:
+            facts[CONTAINER_NAME] = request.container
         if request.builds:
             facts[BUILDS] = "yes"
         labels = {ENDPOINT_LABEL: self.title, **_labels(facts)}
@@ -168,6 +171,13 @@ class YardMachines:
         record = await asyncio.to_thread(self._set_ports, name, ports)
         if name in self._records:
             self._records[name] = record
+
+    async def keep(self, name: str, container: str) -> bool:
+        """Note that a machine without a container is needed. Return whether it runs."""
+        record = await asyncio.to_thread(self._keep, name, container)
+        if record and name in self._records:
+            self._records[name] = record
+        return record is not None
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         """Add facts to the record of a machine, unless it is being deleted."""
@@ -256,6 +266,16 @@ class YardMachines:
         with self._locked(name) as host:
             if host:
                 host_lifecycle.destroy(self.ctx, host.record)
+
+    def _keep(self, name: str, container: str) -> HostRecord | None:
+        facts = {NEEDED_AT: f"{self.ctx.clock.now():.0f}"}
+        if container:
+            facts[CONTAINER_NAME] = container
+        with self._locked(name) as host:
+            if host is None or host.record.phase != "ready" or not host.serving:
+                return None
+            labels = {**host.record.labels, **_labels(facts)}
+            return host_lifecycle.relabel(self.ctx, host.record, labels)
 
     def _relabel(self, name: str, labels: dict[str, str], containers: str) -> None:
         with self._locked(name) as host:

@@ -15,3 +15,5 @@ CONTAINER_NAME, CONTAINER_ID = "container", "container-id"
 ITS_IMAGE_HOST, UNREFERENCED_SINCE = "image-host", "unreferenced-since"
 # The fact of a machine that a build runs in, and the longest time of a build in seconds.
 BUILDS, LONGEST_BUILD = "builds", 43200.0
+# The last time at which the endpoint noted that it needs a machine without a container.
+NEEDED_AT = "needed-at"

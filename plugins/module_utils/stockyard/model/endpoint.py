@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import naming
-from .endpoint_record import EndpointRecord, check_places
+from .endpoint_record import MOST_SPARES, EndpointRecord, check_places
 from .host import DOCKER_PORT, HostSpec
 
 
@@ -24,6 +24,7 @@ class EndpointSpec:
     :param address: the IP address for mutual TLS, at which ports of containers are published too;
         none if empty.
     :param port: the port at that address.
+    :param spares: the number of machines that are forked before a container needs them.
     :param host: the declaration of an image host that is forked from ``template``. It also applies
         to the machines of containers.
     """
@@ -35,6 +36,7 @@ class EndpointSpec:
     socket: str = ""
     address: str = ""
     port: int = DOCKER_PORT
+    spares: int = 0
     host: HostSpec = field(default_factory=HostSpec)
 
     def __post_init__(self) -> None:
@@ -43,9 +45,11 @@ class EndpointSpec:
         naming.name("tenant", self.tenant)
         if self.template:
             naming.name("template", self.template)
+        naming.whole("spares", self.spares, 0, MOST_SPARES)
         check_places(self.name, self.socket, self.address, self.port)
 
     @property
     def record(self) -> EndpointRecord:
         """Return the endpoint as it is recorded."""
-        return EndpointRecord(self.name, bool(self.template), self.socket, self.address, self.port)
+        managed = bool(self.template)
+        return EndpointRecord(self.name, managed, self.socket, self.address, self.port, self.spares)

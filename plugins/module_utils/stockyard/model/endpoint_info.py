@@ -15,7 +15,8 @@ class EndpointMachine:
     """A machine of an endpoint.
 
     :param name: the name of the machine, which is a host of the yard.
-    :param container: the name of the container that the machine was created for.
+    :param container: the name of the container that the machine was created for. Empty for a
+        spare.
     :param state: the state of the machine: ``running``, ``paused``, ``suspended``, ``off`` or
         ``crashed``.
     """
@@ -40,6 +41,7 @@ class EndpointInfo(Info):
     :param socket: the path of the Unix socket. Empty if there is none.
     :param address: the address for mutual TLS. Empty if there is none.
     :param port: the port at that address.
+    :param spares: the number of machines that are forked before a container needs them.
     :param docker_hosts: the values of ``DOCKER_HOST`` for Docker clients, that of the Unix socket
         first.
     :param export: a line for a POSIX shell that connects Docker clients to the first of them.
@@ -56,6 +58,7 @@ class EndpointInfo(Info):
     socket: str
     address: str
     port: int
+    spares: int
     docker_hosts: tuple[str, ...]
     export: str
     machines: tuple[EndpointMachine, ...]

@@ -12,6 +12,7 @@ from . import naming
 
 # The longest path of a Unix socket on Linux, in bytes.
 SOCKET_MAX = 107
+MOST_SPARES = 100
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class EndpointRecord:
     :param socket: the absolute path of a Unix socket; none if empty.
     :param address: the IP address for mutual TLS; none if empty.
     :param port: the port at that address.
+    :param spares: the number of machines that are forked before a container needs them.
     """
 
     name: str
@@ -30,9 +32,11 @@ class EndpointRecord:
     socket: str
     address: str
     port: int
+    spares: int = 0
 
     def __post_init__(self) -> None:
         naming.name("endpoint", self.name)
+        naming.whole("spares", self.spares, 0, MOST_SPARES)
         check_places(self.name, self.socket, self.address, self.port)
         if self.socket and not self.socket.startswith("/"):
             raise InvalidInput(

@@ -17,13 +17,15 @@ from ..model.container_machine import (
     FACTS_PREFIX,
     ITS_IMAGE_HOST,
     LONGEST_BUILD,
+    NEEDED_AT,
     UNREFERENCED_SINCE,
 )
 from ..model.host import HostRecord
 from ..model.observation import Observation
 
-_CONTAINER, _IMAGE_HOST, _SINCE, _BUILDS = (
-    f"{FACTS_PREFIX}{fact}" for fact in (CONTAINER_ID, ITS_IMAGE_HOST, UNREFERENCED_SINCE, BUILDS)
+_CONTAINER, _IMAGE_HOST, _SINCE, _BUILDS, _NEEDED = (
+    f"{FACTS_PREFIX}{fact}"
+    for fact in (CONTAINER_ID, ITS_IMAGE_HOST, UNREFERENCED_SINCE, BUILDS, NEEDED_AT)
 )
 
 
@@ -32,7 +34,8 @@ def deletion_reason(record: HostRecord, current_time: float, grace: float) -> st
     if ENDPOINT_LABEL not in record.labels or record.phase != "ready":
         return ""
     patience = grace + LONGEST_BUILD * (_BUILDS in record.labels)
-    if _CONTAINER not in record.labels and current_time - record.created >= patience:
+    needed_at = max(record.created, _time(record.labels.get(_NEEDED, "")))
+    if _CONTAINER not in record.labels and current_time - needed_at >= patience:
         return "no container was created in it"
     since = _time(record.labels.get(_SINCE, ""))
     if since and current_time - since >= grace:

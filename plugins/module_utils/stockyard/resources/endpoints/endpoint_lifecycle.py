@@ -264,6 +264,7 @@ def describe(ctx: Context, observation: Observation, host: Host) -> EndpointInfo
         socket=endpoint.socket,
         address=endpoint.address,
         port=endpoint.port,
+        spares=endpoint.spares,
         docker_hosts=endpoint.places,
         export=export_line(environment),
         machines=tuple(
