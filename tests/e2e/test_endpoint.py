@@ -76,17 +76,18 @@ class Client:
 
 
 class Service:
-    """The process that serves the endpoint."""
+    """The process that serves an endpoint."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, name: str = ENDPOINT) -> None:
         self.socket = socket
+        self.name = name
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process, and wait until it serves."""
         self.socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
-        command += ["--name", ENDPOINT]
+        command += ["--name", self.name]
         command += ["--owner", OWNER, "--hypervisor", "qemu:///session"]
         command += ["--storage", str(WORK / "store"), "--pki-dir", str(WORK / "pki")]
         with (WORK / "endpoint.log").open("ab") as log:
