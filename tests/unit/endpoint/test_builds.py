@@ -15,7 +15,7 @@ import pytest
 
 from stockyard.endpoint.image_archives import without_names
 from stockyard.endpoint.machines import Fork, Machine
-from stockyard.errors import OperationRefused
+from stockyard.errors import OperationRefused, PoolQuotaExceeded
 from stockyard.guest.security.reader.streams import Peer
 from tests.helpers.endpoint_bench import Bench, play, read_head
 
@@ -108,6 +108,17 @@ def test_a_build_without_room_is_refused(tmp_path: Path) -> None:
         assert (status, json.loads(output)["message"]) == (409, "the pool is full.")
 
     play(tmp_path, story)
+
+
+def test_a_build_replaces_a_spare_in_a_full_pool(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        apart(bench)
+        await bench.settled(1)
+        bench.machines.failures.append(PoolQuotaExceeded("the pool is full."))
+        assert (await build(bench, "?t=web"))[0] == 200
+        assert bench.machines.deleted[0] == "machine-1"
+
+    play(tmp_path, story, spares=1)
 
 
 def test_a_client_that_disconnects_leaves_no_machine(tmp_path: Path) -> None:

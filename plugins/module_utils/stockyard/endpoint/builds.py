@@ -23,6 +23,7 @@ from .image_copies import copy_images
 from .images import ImageHost
 from .lines import LONGEST_ANSWER, Lines, payload, read_answer
 from .machines import IMAGE_HOST, Fork, Machines
+from .spares import Spares
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Docker's last text of one of these forms names the image of a successful build.
@@ -39,11 +40,17 @@ class Builds:
     """
 
     def __init__(
-        self, machines: Machines, lines: Lines, images: ImageHost, progress: Callable[[str], None]
+        self,
+        machines: Machines,
+        lines: Lines,
+        images: ImageHost,
+        spares: Spares,
+        progress: Callable[[str], None],
     ) -> None:
         self.machines = machines
         self.lines = lines
         self.images = images
+        self.spares = spares
         self.progress = progress
         self._deletions: set[asyncio.Task[None]] = set()
 
@@ -58,7 +65,8 @@ class Builds:
         """
         with explained():
             await self.images.ensure_generation()
-            machine = (await self.machines.fork(Fork("", builds=True))).name
+            request = Fork("", builds=True)
+            machine = (await self.spares.with_room(lambda: self.machines.fork(request))).name
         try:
             async with asyncio.timeout(LONGEST_BUILD):
                 docker = await self.lines.take(machine)

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..errors import InvalidInput, PoolQuotaExceeded, StockyardError, Unsupported
@@ -29,8 +28,6 @@ from .sizes import Demand, changed_limits, demand_of, larger, total
 from .snapshots import is_running
 from .spares import Spares
 from .volumes import Volumes, shared_sources
-
-_T = TypeVar("_T")
 
 
 class ContainerCalls:
@@ -219,25 +216,14 @@ class ContainerCalls:
             await self.images.ensure_generation()
             if spare := await self.spares.take(request.container):
                 return spare, False
-            machine = await self._with_room(lambda: self.machines.fork(request))
+            machine = await self.spares.with_room(lambda: self.machines.fork(request))
             return machine.name, True
         except StockyardError as error:
             raise _refusal(error) from error
 
-    async def _with_room(self, change: Callable[[], Awaitable[_T]]) -> _T:
-        """Fork or resize a machine. If the pool is full, delete the spares: a container is more
-        urgent.
-        """
-        try:
-            return await change()
-        except PoolQuotaExceeded:
-            if not await self.spares.make_room():
-                raise
-            return await change()
-
     async def _resize(self, machine: str, demand: Demand) -> None:
         try:
-            await self._with_room(lambda: self.machines.resize(machine, demand))
+            await self.spares.with_room(lambda: self.machines.resize(machine, demand))
         except StockyardError as error:
             raise _refusal(error) from error
 

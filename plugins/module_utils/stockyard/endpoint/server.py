@@ -74,7 +74,6 @@ class Endpoint:
         self.bus = EventBus()
         snapshots = Snapshots()
         self.images = ImageHost(machines, self.lines, self.containers, snapshots)
-        self.builds = Builds(machines, self.lines, self.images, progress)
         self.life = MachineLife(
             machines, self.lines, self.containers, snapshots, self.bus, progress
         )
@@ -82,6 +81,7 @@ class Endpoint:
         self.volumes = Volumes(machines.volumes, self.lines, self.containers, self.life)
         self.ports = Ports(machines, self.lines, self.containers, self.life)
         self.spares = Spares(machines, self.images, self.life, spares, progress)
+        self.builds = Builds(machines, self.lines, self.images, self.spares, progress)
         self.calls = ContainerCalls(
             self.lines,
             self.containers,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from ..errors import StockyardError
+from ..errors import PoolQuotaExceeded, StockyardError
 from .images import ImageHost
 from .machine_life import MachineLife
 from .machines import Fork, Machines
@@ -22,6 +23,7 @@ LOOK, CALM = 0.25, 1.0
 CHANGED = 5.0
 # Seconds until a fork that failed is tried again, and between two notes that spares are needed.
 RETRY, NOTE = 30.0, 300.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,19 @@ class Spares:
             self._discard([spare])
         return ""
 
-    async def make_room(self) -> bool:
-        """Delete all spares, because the pool has no room for a container. Return whether a spare
-        was deleted.
+    async def with_room(self, change: Callable[[], Awaitable[_T]]) -> _T:
+        """Fork or resize a machine. If the pool is full, delete the spares: a container is more
+        urgent.
         """
+        try:
+            return await change()
+        except PoolQuotaExceeded:
+            if not await self._make_room():
+                raise
+            return await change()
+
+    async def _make_room(self) -> bool:
+        """Delete all spares. Return whether there was one."""
         self._delay(RETRY)
         if self._fork:
             await asyncio.wait([self._fork])
