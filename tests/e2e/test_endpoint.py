@@ -21,6 +21,9 @@ from pathlib import Path
 import pytest
 
 from stockyard import EndpointSpec, TemplateInfo, Yard
+from tests.endpoint_suite import short
+from tests.endpoint_suite.images import complete_root
+from tests.endpoint_suite.suite import Suite
 from tests.helpers.values import present
 
 from .conftest import OWNER, WORK, Docker
@@ -159,6 +162,13 @@ def client(service: Service, docker: Docker) -> Client:
     return Client(docker.client, service.socket)
 
 
+@pytest.fixture(scope="module")
+def docker_py(client: Client, docker: Docker) -> Suite:
+    """The tests of docker-py, with their image in the image host."""
+    client("import", "-", short.IMAGE, stdin=complete_root(docker.busybox, short.IMAGE))
+    return short.prepare()
+
+
 @pytest.fixture(autouse=True)
 def removed_containers(client: Client) -> Iterator[None]:
     """Remove the containers that a failed test left, so that no other test meets them."""
@@ -234,6 +244,14 @@ def test_a_killed_machine_ends_its_container(client: Client, yard: Yard) -> None
         time.sleep(5)
         os.kill(pid_of(yard.hosts.get(machine).uuid), signal.SIGKILL)
         assert waiting.result(60) == ["137"]
+    wait_until_deleted(yard)
+
+
+@pytest.mark.parametrize("file", sorted(short.SHORT_TESTS))
+def test_docker_py_passes_its_tests(
+    file: str, client: Client, docker_py: Suite, tmp_path: Path, yard: Yard
+) -> None:
+    assert short.failures(docker_py, file, f"unix://{client.socket}", tmp_path) == {}
     wait_until_deleted(yard)
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import pytest
 
-from tests.endpoint_suite.images import root_archive
+from tests.endpoint_suite.images import complete_root
 from tests.endpoint_suite.registry import free_port
 from tests.helpers import docker_clients
 from tests.helpers.docker_clients import DockerClients
@@ -125,9 +125,7 @@ def environment(request: pytest.FixtureRequest, clients: DockerClients) -> dict[
 @pytest.fixture(scope="module")
 def images(clients: DockerClients, environment: dict[str, str]) -> None:
     """Give the image host an image with all programs of busybox."""
-    listed = subprocess.run([clients.busybox, "--list"], capture_output=True, check=True)
-    programs = tuple(name for name in listed.stdout.decode().split() if name != "busybox")
-    archive = root_archive(clients.busybox.read_bytes(), programs, "toolbox")
+    archive = complete_root(clients.busybox, "toolbox")
     changes = ("--change", 'CMD ["sh"]', "--change", SEARCH_PATH)
     program = clients.releases["bookworm"]
     command = [str(program), "import", *changes, "-", IMAGE]

@@ -24,9 +24,6 @@ import time
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from stockyard.model.template import Hardware
-from stockyard.providers.libvirt.machine import choose
-
 from . import images, registry, servers
 from .results import (
     BOUND,
@@ -38,21 +35,16 @@ from .results import (
     summary,
     table,
 )
-from .suite import DESELECTED, Suite, part_of
+from .suite import CHECKOUT, DESELECTED, WORK, Suite, installed, part_of
 
-CHECKOUT = Path(__file__).parents[2]
-WORK = CHECKOUT / "build" / "endpoint-suite"
 RESULT = CHECKOUT / "build" / "endpoint-suite.json"
 DIFFERENCES = Path(__file__).with_name("differences.yml")
-# Emulation is about this many times slower than KVM.
-EMULATION = 6.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the selected tests and return 0, or 1 if the endpoint is below its bound."""
     options = parser().parse_args(arguments)
-    scale = 1.0 if choose(Hardware(), "endpoint-suite").type == "kvm" else EMULATION
-    suite = Suite(WORK / "venv" / "bin" / "python", WORK / "docker-7.0.0", scale)
+    suite = installed()
     files = suite.collect()
     store = RecordStore(WORK / "records")
     if not options.report:

@@ -60,10 +60,18 @@ def publish(registry: str, busybox: Path) -> None:
 
     :param registry: its URL.
     """
+    for image in IMAGES:
+        push(registry, image, complete_root(busybox, image.release))
+
+
+def complete_root(busybox: Path, release: str) -> bytes:
+    """Return the tar archive of a root directory with all programs of busybox.
+
+    :param busybox: the static program.
+    """
     process = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
     applets = tuple(name for name in process.stdout.split() if name != "busybox")
-    for image in IMAGES:
-        push(registry, image, root_archive(busybox.read_bytes(), applets, image.release))
+    return root_archive(busybox.read_bytes(), applets, release)
 
 
 def root_archive(busybox: bytes, applets: tuple[str, ...], release: str) -> bytes:

@@ -17,8 +17,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from stockyard.model.template import Hardware
+from stockyard.providers.libvirt.machine import choose
+
 from . import recorder
 
+CHECKOUT = Path(__file__).parents[2]
+WORK = CHECKOUT / "build" / "endpoint-suite"
 # The selection of the published figures.
 DESELECTED = (
     "not ConfigAPITest and not LinkTest and not NodesTest and not PluginTest and not ServiceTest "
@@ -28,6 +33,8 @@ TESTS = "tests/integration"
 # Seconds until a test without a time-out is stopped, and until its process is killed then.
 TEST_SECONDS = 40
 PATIENCE = 120.0
+# Emulation is about this many times slower than KVM.
+EMULATION = 6.0
 # Exit codes of pytest: passed, failed, interrupted, no tests.
 COMPLETED = (0, 1, 2, 5)
 
@@ -114,6 +121,12 @@ class Suite:
         names = ("PATH", "HOME", "LANG", "TMPDIR")
         environment = {name: os.environ[name] for name in names if name in os.environ}
         return {**environment, "PYTHONPATH": str(Path(recorder.__file__).parent)}
+
+
+def installed() -> Suite:
+    """Return the suite in the environment that ``hack/endpoint_suite.sh`` makes."""
+    scale = 1.0 if choose(Hardware(), "endpoint-suite").type == "kvm" else EMULATION
+    return Suite(WORK / "venv" / "bin" / "python", WORK / "docker-7.0.0", scale)
 
 
 class _Version(BaseHTTPRequestHandler):
