@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     suite = installed()
     files = suite.collect()
     store = RecordStore(WORK / "records")
+    # A list that is not valid must not cost a run.
+    load_differences(DIFFERENCES, [test for tests in files.values() for test in tests])
     if not options.report:
         if os.geteuid() == 0:
             raise SystemExit("libvirt's session is for ordinary users: run `make endpoint-suite`")

@@ -19,9 +19,9 @@ SHORT_TESTS = {
     "api_container_test.py": (
         "ArchiveTest::test_copy_file_to_container",
         "ArchiveTest::test_get_file_archive_from_container",
+        "AttachContainerTest::test_attach_no_stream",
         "AttachContainerTest::test_detach_with_arg",
         "AttachContainerTest::test_run_container_reading_socket_http",
-        "AttachContainerTest::test_run_container_reading_socket_ws",
         "AttachContainerTest::test_run_container_streaming",
         "LogsTest::test_logs_streaming_and_follow",
         "PruneTest::test_prune_containers",

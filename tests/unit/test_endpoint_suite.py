@@ -396,12 +396,14 @@ def test_pushed_blobs_have_the_digests_of_the_manifest() -> None:
 
 
 def test_differences_of_this_checkout_have_reasons() -> None:
+    passing = "x::TestNetworks::test_create_with_links"
     tests = [
         "x::VolumeBindTest::test_a",
         "x::ContainerCollectionTest::test_run_with_volume",
         "x::CreateContainerTest::test_create_container_with_volumes_from",
         "x::CreateContainerTest::test_create_with_links",
+        passing,
         "x::BuildTest::test_build_with_network_mode",
         "x::SecretAPITest::test_create_secret",
     ]
-    assert len(load_differences(harness.DIFFERENCES, tests)) == len(tests)
+    assert set(tests) - load_differences(harness.DIFFERENCES, tests).keys() == {passing}
