@@ -11,18 +11,20 @@ work=$root/build/endpoint-suite
 pins=$root/requirements/endpoint-suite.txt
 stamp=$work/stamp
 
-make_environment() {
-  local want
+# Two runs can begin at once: a subshell, whose end releases the lock.
+make_environment() (
+  mkdir -p "$work"
+  exec {lock}>"$work/lock"
+  flock "$lock"
   want=$(sha256sum <"$pins")
   [[ ! -f $stamp || $(<"$stamp") != "$want" ]] || return 0
   say "making the environment of docker-py"
-  mkdir -p "$work"
   "${PYTHON:-/usr/bin/python3}" -m venv --clear "$work/venv"
   "$work/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$pins"
   (cd "$work" && rm -rf docker-* && "$work/venv/bin/pip" download --quiet --disable-pip-version-check \
     --no-deps --no-binary :all: "$(grep '^docker==' "$pins")" && tar -xzf docker-*.tar.gz)
   printf '%s\n' "$want" >"$stamp"
-}
+)
 
 unpack_servers() {
   local package

@@ -74,6 +74,14 @@ def simulator() -> None:
         _running.append(subprocess.Popen(line, cwd=CHECKOUT, stdout=log, stderr=log))
 
 
+def docker_py() -> None:
+    """Make the environment of docker-py's tests in a separate process, for which its users wait."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "docker-py.log").open("wb") as log:
+        line = [str(CHECKOUT / "hack" / "endpoint_suite.sh"), "--prepare"]
+        _running.append(subprocess.Popen(line, cwd=CHECKOUT, stdout=log, stderr=log))
+
+
 def wait() -> None:
     """Wait until the build is complete, in whichever process it runs."""
     WORK.mkdir(parents=True, exist_ok=True)
