@@ -403,7 +403,6 @@ def test_differences_of_this_checkout_have_reasons() -> None:
         "x::CreateContainerTest::test_create_container_with_volumes_from",
         "x::CreateContainerTest::test_create_with_links",
         passing,
-        "x::BuildTest::test_build_with_network_mode",
         "x::SecretAPITest::test_create_secret",
     ]
     assert set(tests) - load_differences(harness.DIFFERENCES, tests).keys() == {passing}

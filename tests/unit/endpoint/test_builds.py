@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from stockyard.endpoint.calls import parse_call, with_query
+from stockyard.endpoint.heads import parse_head
 from stockyard.endpoint.image_archives import without_names
 from stockyard.endpoint.machines import Fork, Machine
 from stockyard.errors import OperationRefused, PoolQuotaExceeded
 from stockyard.guest.security.reader.streams import Peer
-from tests.helpers.endpoint_bench import Bench, play, read_head
+from tests.helpers.endpoint_bench import BUSYBOX, Bench, play, read_head
 
 CONTEXT = b"context" * 20000
 
@@ -140,6 +142,49 @@ def test_a_trusted_image_host_builds_itself(tmp_path: Path) -> None:
         assert "web" in bench.machines.host.images
 
     play(tmp_path, story)
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_build_reaches_the_containers_of_its_network(tmp_path: Path, is_trusted: bool) -> None:
+    async def story(bench: Bench) -> None:
+        bench.machines.is_trusted = is_trusted
+        network = (await bench.call("POST", "/v1.41/networks/create", {"Name": "backend"})).json
+        host = {"HostConfig": {"NetworkMode": "backend"}}
+        assert (await bench.create("web", BUSYBOX | host)).status == 201
+        (machine,) = bench.machines.running.values()
+        assert (await build(bench, f"?t=web:1&networkmode={network['Id']}"))[0] == 200
+        assert (await build(bench, "?t=web:2&networkmode=container:web"))[0] == 200
+        assert machine.calls.count("POST /build") == 2
+        assert {"web:1", "web:2"} <= bench.machines.host.images.keys()
+        assert len(bench.machines.forks) == 1
+        status, output = await build(bench, "?networkmode=container:missing")
+        assert (status, json.loads(output)["message"]) == (404, "No such container: missing")
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("query", ["", "&version=2"])
+def test_a_build_that_reaches_no_container_is_on_the_image_host(tmp_path: Path, query: str) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.call("POST", "/v1.41/networks/create", {"Name": "backend"})
+        if query:
+            host = {"HostConfig": {"NetworkMode": "backend"}}
+            assert (await bench.create("web", BUSYBOX | host)).status == 201
+        for mode in ("backend", "missing", "none"):
+            assert (await build(bench, f"?t=web&networkmode={mode}{query}"))[0] == 200
+        assert bench.machines.host.calls.count("POST /build") == 3
+
+    play(tmp_path, story)
+
+
+def test_other_parameters_of_a_call_stay() -> None:
+    head = b"POST /v1.41/build?t=a%3A1&t=b&networkmode=c0ffee HTTP/1.1\r\nHost: x\r\n\r\n"
+    call = parse_call(parse_head(head), (1, 45))
+    changed = with_query(call, networkmode="back end")
+    line = b"POST /v1.41/build?t=a%3A1&t=b&networkmode=back+end HTTP/1.1"
+    assert changed.request.head.partition(b"\r\n")[0] == line
+    assert changed.request.head.partition(b"\r\n")[2] == call.request.head.partition(b"\r\n")[2]
+    assert changed.query == {"t": ["a:1", "b"], "networkmode": ["back end"]}
 
 
 def archive(*members: tarfile.TarInfo | tuple[str, bytes]) -> bytes:

@@ -68,16 +68,24 @@ class Builds:
             request = Fork("", builds=True)
             machine = (await self.spares.with_room(lambda: self.machines.fork(request))).name
         try:
-            async with asyncio.timeout(LONGEST_BUILD):
-                docker = await self.lines.take(machine)
-                try:
-                    yield await self._begin(call, client, machine, docker)
-                finally:
-                    docker.abort()
+            async with self.build_in(call, client, machine) as reply:
+                yield reply
         finally:
             deletion = asyncio.create_task(self._delete(machine))
             self._deletions.add(deletion)
             deletion.add_done_callback(self._deletions.discard)
+
+    @asynccontextmanager
+    async def build_in(
+        self, call: Call, client: Peer, machine: str
+    ) -> AsyncIterator[Reply | AsyncIterator[bytes]]:
+        """Build in a machine that runs. The value is as that of ``build``."""
+        async with asyncio.timeout(LONGEST_BUILD):
+            docker = await self.lines.take(machine)
+            try:
+                yield await self._begin(call, client, machine, docker)
+            finally:
+                docker.abort()
 
     async def close(self) -> None:
         """Wait until the machines of all builds are deleted."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal, Request
 
@@ -101,6 +101,15 @@ def parse_call(request: Request, newest: tuple[int, int]) -> Call:
     parts = urlsplit(f"http://endpoint{target}")
     query = parse_qs(parts.query, keep_blank_values=True)
     return Call(method, unquote(parts.path), query, version, target, request)
+
+
+def with_query(call: Call, **values: str) -> Call:
+    """Return a call with other values of parameters."""
+    query = call.query | {name: [value] for name, value in values.items()}
+    target = f"{urlsplit(call.target).path}?{urlencode(query, doseq=True)}"
+    _line, separator, headers = call.request.head.partition(LINE_END)
+    head = f"{call.method} {call.prefix}{target} HTTP/1.1".encode() + separator + headers
+    return replace(call, query=query, target=target, request=replace(call.request, head=head))
 
 
 def check_version(version: tuple[int, int], newest: tuple[int, int]) -> None:

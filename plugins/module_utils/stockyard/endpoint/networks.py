@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..guest.security.reader.grammar import Refusal
-from .calls import Call, Reply, json_reply
+from .calls import Call, Reply, json_reply, with_query
 from .container_list import is_selected
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import parse_filters
@@ -28,6 +28,8 @@ from .lines import Lines
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST
 
+# The version of a build by BuildKit.
+BUILDKIT = "2"
 # The facts of a network from which an equal one is created in a machine that is older.
 _COPIED = (
     "Name",
@@ -81,6 +83,25 @@ class Networks:
         """Return the machines with containers in any of these networks."""
         network_names = frozenset(names)
         return {c.machine for c in self.containers if c.networks & network_names}
+
+    async def machine_of_build(self, call: Call) -> tuple[str, Call]:
+        """Return the machine with the containers that a build must reach, and the call for it. The
+        machine is empty if the build needs no container.
+        """
+        mode = call.value("networkmode")
+        if mode.startswith("container:"):
+            return self.containers.find(mode.partition(":")[2]).machine, call
+        # BuildKit knows no user-defined networks, and says so.
+        if mode in BUILT_IN_NETWORKS or call.value("version") == BUILDKIT:
+            return "", call
+        path = f"/networks/{quote(mode, safe='')}"
+        reply = await self.lines.ask(IMAGE_HOST, "GET", path)
+        if reply.status != HTTPStatus.OK:
+            return "", call
+        name = str(reply.json()["Name"])
+        machines = self.machines_of([name])
+        # A network that was created in an older machine has another id there.
+        return (machines.pop(), with_query(call, networkmode=name)) if machines else ("", call)
 
     async def ensure(self, machine: str, name: str) -> None:
         """Create a network in a machine that is older than the network."""

@@ -210,8 +210,8 @@ class Endpoint:
             return await self._refuse(client, request, refusal)
         if match.route.kind == HANDLED:
             return await self._handle(client, call, match)
-        if match.route.builds and await self.machines.builds_apart():
-            return await self._build(client, call)
+        if match.route.builds:
+            return await self._build(client, call, match)
         return await self._route(client, call, match)
 
     async def _route(self, client: Peer, call: Call, match: Match) -> bool:
@@ -235,10 +235,18 @@ class Endpoint:
                     raise
             return await self._reply_unread(client, request, reply)
 
-    async def _build(self, client: Peer, call: Call) -> bool:
-        """Answer the call for a build in a machine of its own."""
+    async def _build(self, client: Peer, call: Call, match: Match) -> bool:
+        """Answer the call for a build, in a machine of its own or in that of the containers that
+        it must reach; else on the image host.
+        """
         try:
-            async with self.builds.build(call, client) as reply:
+            machine, call = await self.networks.machine_of_build(call)
+        except Refusal as refusal:
+            return await self._refuse(client, call.request, refusal)
+        if not machine and not await self.machines.builds_apart():
+            return await self._route(client, call, match)
+        try:
+            async with self._builder(client, call, machine) as reply:
                 if not isinstance(reply, Reply):
                     return await self._stream(client, reply) and not call.request.close
         except Refusal as refusal:
@@ -246,6 +254,21 @@ class Endpoint:
         except BrokenStream:
             return False
         return await self._reply_unread(client, call.request, reply)
+
+    @contextlib.asynccontextmanager
+    async def _builder(
+        self, client: Peer, call: Call, machine: str
+    ) -> AsyncIterator[Reply | AsyncIterator[bytes]]:
+        """Build in a machine of containers, or in a new one without a name."""
+        if not machine:
+            async with self.builds.build(call, client) as reply:
+                yield reply
+        else:
+            async with (
+                self.life.use(machine),
+                self.builds.build_in(call, client, machine) as reply,
+            ):
+                yield reply
 
     async def _line(
         self, stack: contextlib.AsyncExitStack, call: Call, match: Match, machine: str
