@@ -6,6 +6,7 @@ there is there.
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import time
@@ -17,19 +18,23 @@ from pathlib import Path
 import pytest
 
 from stockyard import (
+    BranchSpec,
     FleetSpec,
     HostInfo,
     HostSpec,
     InvalidInput,
     SecuritySpec,
+    SingleSpec,
     TemplateInfo,
+    VolumeSpec,
     VolumeUse,
     Yard,
 )
 from stockyard.resources.volumes import encryption
+from tests.helpers.luks import volume_key
 
 from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
-from .test_secrets import pieces
+from .test_secrets import holders, pieces
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 SECRET = "canary" + os.urandom(24).hex()
@@ -39,6 +44,8 @@ SEALED = replace(
 FLEET = FleetSpec(
     "safe", "sealed", host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=2),))
 )
+# A host without volumes, its children, and a volume that it uses for a while.
+PARENT, CHILDREN, DETACHED = "opened", "opened-children", "opened-data"
 KEPT = b"what-is-in-a-container-that-is-encrypted"
 
 
@@ -85,15 +92,31 @@ def kept(docker: Docker, host: HostInfo) -> bytes:
     return docker(host, "run", "--rm", "-v", "named:/data", "busybox", "cat", "/data/file").stdout
 
 
-def secrets(sealed: Yard) -> list[bytes]:
+def secrets(sealed: Yard, volume: str = "safe-1-docker") -> list[bytes]:
     """The secret and what is made of it, as text and as bytes."""
     (record,) = [
-        v
-        for v in sealed.context.provider.volumes.observe(OWNER).volumes
-        if v.name == "safe-1-docker"
+        v for v in sealed.context.provider.volumes.observe(OWNER).volumes if v.name == volume
     ]
     key = encryption.key_of(sealed.context, record)
     return [SECRET.encode(), key.encode(), bytes.fromhex(key)]
+
+
+def key_of_the_disk(disk: str, key: bytes, folder: Path) -> bytes:
+    """The key that the kernel uses, which is on the disk, encrypted by the key of the volume."""
+    header = folder / "header"
+    command = ["qemu-img", "dd", "-U", "-f", "qcow2", "-O", "raw", "bs=1M", "count=1"]
+    subprocess.run([*command, f"if={disk}", f"of={header}"], check=True)
+    return volume_key(header.read_bytes(), key)
+
+
+def dump(host: str, folder: Path) -> Path:
+    """The memory of a running host."""
+    path = folder / f"memory-of-{host}"
+    path.unlink(missing_ok=True)
+    domain = f"{OWNER}.default.{host}"
+    command = ["virsh", "-c", "qemu:///session", "dump", "--memory-only", "--live"]
+    subprocess.run([*command, domain, str(path)], check=True, stdout=subprocess.DEVNULL)
+    return path
 
 
 def test_the_volume_is_encrypted(sealed: Yard, host: HostInfo) -> None:
@@ -182,3 +205,43 @@ def test_next_host_opens_the_encrypted_volume_and_it_grows(
     assert after.uuid != host.uuid
     assert kept(docker, after).strip() == KEPT
     assert int(ssh(after, "df --output=size -B1M /var/lib/docker | tail -1").stdout) > 2700
+
+
+@pytest.fixture
+def opened_host(sealed: Yard) -> Iterator[HostInfo]:
+    """A host that an encrypted volume is attached to."""
+    host = sealed.hosts.apply(SingleSpec(PARENT, "sealed")).object
+    sealed.volumes.attach(VolumeSpec(DETACHED, size_gib=1), host=PARENT, path="/data")
+    yield host
+    sealed.fleets.delete(CHILDREN)
+    sealed.hosts.delete(PARENT)
+    sealed.volumes.delete(DETACHED)
+
+
+def test_no_key_or_data_of_a_detached_volume_is_in_a_branch_of_its_host(
+    sealed: Yard, opened_host: HostInfo, tmp_path: Path
+) -> None:
+    first, second = os.urandom(12).hex(), os.urandom(12).hex()
+    # In two parts, so that the whole word is in no argument of a process.
+    ssh(opened_host, f"printf '%s%s' {first} {second} | sudo tee /data/file >/dev/null; sync")
+    _secret, text, raw = secrets(sealed, DETACHED)
+    (volume,) = sealed.volumes.list(name=DETACHED)
+    used = key_of_the_disk(volume.disk, text, tmp_path)
+    values = {
+        "key": text,
+        "bytes of the key": raw,
+        "key in base64": base64.b64encode(text),
+        "bytes of the key in base64": base64.b64encode(raw),
+        # XTS uses two keys, which are in different places.
+        "first key of the kernel": used[: len(used) // 2],
+        "second key of the kernel": used[len(used) // 2 :],
+        "data": (first + second).encode(),
+    }
+    held_while_attached = {name for name, _file in holders(values, [dump(PARENT, tmp_path)])}
+    assert held_while_attached >= {"first key of the kernel", "second key of the kernel", "data"}
+    sealed.volumes.detach(DETACHED)
+    assert holders(values, [dump(PARENT, tmp_path)]) == set()
+    (child,) = sealed.hosts.branch(BranchSpec(PARENT, fleet=CHILDREN, count=1)).objects
+    files = [path for path in (WORK / "store" / "branches").rglob("*") if path.is_file()]
+    assert {"ram", "state"} <= {path.name for path in files}
+    assert holders(values, [*files, dump(child.name, tmp_path)]) == set()

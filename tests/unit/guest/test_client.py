@@ -12,7 +12,7 @@ import pytest
 
 from stockyard.clock import Deadline
 from stockyard.errors import GuestError, StockyardError, Unsupported
-from stockyard.guest.agent import main, wire
+from stockyard.guest.agent import key_wrap, main, wire
 from stockyard.guest.agent.apply import Identity
 from stockyard.guest.client import Guest, IdentityRequest, ServerCertificate
 from stockyard.guest.operations import NEEDED, OPERATIONS, RENAMED
@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[[Guest], object]] = {
     "volume-mount": lambda guest: guest.volume_mount("s", "/data"),
     "volume-unmount": lambda guest: guest.volume_unmount("/data"),
     "volume-drop": lambda guest: guest.volume_drop("/data"),
+    "key-exchange": lambda guest: guest.key_exchange(),
     "open": lambda guest: guest.open(),
     "refresh-limits": lambda guest: guest.refresh_limits(1024),
     "set-clock": lambda guest: guest.set_clock(1.0),
@@ -64,7 +65,9 @@ CALLS: dict[str, Callable[[Guest], object]] = {
         USER_NETWORK, "m", entropy="AA==", machine_id="0" * 32, user="user"
     ),
 }
+EXCHANGE = key_wrap.KeyExchange()
 REPLIES: dict[str, dict[str, Any]] = {
+    "key-exchange": {"public_key": EXCHANGE.public_key},
     "hello": {"uuid": "u", "missing": ["/data"], "ahead": -1.5},
     "draw": {"kernel": "00"},
     "enable-ssh": {"ssh_host_key": KEY},
@@ -178,6 +181,28 @@ def test_key_is_sent_only_to_an_agent_that_encrypts() -> None:
     assert SECRET not in str(channel.messages)
 
 
+def test_key_is_wrapped_for_the_agent() -> None:
+    channel = ScriptedChannel()
+    client(channel).volume_mount("s", "/data", key=SECRET)
+    assert channel.names == ["hello", "key-exchange", "volume-mount"]
+    assert SECRET not in str(channel.messages)
+    assert EXCHANGE.unwrap(channel.messages[-1]["wrapped_key"]) == SECRET
+
+
+def test_key_is_sent_in_clear_to_an_agent_that_knows_nothing_else() -> None:
+    channel = ScriptedChannel(9)
+    client(channel).volume_mount("s", "/data", key=SECRET)
+    assert channel.messages[-1]["key"] == SECRET
+
+
+@pytest.mark.parametrize("public_key", ["", "no base64", "AA==", "A" * 43 + "="])
+def test_key_is_sent_to_no_malformed_public_key(public_key: str) -> None:
+    channel = ScriptedChannel(public_key=public_key)
+    with pytest.raises(GuestError, match="no usable answer to key-exchange"):
+        client(channel).volume_mount("s", "/data", key=SECRET)
+    assert channel.names == ["hello", "key-exchange"]
+
+
 def test_with_block_closes_the_channel_after_an_error() -> None:
     channel = ScriptedChannel()
     with pytest.raises(RuntimeError), client(channel):
@@ -193,7 +218,7 @@ def test_error_that_repeats_the_key_is_replaced() -> None:
             raise GuestError("could not.", name="host x", cause=f"ValueError: {message['key']}")
 
     with pytest.raises(GuestError) as caught:
-        client(Echo()).volume_mount("s", "/data", key=SECRET)
+        client(Echo(9)).volume_mount("s", "/data", key=SECRET)
     assert SECRET not in str(caught.value)
     assert caught.value.__suppress_context__
 
@@ -230,6 +255,8 @@ MALFORMED: list[tuple[str, dict[str, Any]]] = [
     *replaced("identify", "audit", None, "x", [1], ["x"] * 100),
     *replaced("csr", "csr", None, ["x"], "x" * 20_000),
     *replaced("volume-probe", "content", None, 1, "x" * 65, "a\rb"),
+    *replaced("hello", "keys_remain", None, 1, "yes"),
+    *replaced("key-exchange", "public_key", None, 1, "x" * 65, "a\nb"),
     *replaced("volume-mount", "grown", None, 1, "yes"),
     *replaced("unit-failures", "failures", None, "x", [1], [["x"]]),
     *replaced("docker-probe", "answers", None, 1, "true"),

@@ -22,6 +22,7 @@ from ..model import host, untrusted
 from ..model.network import GuestNetwork
 from ..model.untrusted import MalformedData
 from . import replies
+from .agent import key_wrap
 from .operations import NEEDED, OPERATIONS
 
 REBUILD = "rebuild the template and replace the host"
@@ -41,12 +42,14 @@ class Hello:
     :param uuid: uuid of the host that its disk belongs to; empty for none.
     :param missing: paths at which volumes are not mounted.
     :param ahead: seconds that its clock is ahead of the controller's; ``None`` if not reported.
+    :param keys_remain: whether its free memory can contain keys of volumes that are locked.
     """
 
     agent: int
     uuid: str
     missing: tuple[str, ...] = ()
     ahead: float | None = None
+    keys_remain: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,7 @@ class Guest:
                     untrusted.words(path, "a path", PATH) for path in missing[:MOST_PATHS]
                 ),
                 ahead=untrusted.number(reply["ahead"], "ahead") if "ahead" in reply else None,
+                keys_remain=untrusted.flag(reply.get("keys_remain", False), "keys_remain"),
             )
 
     def draw(self) -> RandomDraws:
@@ -413,6 +417,13 @@ class Guest:
         with self._validated("volume-mount"):
             return MountedVolume(untrusted.flag(reply.get("grown", False), "grown"))
 
+    def key_exchange(self) -> str:
+        """Return the public half of the agent's new key pair for one key, in base64."""
+        reply = self._request("key-exchange")
+        with self._validated("key-exchange"):
+            public_key = untrusted.item(reply, "public_key", "the reply")
+            return untrusted.line(public_key, "public_key", SHORT)
+
     def volume_unmount(self, path: str) -> None:
         """Unmount a volume permanently."""
         self._request("volume-unmount", path=path)
@@ -468,14 +479,16 @@ class Guest:
         return reply
 
     def _request_with_key(self, name: str, key: str, **fields: Any) -> dict[str, Any]:
-        """Send a request that may contain a key. No error repeats the key, even if the guest quotes
-        it.
+        """Send a request that may contain a key, which only the agent can read. No error repeats
+        the key, even if the guest quotes it. Agents of earlier templates get the key in clear.
         """
         if not key:
             return self._request(name, **fields)
         self.require("encrypted volumes")
+        wraps = self.supports("wrapped keys")
+        secret = {"wrapped_key": self._wrapped(key)} if wraps else {"key": key}
         try:
-            return self._request(name, **fields, key=key)
+            return self._request(name, **fields, **secret)
         except StockyardError as error:
             if key in f"{error} {error.cause}":
                 raise GuestError(
@@ -483,6 +496,14 @@ class Guest:
                     name=self.title,
                 ) from None
             raise
+
+    def _wrapped(self, key: str) -> str:
+        public_key = self.key_exchange()
+        with self._validated("key-exchange"):
+            try:
+                return key_wrap.wrap(key, public_key)
+            except ValueError as error:
+                raise MalformedData(f"public_key is malformed: {error}") from None
 
     def _host_key(self, reply: dict[str, Any]) -> str:
         try:

@@ -63,7 +63,13 @@ _TABLE = (
     Operation("reseed", "new entropy after a suspension", 7),
     Operation("volume-drop", "branches without volumes", 8),
     Operation("scrub", "templates from hosts", 9),
+    Operation("key-exchange", "wrapped keys", 10),
 )
 OPERATIONS = {operation.name: operation for operation in _TABLE}
-# The first version for each purpose. Encryption is a field of the operations on volumes.
-NEEDED = {**{operation.purpose: operation.since for operation in _TABLE}, "encrypted volumes": 4}
+# The first version for each purpose. Encryption is a field of the operations on volumes, and an
+# agent before version 10 keeps the keys of volumes in its memory.
+NEEDED = {
+    **{operation.purpose: operation.since for operation in _TABLE},
+    "encrypted volumes": 4,
+    "branches of hosts with encrypted data": 10,
+}

@@ -284,6 +284,18 @@ def test_only_the_kernel_of_an_emulated_machine_avoids_cmpxchg16b(
     assert ("clearcpuid=141" in _cmdline(parse(serialize(domain.xml())))) is expected
 
 
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_only_the_kernel_of_a_machine_with_encrypted_data_zeroes_freed_memory(
+    encrypted: bool,
+) -> None:
+    host, base = replace(HOST, encrypted=encrypted), replace(TEMPLATE, encrypted=encrypted)
+    for domain in (
+        designer.template(base, KVM, IMAGE, STORE),
+        designer.boot_domain(host, HARDWARE, KVM, IMAGE, STORE),
+    ):
+        assert ("init_on_free=1" in _cmdline(parse(serialize(domain.xml())))) is encrypted
+
+
 def _cmdline(root: ElementTree.Element) -> list[str]:
     return (root.findtext("./os/cmdline") or "").split()
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from stockyard.guest.agent import main
 from stockyard.model.volume import DOCKER_ROOT, VolumeRecord
 from stockyard.providers.memory.branches import MemoryBranches
 from stockyard.providers.memory.provider import MemoryProvider
+from stockyard.providers.memory.volumes import FolderDisks
 from stockyard.resources.hosts import trust
 from tests.helpers.faulty_provider import FaultyProvider
 
@@ -301,6 +302,47 @@ def test_a_host_that_opened_an_encrypted_volume_is_refused(
         with pytest.raises(Unsupported, match="encrypted volume cannot be branched"):
             yard.hosts.branch(spec)
         assert names(yard) == ["cache", "trunk-data"]
+
+
+@pytest.fixture
+def secret_trunk(hypervisor: FaultyProvider, tmp_path: Path) -> Iterator[Yard]:
+    """A yard with a host that an encrypted volume was attached to for a while."""
+    security = SecuritySpec(encrypted_data=True)
+    with Yard(
+        provider=hypervisor.as_provider(), pki_dir=str(tmp_path / "pki"), volume_key=SECRET
+    ) as yard:
+        yard.templates.apply(TemplateSpec("secret", docker="stopped", security=security))
+        yard.hosts.apply(SingleSpec("trunk", "secret"))
+        yard.volumes.attach(VolumeSpec("more", size_gib=3), host="trunk", path="/more")
+        yard.volumes.detach("more")
+        yield yard
+
+
+def test_a_host_is_branched_after_the_detachment_of_an_encrypted_volume(
+    secret_trunk: Yard,
+) -> None:
+    assert all(child.ready for child in secret_trunk.hosts.branch(SHOOTS).objects)
+
+
+def test_a_host_whose_memory_can_contain_a_key_is_refused_until_it_boots(
+    secret_trunk: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderDisks, "zeroes_freed_memory", lambda _disks: False)
+    for check in (True, False):
+        with pytest.raises(OperationRefused, match="can contain the key") as refusal:
+            secret_trunk.hosts.branch(SHOOTS, check=check)
+        assert "restart the host" in refusal.value.remedy
+    assert secret_trunk.context.provider.branches.all() == []
+    secret_trunk.hosts.restart("trunk")
+    assert secret_trunk.hosts.branch(SHOOTS).changed
+
+
+def test_a_host_with_encrypted_data_and_an_earlier_agent_is_refused(
+    secret_trunk: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "AGENT", 9)
+    with pytest.raises(Unsupported, match="too old for branches of hosts with encrypted data"):
+        secret_trunk.hosts.branch(SHOOTS)
 
 
 def test_a_volume_that_is_being_attached_is_refused(yard: Yard, trunk: HostInfo) -> None:

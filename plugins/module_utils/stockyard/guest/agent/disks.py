@@ -35,6 +35,8 @@ LONG, FSCK = 60, 900
 # LUKS On-Disk Format Specification: the first bytes of either version.
 LUKS = b"LUKS\xba\xbe"
 MAPPER = "/dev/mapper"
+# Option of the kernel, see its kernel-parameters.txt.
+COMMAND_LINE, ZEROING = "/proc/cmdline", "init_on_free=1"
 # cryptsetup(8): exit status 2 is "no permission (bad passphrase)".
 WRONG_KEY = 2
 UNKNOWN = "unknown"
@@ -156,6 +158,10 @@ class LinuxDisks:
             return False
         _run(["resize2fs", device], FSCK)
         return True
+
+    def zeroes_freed_memory(self) -> bool:
+        with open(COMMAND_LINE, encoding="utf-8", errors="replace") as handle:
+            return ZEROING in handle.read().split()
 
     def stop_engine(self) -> None:
         _run(["systemctl", "stop", "docker.socket", "docker.service"], LONG)

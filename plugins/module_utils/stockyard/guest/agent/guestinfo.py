@@ -6,10 +6,10 @@
 The controller writes ``guestinfo.stockyard.request``, the guest ``guestinfo.stockyard.answer``.
 Each contains one message of :mod:`.wire` in base64, or a placeholder. A request is new if it
 differs from the last request; its answer has the same ``id``. Every process in the guest can read
-both values while they exist. The only secret in them is entropy, which is mixed into the kernel's
-own and is useless afterwards: the agent overwrites a request as soon as it has read the request,
-and the controller overwrites an answer with its next request. Answers are public. Values cannot be
-deleted.
+both values while they exist. The only secrets in them are keys of volumes, which :mod:`.key_wrap`
+encrypts, and entropy, which is mixed into the kernel's own and is useless afterwards: the agent
+overwrites a request as soon as it has read the request, and the controller overwrites an answer
+with its next request. Answers are public. Values cannot be deleted.
 """
 
 from __future__ import annotations

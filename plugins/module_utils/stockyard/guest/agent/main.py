@@ -29,11 +29,12 @@ from . import engine, guestinfo, limits, units, wire
 from .apply import Identity
 from .disks import LinuxDisks
 from .effects import LinuxEffects, wait_for_path
+from .key_wrap import KeyExchange
 from .volumes import Volumes
 from .warmup import prepare, warm_up
 
 # The version of this agent. stockyard/guest/operations.py lists the additions of each version.
-AGENT = 9
+AGENT = 10
 # The names of operations before version 6, which controllers of that time send.
 FORMER_NAMES = {
     "admit": "renew-certificate",
@@ -53,9 +54,10 @@ class Agent:
     def __init__(self, identity: Identity, volumes: Volumes | None = None) -> None:
         self.identity = identity
         self.volumes = volumes or Volumes(identity.root, LinuxDisks())
-        # Whether this worker must be replaced after its answer: in a fork of a branch its memory
-        # holds keys of the parent.
+        # Whether this worker must be replaced after its answer: its memory holds the key of a
+        # volume or, in a fork of a branch, keys of the parent.
         self.restart_due = False
+        self._key_exchange: KeyExchange | None = None
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """Return the answer to one line. An error becomes an answer; the agent always continues."""
@@ -98,6 +100,7 @@ class Agent:
             "scrub": self.identity.scrub,
             "identify": self.identity.identify,
             "csr": lambda _payload: self.identity.csr(),
+            "key-exchange": lambda _payload: self._start_key_exchange(),
             "renew-certificate": self.identity.renew_certificate,
             "settle": self._settle,
             "set-clock": self.identity.set_clock,
@@ -123,7 +126,23 @@ class Agent:
         operation = operations.get(FORMER_NAMES.get(name, name)) if isinstance(name, str) else None
         if operation is None:
             raise ValueError(f"unknown operation {name!r}")
+        if "wrapped_key" in request:
+            request = {**request, "key": self._unwrapped(str(request["wrapped_key"]))}
         return operation(request)
+
+    def _start_key_exchange(self) -> dict[str, Any]:
+        self._key_exchange = KeyExchange()
+        return {"public_key": self._key_exchange.public_key}
+
+    def _unwrapped(self, wrapped: str) -> str:
+        """Return the key of a request. Its memory ends with this worker, and also if the request
+        fails.
+        """
+        if self._key_exchange is None:
+            raise ValueError("the worker that offered a key exchange has ended: run again")
+        self.restart_due = True
+        self.volumes.note_key()
+        return self._key_exchange.unwrap(wrapped)
 
     def _warm_up(self, payload: dict[str, Any]) -> dict[str, Any]:
         return dict(
@@ -145,6 +164,8 @@ class Agent:
             "uuid": identity["uuid"] if identity else "",
             "missing": self.volumes.missing(),
         }
+        if self.volumes.keys_remain():
+            status["keys_remain"] = True
         if "time" in request:
             status["ahead"] = time.time() - float(request["time"])
         return status

@@ -5,7 +5,8 @@
 it before Docker can start.
 
 Each request to mount an encrypted volume contains the key. The key is written nowhere: after a boot
-such a volume waits for the controller.
+such a volume waits for the controller. The memory of the processes that had the key is freed, and
+the kernel zeroes freed memory in images with encrypted data.
 
 The list of mounts is on disk, so that a host mounts its volumes at boot before it opens to users.
 The controller decides whether a file system may be created; the agent checks the disk all the same,
@@ -25,6 +26,8 @@ from .apply import STATE
 DOCKER_ROOT = "/var/lib/docker"
 NOT_MOUNTED = ".stockyard-not-mounted"
 LIST = f"{STATE}/volumes.json"
+# Exists since the first key after a boot.
+KEY_FLAG = "run/stockyard/key-received"
 BLANK = "blank"
 FILESYSTEM = "ext4"
 ENCRYPTED = "luks"
@@ -80,6 +83,9 @@ class Disks(Protocol):
 
     def grow(self, device: str) -> bool:
         """Grow a mounted file system to the size of its device. Return whether it grew."""
+
+    def zeroes_freed_memory(self) -> bool:
+        """Return whether the kernel zeroes memory when it is freed."""
 
     def stop_engine(self) -> None:
         """Stop dockerd and all containers."""
@@ -151,6 +157,18 @@ class Volumes:
         """
         self.disks.stop_users(self._mount_point(str(request["path"])))
         return self.unmount({"path": request["path"]})
+
+    def note_key(self) -> None:
+        """Note until the next boot that this guest had a key."""
+        path = os.path.join(self.root, KEY_FLAG)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="ascii"):
+            pass
+
+    def keys_remain(self) -> bool:
+        """Return whether free memory can contain keys of volumes that are locked."""
+        flag = os.path.join(self.root, KEY_FLAG)
+        return os.path.exists(flag) and not self.disks.zeroes_freed_memory()
 
     def missing(self) -> list[str]:
         """Return the paths at which a listed volume is not mounted. If the list cannot be read, it

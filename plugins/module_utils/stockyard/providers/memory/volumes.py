@@ -195,6 +195,9 @@ class FolderDisks:
     def grow(self, device: str) -> bool:
         return False
 
+    def zeroes_freed_memory(self) -> bool:
+        return True
+
     def stop_engine(self) -> None:
         return
 

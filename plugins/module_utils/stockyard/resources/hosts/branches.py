@@ -57,8 +57,23 @@ def check(
     branched.check(ctx, record, volumes, spec.volumes)
     with ctx.guest(record, ctx.deadline(guest_status.PATIENCE)) as guest:
         guest.require("branches")
+        if record.encrypted:
+            _check_keys(record, guest)
         if volumes and spec.volumes == "none":
             guest.require("branches without volumes")
+
+
+def _check_keys(record: HostRecord, guest: Guest) -> None:
+    """Refuse a host whose memory can contain the key of a volume that was detached."""
+    guest.require("branches of hosts with encrypted data")
+    if guest.hello().keys_remain:
+        raise OperationRefused(
+            "the memory of the host can contain the key of an encrypted volume.",
+            name=record.title,
+            cause="a volume was attached since the host started, and its kernel does not zero "
+            "memory that is freed",
+            remedy="restart the host, and run again",
+        )
 
 
 def _check_lease(ctx: Context, record: HostRecord, number: str) -> None:
