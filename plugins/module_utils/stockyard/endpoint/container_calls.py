@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +29,9 @@ from .sizes import Demand, changed_limits, demand_of, larger, total
 from .snapshots import is_running
 from .spares import Spares
 from .volumes import Volumes, shared_sources
+
+# For exec instances beyond this number, Docker in each machine is asked.
+NOTED_EXECS = 4096
 
 
 class ContainerCalls:
@@ -53,8 +57,8 @@ class ContainerCalls:
         self.volumes = volumes
         self.ports = ports
         self.spares = spares
-        # The machine of each exec instance.
-        self._instances: dict[str, str] = {}
+        # The machine of the newest exec instances.
+        self._instances: OrderedDict[str, str] = OrderedDict()
 
     async def create(self, call: Call, body: bytes) -> Reply:
         """Create a container in a machine of its own, or in that of its partners."""
@@ -133,7 +137,7 @@ class ContainerCalls:
         async with self.life.use(container.machine):
             reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target, body)
             if reply.status == HTTPStatus.CREATED:
-                self._instances[str(reply.json()["Id"])] = container.machine
+                self._note_exec(str(reply.json()["Id"]), container.machine)
         return reply
 
     async def machine_of_exec(self, identifier: str) -> str:
@@ -150,9 +154,14 @@ class ContainerCalls:
                 continue
             reply = await self.lines.ask(name, "GET", f"/exec/{quote(identifier, safe='')}/json")
             if reply.status == HTTPStatus.OK:
-                self._instances[identifier] = name
+                self._note_exec(identifier, name)
                 return name
         raise Refusal(f"No such exec instance: {identifier}", HTTPStatus.NOT_FOUND)
+
+    def _note_exec(self, identifier: str, machine: str) -> None:
+        self._instances[identifier] = machine
+        if len(self._instances) > NOTED_EXECS:
+            self._instances.popitem(last=False)
 
     async def _place(
         self,

@@ -20,6 +20,7 @@ from .containers import Containers
 from .events import EventBus, container_event
 from .lines import Lines
 from .machines import GONE, RUNNING, Machines
+from .named_locks import NamedLocks
 from .snapshots import KILLED, Snapshots, copied, end, is_running, removes_itself, unknown
 
 # Seconds without a running container or a call, and those after a suspension that failed.
@@ -50,7 +51,7 @@ class MachinePower:
         # Seconds after which a machine without a running container is suspended.
         self.quiet = QUIET
         self._down: set[str] = set()
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = NamedLocks()
         # The machines that something waits for.
         self._started: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         # The time of the last activity of each machine, by the clock of the loop.
@@ -79,7 +80,7 @@ class MachinePower:
 
         :param is_used: returns whether a client uses the machine.
         """
-        async with self._locks[machine]:
+        async with self._locks.lock(machine):
             if not self.is_up(machine) or await self._has_running(machine) or is_used():
                 return
             # From here on, a call waits for the lock and wakes the machine again.
@@ -96,7 +97,7 @@ class MachinePower:
 
         :raises Refusal: if it cannot.
         """
-        async with self._locks[machine]:
+        async with self._locks.lock(machine):
             if self.is_up(machine):
                 return
             try:
@@ -110,7 +111,7 @@ class MachinePower:
 
     async def check(self, machine: str) -> bool:
         """Note whether a machine ended by itself. Return whether it runs."""
-        async with self._locks[machine]:
+        async with self._locks.lock(machine):
             if not self.is_up(machine):
                 return False
             try:
@@ -143,7 +144,6 @@ class MachinePower:
     def forget(self, machine: str) -> None:
         """Forget a machine that is deleted."""
         self._down.discard(machine)
-        self._locks.pop(machine, None)
         self._active.pop(machine, None)
         if started := self._started.pop(machine, None):
             started.set()

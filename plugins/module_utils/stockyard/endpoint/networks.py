@@ -7,12 +7,11 @@ network share one machine.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -27,6 +26,7 @@ from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST
+from .named_locks import NamedLocks
 
 # The version of a build by BuildKit.
 BUILDKIT = "2"
@@ -53,7 +53,7 @@ class Networks:
         self.life = life
         self.containers = containers
         self.images = images
-        self._placing: dict[str, asyncio.Lock] = {}
+        self._placing = NamedLocks()
 
     async def names_of(self, config: dict[str, Any]) -> frozenset[str]:
         """Return the user-defined networks of a new container.
@@ -73,10 +73,7 @@ class Networks:
     @asynccontextmanager
     async def placing(self, names: Iterable[str]) -> AsyncIterator[None]:
         """Let one container at a time be placed in each of these networks."""
-        async with AsyncExitStack() as stack:
-            for name in sorted(names):
-                lock = self._placing.setdefault(name, asyncio.Lock())
-                await stack.enter_async_context(lock)
+        async with self._placing.all(names):
             yield
 
     def machines_of(self, names: Iterable[str]) -> set[str]:
@@ -137,10 +134,7 @@ class Networks:
                 "endpoints",
                 HTTPStatus.FORBIDDEN,
             )
-        reply = await self.lines.ask(IMAGE_HOST, "DELETE", call.prefix + call.target)
-        if reply.status == HTTPStatus.NO_CONTENT:
-            self._placing.pop(name, None)
-        return reply
+        return await self.lines.ask(IMAGE_HOST, "DELETE", call.prefix + call.target)
 
     async def connect(self, call: Call, reference: str, body: bytes) -> Reply:
         """Connect a container to a network of its machine, or to one without containers."""

@@ -17,6 +17,7 @@ from .failures import explained
 from .lines import Lines
 from .machine_life import MachineLife
 from .machines import Machines
+from .named_locks import NamedLocks
 
 
 class Ports:
@@ -33,7 +34,7 @@ class Ports:
         self.lines = lines
         self.containers = containers
         self.life = life
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = NamedLocks()
         self._tasks: set[asyncio.Task[None]] = set()
         life.observers.append(self._observe)
 
@@ -46,7 +47,7 @@ class Ports:
         if ports <= self.machines.ports(machine):
             yield
             return
-        async with self._lock(machine):
+        async with self._locks.lock(machine):
             with explained():
                 await self.machines.set_ports(machine, self.machines.ports(machine) | ports)
             try:
@@ -61,9 +62,6 @@ class Ports:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _lock(self, machine: str) -> asyncio.Lock:
-        return self._locks.setdefault(machine, asyncio.Lock())
-
     def _observe(self, machine: str, event: Event) -> None:
         if (event.get("Type"), event.get("Action")) == ("container", "destroy"):
             self._start_release(machine)
@@ -76,11 +74,9 @@ class Ports:
 
     async def _release(self, machine: str) -> None:
         """Withdraw the ports of a machine that no container in it has."""
-        async with self._lock(machine):
+        async with self._locks.lock(machine):
             # A machine that is being deleted releases its ports, and none is resumed for this.
-            if machine not in self.life.names:
-                self._locks.pop(machine, None)
-            elif self.life.power.is_up(machine):
+            if machine in self.life.names and self.life.power.is_up(machine):
                 try:
                     await self._withdraw_unused(machine)
                 except Refusal as refusal:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +18,7 @@ from .events import Event, engine_event
 from .failures import explained
 from .lines import Lines
 from .machine_life import MachineLife
+from .named_locks import NamedLocks
 from .named_volumes import NamedVolume, VolumeStore
 
 # Containers in these states use no volume until they are started again.
@@ -46,7 +47,7 @@ class Volumes:
         self._names: set[str] = set()
         # The machines that had a volume at some time.
         self._holders: set[str] = set()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = NamedLocks()
         # Calls that need a volume where it is.
         self._holds: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,10 +93,7 @@ class Volumes:
     @asynccontextmanager
     async def locked(self, names: Iterable[str]) -> AsyncIterator[None]:
         """Let one call at a time place each of these volumes."""
-        async with AsyncExitStack() as stack:
-            for name in sorted(names):
-                lock = self._locks.setdefault(name, asyncio.Lock())
-                await stack.enter_async_context(lock)
+        async with self._locks.all(names):
             yield
 
     async def create(self, name: str, labels: Mapping[str, str]) -> None:
@@ -170,7 +168,7 @@ class Volumes:
         try:
             yield
         finally:
-            self._holds.subtract(names)
+            self._holds -= Counter(names)
             self.settle(container.machine)
 
     def settle(self, machine: str) -> None:
