@@ -57,7 +57,7 @@ def measure(book: Book, options: Options) -> None:
     """Measure runs at the endpoint, forks and runs in a ready host alternately."""
     with opened(options.work) as (yard, _template):
         ready = yard.hosts.apply(SingleSpec(READY, floor.TEMPLATE)).object
-        spec = EndpointSpec(NAME, IMAGES, floor.TEMPLATE, socket="~/not-served.sock")
+        spec = EndpointSpec(NAME, IMAGES, floor.TEMPLATE, socket="/run/not-served.sock")
         yard.endpoints.apply(spec)
         bare = mutual_tls(ready)
         with serving(yard, spec) as connect:
