@@ -165,6 +165,8 @@ class FakeDockerd:
         self, method: str, path: str, query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         parts = path.strip("/").split("/")
+        if path == "/_ping":
+            return 200, "OK"
         if path in ("/version", "/info"):
             facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
             return 200, VERSION | facts | {"Images": len(self.images)}
@@ -439,8 +441,8 @@ class FakeMachines:
         self.generations = 0
         self.forks: list[Fork] = []
         self.deleted: list[str] = []
-        # The machines that were noted as needed, each with its container.
-        self.kept: list[tuple[str, str]] = []
+        # The machines that were noted as needed.
+        self.kept: list[str] = []
         self.facts: dict[str, dict[str, str]] = {}
         self.saved: dict[str, str] = {}
         self.demands: dict[str, Demand] = {}
@@ -458,8 +460,8 @@ class FakeMachines:
             if name not in self.deleted
         ]
 
-    async def keep(self, name: str, container: str) -> bool:
-        self.kept.append((name, container))
+    async def keep(self, name: str) -> bool:
+        self.kept.append(name)
         return name in self.running
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:

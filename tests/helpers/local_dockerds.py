@@ -157,7 +157,7 @@ class LocalMachines:
         await self.set_ports(name, frozenset(request.ports))
         return Machine(name)
 
-    async def keep(self, name: str, _container: str) -> bool:
+    async def keep(self, name: str) -> bool:
         return name in self.facts
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:

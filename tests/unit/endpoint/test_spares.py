@@ -32,7 +32,6 @@ def test_a_container_gets_a_spare_and_another_one_is_forked(tmp_path: Path) -> N
         assert (await bench.call("GET", "/containers/json?all=1")).json == []
         assert (await bench.create("web")).status == 201
         assert machine_of(bench, "web") == "machine-1"
-        assert bench.machines.kept[-1] == ("machine-1", "web")
         await ready(bench, 2)
         assert bench.machines.generations == 1
         await bench.call("DELETE", "/containers/web")
@@ -156,7 +155,7 @@ def test_a_reaper_is_told_that_spares_are_needed(tmp_path: Path) -> None:
         await ready(bench, 1)
         bench.endpoint.spares._next_note = 0.0
         async with asyncio.timeout(5):
-            while ("machine-1", "") not in bench.machines.kept:
+            while bench.machines.kept.count("machine-1") < 1:
                 await asyncio.sleep(0.01)
 
     assert spares.NOTE < 600

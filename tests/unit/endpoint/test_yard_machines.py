@@ -256,13 +256,11 @@ def test_a_spare_is_noted_as_needed(yard: Yard) -> None:
         await endpoint.renew_generation()
         spare = await endpoint.fork(Fork(""))
         assert spare.facts == {"image-host": "images"}
-        assert await endpoint.keep(spare.name, "")
-        assert await endpoint.keep(spare.name, "web")
+        assert await endpoint.keep(spare.name)
         (machine,) = await endpoint.all()
-        assert machine.facts["container"] == "web"
         assert float(machine.facts["needed-at"]) > 0
         await endpoint.delete(spare.name)
-        assert not await endpoint.keep(spare.name, "web")
+        assert not await endpoint.keep(spare.name)
         await endpoint.close()
 
     asyncio.run(story())

@@ -223,7 +223,7 @@ class ContainerCalls:
         """Return a machine without containers, and whether it was forked for this request."""
         try:
             await self.images.ensure_generation()
-            if spare := await self.spares.take(request.container):
+            if spare := await self.spares.take():
                 return spare, False
             machine = await self.spares.with_room(lambda: self.machines.fork(request))
             return machine.name, True

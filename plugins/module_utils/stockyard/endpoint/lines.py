@@ -60,6 +60,14 @@ class Lines:
                 HTTPStatus.SERVICE_UNAVAILABLE,
             ) from error
 
+    async def open(self, machine: str, count: int) -> None:
+        """Open lines for later exchanges.
+
+        :raises Refusal: if Docker in the machine does not answer.
+        """
+        for peer in [await self.take(machine) for _number in range(count)]:
+            self.give(machine, peer)
+
     def give(self, machine: str, peer: Peer) -> None:
         """Keep a line whose exchange is complete."""
         idle = self._idle.setdefault(machine, [])

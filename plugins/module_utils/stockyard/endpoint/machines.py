@@ -82,11 +82,8 @@ class Machines(Protocol):
         :raises StockyardError: if the pool or the hypervisor has no room.
         """
 
-    async def keep(self, name: str, container: str) -> bool:
-        """Note that a machine without a container is needed. Return whether it runs.
-
-        :param container: the name of the container that it is needed for; empty for a spare.
-        """
+    async def keep(self, name: str) -> bool:
+        """Note that a machine without a container is needed. Return whether it runs."""
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         """Add facts to the record of a machine, and replace those of its containers."""

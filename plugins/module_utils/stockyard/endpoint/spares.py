@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeVar
 
 from ..errors import PoolQuotaExceeded, StockyardError
+from ..guest.security.reader.grammar import Refusal
 from .images import ImageHost
 from .machine_life import MachineLife
 from .machines import Fork, Machines
@@ -23,6 +25,8 @@ LOOK, CALM = 0.25, 1.0
 CHANGED = 5.0
 # Seconds until a fork that failed is tried again, and between two notes that spares are needed.
 RETRY, NOTE = 30.0, 300.0
+# Seconds in which a spare must answer, and the number of lines that are open to it.
+PING, LINES = 3.0, 3
 _T = TypeVar("_T")
 
 
@@ -83,7 +87,7 @@ class Spares:
             await self._work
         self._discard(self._ready)
 
-    async def take(self, container: str) -> str:
+    async def take(self) -> str:
         """Return a machine for a container; empty if no spare is ready. Call it when the image
         generation is current, and use the machine before anything else is awaited.
         """
@@ -93,18 +97,16 @@ class Spares:
             await asyncio.wait([self._fork])
         while self._ready:
             spare = self._ready.pop(0)
+            is_usable = False
             try:
-                is_usable = self._is_current(spare) and self.life.power.is_up(spare.machine)
-                if is_usable and await self.machines.keep(spare.machine, container):
-                    self._delay(self.calm)
-                    self.life.reserved.discard(spare.machine)
-                    return spare.machine
-            except StockyardError as error:
-                self.progress(f"spare {spare.machine}: {error}")
-            except BaseException:
-                self._discard([spare])
-                raise
-            self._discard([spare])
+                is_usable = self._is_current(spare) and await self._answers(spare)
+            finally:
+                if not is_usable:
+                    self._discard([spare])
+            if is_usable:
+                self._delay(self.calm)
+                self.life.reserved.discard(spare.machine)
+                return spare.machine
         return ""
 
     async def with_room(self, change: Callable[[], Awaitable[_T]]) -> _T:
@@ -157,6 +159,8 @@ class Spares:
             machine = (await self.machines.fork(Fork(""))).name
             self.life.reserved.add(machine)
             await self.life.adopt(machine)
+            # Handshakes would delay the container.
+            await self.life.lines.open(machine, LINES)
             self._ready.append(_Spare(machine, generation))
         except Exception as error:  # noqa: BLE001  # without spares, the endpoint still serves
             self.progress(f"no spare was forked: {error}")
@@ -171,8 +175,18 @@ class Spares:
         self._next_note = asyncio.get_running_loop().time() + NOTE
         for spare in list(self._ready):
             with contextlib.suppress(StockyardError):
-                if not await self.machines.keep(spare.machine, "") and spare in self._ready:
+                if not await self.machines.keep(spare.machine) and spare in self._ready:
                     self._discard([spare])
+
+    async def _answers(self, spare: _Spare) -> bool:
+        """Return whether Docker in a spare answers."""
+        if not self.life.power.is_up(spare.machine):
+            return False
+        with contextlib.suppress(Refusal, TimeoutError):
+            async with asyncio.timeout(PING):
+                reply = await self.life.lines.ask(spare.machine, "GET", "/_ping")
+            return reply.status == HTTPStatus.OK
+        return False
 
     def _is_current(self, spare: _Spare) -> bool:
         return spare.generation == self.images.generation

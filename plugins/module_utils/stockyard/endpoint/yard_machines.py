@@ -172,9 +172,9 @@ class YardMachines:
         if name in self._records:
             self._records[name] = record
 
-    async def keep(self, name: str, container: str) -> bool:
+    async def keep(self, name: str) -> bool:
         """Note that a machine without a container is needed. Return whether it runs."""
-        record = await asyncio.to_thread(self._keep, name, container)
+        record = await asyncio.to_thread(self._keep, name)
         if record and name in self._records:
             self._records[name] = record
         return record is not None
@@ -267,10 +267,8 @@ class YardMachines:
             if host:
                 host_lifecycle.destroy(self.ctx, host.record)
 
-    def _keep(self, name: str, container: str) -> HostRecord | None:
+    def _keep(self, name: str) -> HostRecord | None:
         facts = {NEEDED_AT: f"{self.ctx.clock.now():.0f}"}
-        if container:
-            facts[CONTAINER_NAME] = container
         with self._locked(name) as host:
             if host is None or host.record.phase != "ready" or not host.serving:
                 return None
