@@ -9,6 +9,7 @@
   ARGS="--server bare"                 only one of the servers
   ARGS="--server other=unix:///path"   another server
   ARGS="--minutes 10"                  stop after this time with each server
+  ARGS="--keep"                        keep outcomes of an earlier state of the SDK or the template
   ARGS="--fresh"                       discard earlier outcomes of the selected files
   ARGS="--report"                      only show the table
 """
@@ -76,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
         "--fresh", action="store_true", help="discard outcomes of selected files"
     )
     argument_parser.add_argument(
+        "--keep", action="store_true", help="keep outcomes of an earlier state of the server"
+    )
+    argument_parser.add_argument(
         "--report", action="store_true", help="show results, and run nothing"
     )
     return argument_parser
@@ -96,7 +100,15 @@ def run(
         for name in names:
             with serve(name, port) as server:
                 deadline = time.time() + options.minutes * 60
-                measure(suite, store, server, selected, deadline, options.fresh)
+                measure(
+                    suite,
+                    store,
+                    server,
+                    selected,
+                    deadline,
+                    fresh=options.fresh,
+                    keep=options.keep,
+                )
 
 
 def serve(name: str, registry_port: int) -> AbstractContextManager[servers.Server]:
@@ -140,13 +152,15 @@ def measure(
     server: servers.Server,
     files: dict[str, list[str]],
     deadline: float,
+    *,
     fresh: bool = False,
+    keep: bool = False,
 ) -> None:
     """Run the tests without an outcome on one server, each file in a process."""
     commit = os.environ.get("STOCKYARD_COMMIT", "")
     head = ServerResults(server.identity, server.facts(), commit)
     discarded = {test for tests in files.values() for test in tests} if fresh else set()
-    store.begin(server.name, head, discarded)
+    store.begin(server.name, head, discarded, keep=keep)
     for file, tests in files.items():
         while pending := pending_tests(store, server.name, tests):
             if time.time() > deadline:

@@ -25,8 +25,8 @@ class ServerResults:
 
     :param identity: decides whether the outcomes of an earlier run are still valid.
     :param facts: versions of the server.
-    :param commit: the commit of the run.
-    :param tests: outcome, seconds and reason by node id.
+    :param commit: the commit of the last run.
+    :param tests: outcome, seconds and reason by node id; the commit too, if it is another one.
     """
 
     identity: str
@@ -37,6 +37,10 @@ class ServerResults:
     def having(self, outcome: str) -> set[str]:
         """Return the tests with an outcome."""
         return {test for test, result in self.tests.items() if result["outcome"] == outcome}
+
+    def commits(self) -> list[str]:
+        """Return the commits of all outcomes."""
+        return sorted({result.get("commit", self.commit) for result in self.tests.values()})
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,24 @@ class RecordStore:
         return self.folder / f"{server}.jsonl"
 
     def begin(
-        self, server: str, results: ServerResults, discarded: Collection[str] = ()
+        self,
+        server: str,
+        results: ServerResults,
+        discarded: Collection[str] = (),
+        *,
+        keep: bool = False,
     ) -> ServerResults:
-        """Return the results to continue. Outcomes of another identity are discarded.
+        """Return the results to continue.
 
-        :param discarded: tests whose earlier outcomes are discarded too.
+        :param discarded: tests whose earlier outcomes are discarded.
+        :param keep: whether outcomes of another identity are kept. Otherwise they are discarded.
         """
         earlier = self.load(server)
-        if earlier and earlier.identity == results.identity:
+        if earlier and (keep or earlier.identity == results.identity):
             results.tests = {
-                test: result for test, result in earlier.tests.items() if test not in discarded
+                test: {"commit": earlier.commit, **result}
+                for test, result in earlier.tests.items()
+                if test not in discarded
             }
         head = {"identity": results.identity, "facts": results.facts, "commit": results.commit}
         lines = [json.dumps(head)]
@@ -185,7 +197,7 @@ def table(servers: Mapping[str, ServerResults], total: int) -> list[str]:
 
     :param total: the number of selected tests.
     """
-    heads = ("server", "Docker", "passed", "failed", "skipped", "not run")
+    heads = ("server", "Docker", "passed", "failed", "skipped", "not run", "commits")
     rows = [heads, tuple("-" * len(head) for head in heads)]
     for name, results in servers.items():
         counts = Counter(result["outcome"] for result in results.tests.values())
@@ -195,7 +207,8 @@ def table(servers: Mapping[str, ServerResults], total: int) -> list[str]:
             counts["skipped"],
             total - len(results.tests),
         ]
-        rows.append((name, results.facts.get("Version", ""), *map(str, figures)))
+        commits = ", ".join(results.commits())
+        rows.append((name, results.facts.get("Version", ""), *map(str, figures), commits))
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     return [
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"

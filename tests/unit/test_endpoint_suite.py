@@ -238,7 +238,8 @@ def test_only_tests_without_a_valid_outcome_run(
     store.begin("bare", ServerResults("identity", tests={"a": outcome("failed")}))
     suite = CountingSuite(Path("python"), tmp_path)
     server = servers.Server("bare", "tcp://127.0.0.1:1", identity)
-    harness.measure(suite, store, server, {FILE: ["a", "b"]}, time.time() + deadline, fresh)
+    files = {FILE: ["a", "b"]}
+    harness.measure(suite, store, server, files, time.time() + deadline, fresh=fresh)
     count = tmp_path / "count"
     assert (count.read_text().split() if count.exists() else []) == expected
 
@@ -250,7 +251,21 @@ def test_fresh_discards_only_outcomes_of_selected_files(store: RecordStore, tmp_
     harness.measure(suite, store, server, {FILE: ["a"]}, time.time() + 100, fresh=True)
     recorded = store.load("bare")
     assert recorded
-    assert recorded.tests == {"x": {}, "a": outcome("passed")}
+    assert recorded.tests == {"x": {"commit": ""}, "a": outcome("passed")}
+
+
+def test_kept_outcomes_have_the_commit_of_their_run(store: RecordStore) -> None:
+    store.begin("bare", ServerResults("old", commit="one"))
+    store.append("bare", "a", "passed", "")
+    for commit in ("two", "three"):
+        store.begin("bare", ServerResults("new", commit=commit), keep=True)
+        store.append("bare", commit, "passed", "")
+    recorded = store.load("bare")
+    assert recorded
+    commits = {test: result.get("commit") for test, result in recorded.tests.items()}
+    assert commits == {"a": "one", "two": "two", "three": None}
+    assert recorded.commits() == ["one", "three", "two"]
+    assert store.begin("bare", ServerResults("newest")).tests == {}
 
 
 def test_last_outcome_counts_and_a_broken_line_does_not(store: RecordStore) -> None:
@@ -308,8 +323,8 @@ def test_document_and_table_contain_every_server() -> None:
     assert written["servers"]["bare"]["tests"][f"{PREFIX}b"]["outcome"] == "failed"
     assert written["servers"]["endpoint"]["facts"] == {"Version": "26.1"}
     assert table(measured, 3)[2:] == [
-        "| bare     | 26.1   | 1      | 1      | 0       | 1       |",
-        "| endpoint | 26.1   | 1      | 0      | 0       | 2       |",
+        "| bare     | 26.1   | 1      | 1      | 0       | 1       | commit  |",
+        "| endpoint | 26.1   | 1      | 0      | 0       | 2       | commit  |",
     ]
 
 
