@@ -259,6 +259,8 @@ class FakeDockerd:
         return 200, {}
 
     def _image(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
+        if path == "json":
+            return 200, [{"Id": number} for number in self.images.values()]
         if path == "get":
             return 200, self._archive(query["names"])
         if method == "POST":
@@ -303,7 +305,8 @@ class FakeDockerd:
         return self._change(method, parts[1:], identifier, query, body)
 
     def _create(self, name: str, config: dict[str, Any]) -> tuple[int, Any]:
-        if config["Image"] not in self.images:
+        identifiers = {number: number for number in self.images.values()} | self.images
+        if config["Image"] not in identifiers:
             return 404, {"message": f"No such image: {config['Image']}"}
         if config.get("Cmd") == ["nonsense"]:
             return 400, {"message": "nonsense"}
@@ -317,7 +320,7 @@ class FakeDockerd:
             "Id": identifier,
             "Name": name,
             "Names": [f"/{name}"],
-            "Image": self.images[config["Image"]],
+            "Image": identifiers[config["Image"]],
             "State": "created",
             "Config": config["Image"],
             "Labels": config.get("Labels") or {},

@@ -41,6 +41,19 @@ def test_a_container_gets_a_spare_and_another_one_is_forked(tmp_path: Path) -> N
     play(tmp_path, story, spares=2)
 
 
+def test_a_spare_has_started_a_container_before(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await ready(bench, 1)
+        daemon = bench.machines.running["machine-1"]
+        assert daemon.calls[1].startswith("POST /containers/create")
+        assert daemon.calls[2].endswith("/start")
+        assert daemon.calls[3].startswith("DELETE /containers/")
+        assert daemon.containers == {}
+        assert [event["Type"] for event in bench.endpoint.bus.recent] == []
+
+    play(tmp_path, story, spares=1)
+
+
 def test_more_containers_than_spares_are_created_at_once(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await ready(bench, 2)

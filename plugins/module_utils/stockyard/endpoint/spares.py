@@ -27,6 +27,8 @@ CHANGED = 5.0
 RETRY, NOTE = 30.0, 300.0
 # Seconds in which a spare must answer, and the number of lines that are open to it.
 PING, LINES = 3.0, 3
+# A path that no image has.
+NO_PROGRAM = "/stockyard/rehearsal"
 _T = TypeVar("_T")
 
 
@@ -158,6 +160,7 @@ class Spares:
             generation = self.images.generation
             machine = (await self.machines.fork(Fork(""))).name
             self.life.reserved.add(machine)
+            await self._rehearse(machine)
             await self.life.adopt(machine)
             # Handshakes would delay the container.
             await self.life.lines.open(machine, LINES)
@@ -167,6 +170,23 @@ class Spares:
             self._delay(RETRY)
             if machine:
                 self._discard([_Spare(machine, 0)])
+
+    async def _rehearse(self, machine: str) -> None:
+        """Start a container without a program, which fails: afterwards the memory holds everything
+        that starts containers, which an emulator must also translate.
+
+        :raises Refusal: if Docker in the machine does not answer.
+        """
+        ask = self.life.lines.ask
+        images = (await ask(machine, "GET", "/images/json")).json()
+        if not images:
+            return
+        config = {"Image": images[0]["Id"], "Entrypoint": [NO_PROGRAM], "Cmd": []}
+        reply = await ask(machine, "POST", "/containers/create?name=rehearsal", config)
+        if reply.status == HTTPStatus.CREATED:
+            container = reply.json()["Id"]
+            await ask(machine, "POST", f"/containers/{container}/start")
+            await ask(machine, "DELETE", f"/containers/{container}?force=1&v=1")
 
     async def _note(self) -> None:
         """Note that the spares are needed, so that no reaper deletes them. Discard those that ended
