@@ -61,7 +61,7 @@ def measure(book: Book, options: Options) -> None:
         yard.endpoints.apply(spec)
         bare = mutual_tls(ready)
         with serving(yard, spec) as connect:
-            run(bare, IMAGE, "echo", "hi")
+            run(bare, IMAGE, "sh", "-c", "echo hi")
             book.note("endpoint: first run, with a branch", "s", _first_byte(connect))
             timelines = [
                 _sample(book, yard, connect, bare) for _sample_no in range(options.samples)
@@ -124,10 +124,10 @@ def _sample(
     book.note(FORKED, "s", spans.end_of(ANSWER))
     yard.hosts.delete(FORK)
     time.sleep(1.0)
-    _note_phases(book, "ready host", run(bare, IMAGE, "echo", "hi"))
+    _note_phases(book, "ready host", run(bare, IMAGE, "sh", "-c", "echo hi"))
     time.sleep(PAUSE)
     with watching((*PHASES, *CALLS)) as spans:
-        measured = run(connect, IMAGE, "echo", "hi")
+        measured = run(connect, IMAGE, "sh", "-c", "echo hi")
     book.note(AGAIN, "s", _first_byte(connect))
     _note_phases(book, "endpoint", measured)
     shift = measured.begin - spans.begin
@@ -144,7 +144,7 @@ def _with_spares(book: Book, yard: Yard, connect: Connect, samples: int) -> None
     for _sample_no in range(samples):
         _wait_for_spare(yard)
         time.sleep(PAUSE)
-        measured = run(connect, IMAGE, "echo", "hi")
+        measured = run(connect, IMAGE, "sh", "-c", "echo hi")
         book.note(SPARE, "s", measured.ends[FIRST_BYTE], most=LONGEST)
         for label, begin, end in measured.spans():
             book.note(f"with a spare: {label}", "s", end - begin)
@@ -168,7 +168,7 @@ def _note_phases(book: Book, side: str, measured: Run) -> None:
 
 
 def _first_byte(connect: Connect, network: str = "default") -> float:
-    return run(connect, IMAGE, "echo", "hi", network=network).ends[FIRST_BYTE]
+    return run(connect, IMAGE, "sh", "-c", "echo hi", network=network).ends[FIRST_BYTE]
 
 
 def _ratio(book: Book) -> None:
