@@ -308,6 +308,16 @@ def test_a_container_machine_without_a_container_is_reaped(yard: Yard, clock: Fa
     assert "job" not in names(yard)
 
 
+def test_a_spare_is_reaped_some_time_after_its_endpoint_ended(yard: Yard, clock: FakeClock) -> None:
+    yard.hosts.apply(SingleSpec("images", "base"))
+    container_machine(yard, needed_at=f"{clock.time + 3000:.0f}")
+    clock.time += 6599
+    assert plan(yard.reap()) == []
+    clock.time += 1
+    (action,) = plan(yard.reap())
+    assert "no container was created in it" in action
+
+
 def test_a_container_machine_is_reaped_some_time_after_its_image_host(
     yard: Yard, clock: FakeClock
 ) -> None:
