@@ -133,7 +133,7 @@ def images(clients: DockerClients, environment: dict[str, str]) -> None:
 
 
 @pytest.fixture(params=sorted(docker_clients.DEBIAN))
-def docker(
+def cli(
     request: pytest.FixtureRequest,
     clients: DockerClients,
     environment: dict[str, str],
@@ -212,11 +212,11 @@ def fetched(port: str) -> str:
             time.sleep(0.2)
 
 
-def test_a_terminal_is_resized(docker: Docker) -> None:
+def test_a_terminal_is_resized(cli: Docker) -> None:
     show = "while true; do stty size; sleep 0.2; done"
-    docker("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
+    cli("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
     for arguments in (("run", "--rm", "-it", IMAGE), ("exec", "-it", "web")):
-        terminal = Terminal(docker, *arguments, "sh", "-c", show)
+        terminal = Terminal(cli, *arguments, "sh", "-c", show)
         terminal.expect("24 80")
         terminal.resize(40, 120)
         terminal.expect("40 120")
@@ -224,8 +224,8 @@ def test_a_terminal_is_resized(docker: Docker) -> None:
         assert terminal.wait() == 130
 
 
-def test_a_shell_in_a_terminal_ends_with_its_exit_code(docker: Docker) -> None:
-    terminal = Terminal(docker, "run", "--rm", "-it", IMAGE, "sh")
+def test_a_shell_in_a_terminal_ends_with_its_exit_code(cli: Docker) -> None:
+    terminal = Terminal(cli, "run", "--rm", "-it", IMAGE, "sh")
     terminal.expect("# ")
     terminal.send("echo $((6 * 7))\n")
     terminal.expect("42\r\n")
@@ -239,102 +239,102 @@ def typed(program: subprocess.Popen[bytes], text: bytes) -> None:
     present(program.stdin).flush()
 
 
-def test_a_container_is_attached_and_its_log_is_followed(docker: Docker) -> None:
+def test_a_container_is_attached_and_its_log_is_followed(cli: Docker) -> None:
     # The standard input of a container that was started in the background stays open.
     script = "read a; echo got $a; read b; echo got $b"
-    docker("run", "-di", "--name", "web", IMAGE, "sh", "-c", script)
+    cli("run", "-di", "--name", "web", IMAGE, "sh", "-c", script)
     with (
-        docker.running("logs", "-f", "web") as follower,
-        docker.running("attach", "web") as attached,
+        cli.running("logs", "-f", "web") as follower,
+        cli.running("attach", "web") as attached,
     ):
         typed(attached, b"one\ntwo\n")
         for program in (attached, follower):
             assert present(program.stdout).read() == b"got one\ngot two\n"
-    assert docker("wait", "web") == "0"
-    assert docker("logs", "--tail", "1", "web") == "got two"
-    with docker.running("start", "-ai", "web") as attached:
+    assert cli("wait", "web") == "0"
+    assert cli("logs", "--tail", "1", "web") == "got two"
+    with cli.running("start", "-ai", "web") as attached:
         typed(attached, b"three\nfour\n")
         assert present(attached.stdout).read() == b"got three\ngot four\n"
 
 
-def test_a_port_is_published(docker: Docker) -> None:
-    docker("run", "-d", "--name", "web", "-p", "80", IMAGE, "sh", "-c", WEB)
-    port = docker("port", "web", "80").partition("\n")[0].rpartition(":")[2]
+def test_a_port_is_published(cli: Docker) -> None:
+    cli("run", "-d", "--name", "web", "-p", "80", IMAGE, "sh", "-c", WEB)
+    port = cli("port", "web", "80").partition("\n")[0].rpartition(":")[2]
     assert fetched(port) == "page"
-    assert f":{port}->80/tcp" in docker("ps", "--format", "{{.Ports}}")
-    docker("commit", "--change", "EXPOSE 80", "web", "exposing")
-    docker("run", "-d", "--name", "shop", "-P", "exposing", "httpd", "-f", "-h", "/w")
-    assert fetched(docker("port", "shop", "80").split("\n")[0].rpartition(":")[2]) == "page"
-    docker("rm", "-f", "shop")
-    docker("rmi", "exposing")
+    assert f":{port}->80/tcp" in cli("ps", "--format", "{{.Ports}}")
+    cli("commit", "--change", "EXPOSE 80", "web", "exposing")
+    cli("run", "-d", "--name", "shop", "-P", "exposing", "httpd", "-f", "-h", "/w")
+    assert fetched(cli("port", "shop", "80").split("\n")[0].rpartition(":")[2]) == "page"
+    cli("rm", "-f", "shop")
+    cli("rmi", "exposing")
 
 
-def test_files_are_copied_both_ways(docker: Docker, tmp_path: Path) -> None:
-    docker("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
+def test_files_are_copied_both_ways(cli: Docker, tmp_path: Path) -> None:
+    cli("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "text").write_text("hello\n")
-    docker("cp", str(folder), "web:/copied")
-    assert docker("exec", "web", "cat", "/copied/text") == "hello"
-    docker("cp", "web:/copied/text", str(tmp_path / "out"))
+    cli("cp", str(folder), "web:/copied")
+    assert cli("exec", "web", "cat", "/copied/text") == "hello"
+    cli("cp", "web:/copied/text", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "hello\n"
-    assert docker("diff", "web") == "A /copied\nA /copied/text"
+    assert cli("diff", "web") == "A /copied\nA /copied/text"
 
 
-def test_a_running_container_is_observed_and_changed(docker: Docker) -> None:
+def test_a_running_container_is_observed_and_changed(cli: Docker) -> None:
     begin = str(int(time.time()))
-    container_id = docker("run", "-d", "--name", "web", "-m", "64m", IMAGE, "sleep", "1000")
-    assert docker("top", "web").split("\n")[1].endswith("sleep 1000")
-    assert "web" in docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}")
-    docker("rename", "web", "shop")
-    docker("update", "--memory", "96m", "--memory-swap", "192m", "shop")
-    assert docker.inspect("shop")["HostConfig"]["Memory"] == 96 << 20
-    docker("pause", "shop")
-    assert docker.inspect("shop")["State"]["Status"] == "paused"
-    docker("unpause", "shop")
-    assert docker("exec", "-i", "shop", "cat", stdin="text") == "text"
-    assert docker.run("exec", "shop", "sh", "-c", "exit 7", code=7) == ""
-    docker("exec", "-d", "shop", "touch", "/done")
-    docker("stop", "-t", "0", "shop")
-    docker("start", "shop")
-    docker("exec", "shop", "test", "-e", "/done")
-    docker("kill", "shop")
-    assert docker("wait", "shop") == "137"
-    docker("rm", "shop")
+    container_id = cli("run", "-d", "--name", "web", "-m", "64m", IMAGE, "sleep", "1000")
+    assert cli("top", "web").split("\n")[1].endswith("sleep 1000")
+    assert "web" in cli("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}")
+    cli("rename", "web", "shop")
+    cli("update", "--memory", "96m", "--memory-swap", "192m", "shop")
+    assert cli.inspect("shop")["HostConfig"]["Memory"] == 96 << 20
+    cli("pause", "shop")
+    assert cli.inspect("shop")["State"]["Status"] == "paused"
+    cli("unpause", "shop")
+    assert cli("exec", "-i", "shop", "cat", stdin="text") == "text"
+    assert cli.run("exec", "shop", "sh", "-c", "exit 7", code=7) == ""
+    cli("exec", "-d", "shop", "touch", "/done")
+    cli("stop", "-t", "0", "shop")
+    cli("start", "shop")
+    cli("exec", "shop", "test", "-e", "/done")
+    cli("kill", "shop")
+    assert cli("wait", "shop") == "137"
+    cli("rm", "shop")
     filters = ("--filter", f"container={container_id}", "--format", "{{.Action}}")
-    actions = docker("events", "--since", begin, "--until", str(int(time.time()) + 1), *filters)
+    actions = cli("events", "--since", begin, "--until", str(int(time.time()) + 1), *filters)
     expected = ["create", "start", "rename", "update", "pause", "unpause"]
     expected += ["die", "start", "die", "destroy"]
     assert [action for action in actions.split("\n") if action in expected] == expected
 
 
-def test_images_are_built_saved_and_loaded(docker: Docker, tmp_path: Path) -> None:
+def test_images_are_built_saved_and_loaded(cli: Docker, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("copied\n")
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY text /text\nRUN cat text > /built\n")
     for buildkit in "01":
-        docker.run("build", "-t", "built:1", str(tmp_path), DOCKER_BUILDKIT=buildkit)
-        assert docker("run", "--rm", "built:1", "cat", "/built") == "copied"
+        cli.run("build", "-t", "built:1", str(tmp_path), DOCKER_BUILDKIT=buildkit)
+        assert cli("run", "--rm", "built:1", "cat", "/built") == "copied"
         archive = str(tmp_path / "image.tar")
-        docker("save", "-o", archive, "built:1")
-        docker("rmi", "built:1")
-        docker("load", "-i", archive)
-        docker("tag", "built:1", "built:2")
-        docker("run", "--name", "draft", "built:2", "sh", "-c", "echo more > /more")
-        docker("commit", "draft", "saved:1")
-        assert docker("run", "--rm", "saved:1", "cat", "/built", "/more") == "copied\nmore"
-        docker("rm", "draft")
-        docker("rmi", "-f", "saved:1", "built:1", "built:2")
+        cli("save", "-o", archive, "built:1")
+        cli("rmi", "built:1")
+        cli("load", "-i", archive)
+        cli("tag", "built:1", "built:2")
+        cli("run", "--name", "draft", "built:2", "sh", "-c", "echo more > /more")
+        cli("commit", "draft", "saved:1")
+        assert cli("run", "--rm", "saved:1", "cat", "/built", "/more") == "copied\nmore"
+        cli("rm", "draft")
+        cli("rmi", "-f", "saved:1", "built:1", "built:2")
 
 
-def test_a_prune_removes_what_is_not_used(docker: Docker) -> None:
-    docker("run", "--name", "old", IMAGE, "true")
-    docker("network", "create", "empty")
-    docker("system", "prune", "-f", "--filter", "label=none")
-    docker("system", "prune", "-f", "--filter", "until=1h")
-    assert docker("ps", "-aq", "--filter", "name=old")
-    docker("system", "prune", "-f")
-    assert docker("ps", "-aq") == ""
-    names = docker("network", "ls", "--format", "{{.Name}}").split("\n")
+def test_a_prune_removes_what_is_not_used(cli: Docker) -> None:
+    cli("run", "--name", "old", IMAGE, "true")
+    cli("network", "create", "empty")
+    cli("system", "prune", "-f", "--filter", "label=none")
+    cli("system", "prune", "-f", "--filter", "until=1h")
+    assert cli("ps", "-aq", "--filter", "name=old")
+    cli("system", "prune", "-f")
+    assert cli("ps", "-aq") == ""
+    names = cli("network", "ls", "--format", "{{.Name}}").split("\n")
     assert sorted(names) == ["bridge", "host", "none"]
 
 
