@@ -87,6 +87,16 @@ options:
         pool has no room for another container, they are deleted.
     type: int
     default: 0
+  socket_in_containers:
+    description:
+      - Whether containers can bind C(/var/run/docker.sock), which then leads to the endpoint. Some
+        tools require it, such as act and testcontainers.
+      - A container with the socket has the rights of a client of the endpoint, with access to all
+        of its containers. Image hosts in other profiles than V(trusted), or with
+        O(stockyard.container_hosts.host#module:authorized_keys), do not permit it.
+      - A change has effect when the service of the endpoint is restarted.
+    type: bool
+    default: false
   egress:
     description:
       - The destinations that the image host and the machines of containers can reach, as with
@@ -213,6 +223,10 @@ endpoint:
     spares:
       description: The number of machines that are forked before a container needs them.
       type: int
+    socket_in_containers:
+      description: Whether containers can bind C(/var/run/docker.sock), which leads to the endpoint.
+      type: bool
+      sample: false
     docker_hosts:
       description: The values of V(DOCKER_HOST) for Docker clients, that of the Unix socket first.
       type: list

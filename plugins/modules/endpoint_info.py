@@ -98,6 +98,10 @@ endpoints:
     spares:
       description: The number of machines that are forked before a container needs them.
       type: int
+    socket_in_containers:
+      description: Whether containers can bind C(/var/run/docker.sock), which leads to the endpoint.
+      type: bool
+      sample: false
     docker_hosts:
       description: The values of V(DOCKER_HOST) for Docker clients, that of the Unix socket first.
       type: list

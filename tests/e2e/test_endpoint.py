@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +139,8 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_host(
     yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes, socket: Path
 ) -> Iterator[str]:
-    yard.endpoints.apply(EndpointSpec(ENDPOINT, IMAGES, template.name, socket=str(socket)))
+    spec = EndpointSpec(ENDPOINT, IMAGES, template.name, socket=str(socket))
+    yard.endpoints.apply(replace(spec, socket_in_containers=True))
     docker(
         yard.hosts.get(IMAGES), "import", "--change", 'CMD ["sh"]', "-", "busybox", stdin=busybox
     )

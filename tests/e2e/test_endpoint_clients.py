@@ -12,6 +12,8 @@ import json
 import os
 import pty
 import re
+import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -43,6 +45,9 @@ service, socket = test_endpoint.service, test_endpoint.socket
 pytestmark = [pytest.mark.real, pytest.mark.full]
 ADDRESS = "STOCKYARD_ENDPOINT"
 IMAGE = "toolbox"
+# The same with Docker's client, and the option that gives a container the endpoint.
+CLIENT_IMAGE = "client"
+SOCKET = ("-v", "/var/run/docker.sock:/var/run/docker.sock")
 # Seconds for one command, and for a change to be seen.
 PATIENCE, CHANGE = 300.0, 60.0
 SEARCH_PATH = "ENV PATH=/bin"
@@ -132,6 +137,28 @@ def images(clients: DockerClients, environment: dict[str, str]) -> None:
     subprocess.run(command, input=archive, env=environment, check=True, timeout=PATIENCE)
 
 
+@pytest.fixture(scope="module")
+def client_image(
+    clients: DockerClients,
+    environment: dict[str, str],
+    images: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """An image with all programs of busybox and with Docker's client."""
+    context = tmp_path_factory.mktemp("client")
+    program = clients.releases["trixie"]
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    libraries = [Path(path) for path in re.findall(r"(/\S+) \(", linked)]
+    for file in (program, *libraries):
+        shutil.copy(file, context)
+    copied = "".join(f"COPY {path.name} {path}\n" for path in libraries)
+    text = f"FROM {IMAGE}\nCOPY docker /bin/docker\n{copied}"
+    (context / "Dockerfile").write_text(text)
+    docker = Docker((str(program),), environment)
+    docker.run("build", "-q", "-t", CLIENT_IMAGE, str(context), DOCKER_BUILDKIT="0")
+    return CLIENT_IMAGE
+
+
 @pytest.fixture(params=sorted(docker_clients.DEBIAN))
 def cli(
     request: pytest.FixtureRequest,
@@ -181,13 +208,21 @@ class Terminal:
 
     def expect(self, pattern: str) -> None:
         """Read until the text has a pattern."""
+        assert self.shows(pattern, PATIENCE), (pattern, self.text)
+
+    def shows(self, pattern: str, seconds: float) -> bool:
+        """Read until the text has a pattern, or for a time. Return whether the text has it."""
+        end = time.monotonic() + seconds
         while not re.search(pattern, self.text):
+            if not select.select([self.master], [], [], max(end - time.monotonic(), 0.0))[0]:
+                return False
             try:
                 block = os.read(self.master, 4096)
             except OSError:  # all ends are closed
                 block = b""
             assert block, (pattern, self.text)
             self.text += block.decode()
+        return True
 
     def send(self, text: str) -> None:
         """Type a text."""
@@ -218,8 +253,12 @@ def test_a_terminal_is_resized(cli: Docker) -> None:
     for arguments in (("run", "--rm", "-it", IMAGE), ("exec", "-it", "web")):
         terminal = Terminal(cli, *arguments, "sh", "-c", show)
         terminal.expect("24 80")
-        terminal.resize(40, 120)
-        terminal.expect("40 120")
+        # Docker's client does not notice a change while it sends the first size.
+        for columns in (120, 121, 122):
+            terminal.resize(40, columns)
+            if terminal.shows(f"40 {columns}", CHANGE / 3):
+                break
+        terminal.expect("40 12[012]")
         terminal.send("\x03")
         assert terminal.wait() == 130
 
@@ -405,11 +444,13 @@ jobs:
   second:
     runs-on: ubuntu-latest
     steps:
-      - {shell: sh, run: 'echo from the second job'}
+      - {shell: sh, run: 'echo from the second job; docker version --format json'}
 """
 
 
-def test_act_runs_two_jobs_at_once(latest: Docker, clients: DockerClients, tmp_path: Path) -> None:
+def test_act_runs_two_jobs_at_once(
+    latest: Docker, clients: DockerClients, client_image: str, tmp_path: Path
+) -> None:
     workflows = tmp_path / ".github" / "workflows"
     workflows.mkdir(parents=True)
     (workflows / "ci.yml").write_text(WORKFLOW)
@@ -418,9 +459,8 @@ def test_act_runs_two_jobs_at_once(latest: Docker, clients: DockerClients, tmp_p
     for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "first")):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     act = Docker((str(clients.act),), latest.environment)
-    options = ("-P", f"ubuntu-latest={IMAGE}", "--pull=false", "--container-daemon-socket", "-")
-    output = act.run("push", *options, cwd=tmp_path)
-    for text in ("from the repository", "the number is 42", "from the second job"):
+    output = act.run("push", "-P", f"ubuntu-latest={client_image}", "--pull=false", cwd=tmp_path)
+    for text in ("from the repository", "the number is 42", "from the second job", '"Os":"linux"'):
         assert text in output
     assert output.count("Job succeeded") == 2
     assert latest("ps", "-aq") == ""
@@ -448,16 +488,67 @@ with Network() as network:
 """
 
 
-def test_testcontainers_starts_containers(latest: Docker, clients: DockerClients) -> None:
-    # Ryuk needs the endpoint's socket in a container, which the endpoint does not serve yet.
-    environment = latest.environment | {
+# Removes the containers of a session when the connection of its program ends, as testcontainers'
+# own image does. The program writes the label of the session.
+RYUK = """\
+echo "$(date) Started!"
+nc -l -p 8080 < /dev/null > /label
+docker rm -fv $(docker ps -aq --filter "$(tr -d '\\r' < /label)")
+"""
+
+
+@pytest.fixture
+def python(latest: Docker, clients: DockerClients, client_image: str, tmp_path: Path) -> Docker:
+    """A Python with testcontainers, whose Ryuk is an image of the endpoint."""
+    (tmp_path / "ryuk").write_text(RYUK)
+    (tmp_path / "Dockerfile").write_text(
+        f'FROM {client_image}\nCOPY ryuk /ryuk\nCMD ["sh", "/ryuk"]\n'
+    )
+    latest("build", "-q", "-t", "ryuk:1", str(tmp_path))
+    settings = {
         "PYTHONPATH": str(clients.packages),
-        "TESTCONTAINERS_RYUK_DISABLED": "true",
+        "RYUK_CONTAINER_IMAGE": "ryuk:1",
         "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
     }
-    python = Docker((sys.executable,), environment)
+    return Docker((sys.executable,), latest.environment | settings)
+
+
+def test_testcontainers_starts_containers(latest: Docker, python: Docker) -> None:
     python.run("-c", f"IMAGE, WEB = {IMAGE!r}, {WEB!r}\n{TESTCONTAINERS}")
-    assert latest("ps", "-aq") == ""
+    wait_until_empty(latest)
+
+
+def test_testcontainers_removes_the_containers_of_a_killed_program(
+    latest: Docker, python: Docker
+) -> None:
+    program = f"""
+import os
+from testcontainers.core.container import DockerContainer
+DockerContainer({IMAGE!r}).with_command("sleep 1000").start()
+os._exit(7)
+"""
+    python.run("-c", program, code=7)
+    wait_until_empty(latest)
+
+
+def test_a_container_with_the_socket_is_a_client_of_the_endpoint(
+    latest: Docker, client_image: str
+) -> None:
+    latest("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
+    script = f"docker ps --format '{{{{.Names}}}}'; echo text | docker run -i --rm {IMAGE} cat"
+    output = latest("run", "--rm", "--name", "inner", *SOCKET, client_image, "sh", "-c", script)
+    assert sorted(output.split("\n")) == ["inner", "text", "web"]
+    # The machine's own Docker is not reached.
+    refusal = latest.run("run", "-v", "/run:/run", IMAGE, code=125)
+    assert "cannot be bound" in refusal
+
+
+def wait_until_empty(docker: Docker) -> None:
+    """Wait until no container exists."""
+    end = time.monotonic() + CHANGE
+    while containers := docker("ps", "-a", "--format", "{{.Names}}"):
+        assert time.monotonic() < end, containers
+        time.sleep(0.5)
 
 
 PLAYBOOK = """\

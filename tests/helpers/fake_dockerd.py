@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, Fork, Machine
+from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, BoundSocket, Fork, Machine
 from stockyard.endpoint.named_volumes import NamedVolume
 from stockyard.endpoint.sizes import Demand
 from stockyard.errors import Conflict, NotFound, OperationRefused
@@ -313,6 +313,7 @@ class FakeDockerd:
         host = config.get("HostConfig") or {}
         sources = [str(bind).partition(":")[0] for bind in host.get("Binds") or ()]
         sources += [mount["Source"] for mount in host.get("Mounts") or ()]
+        sources = [source for source in sources if not source.startswith("/")]
         if not self.volumes.issuperset(sources):
             return 500, {"message": f"a volume is missing: {sources}"}
         identifier = secrets.token_hex(32)
@@ -435,6 +436,8 @@ class FakeMachines:
             folder / "host", {name: f"sha256:{secrets.token_hex(32)}" for name in images}
         )
         self.volumes = FakeVolumes()
+        self.socket: BoundSocket | None = None
+        self.opened_sockets: list[str] = []
         self.published: dict[str, frozenset[int]] = {}
         self.running: dict[str, FakeDockerd] = {}
         # The machines that do not run, by their state.
@@ -466,6 +469,9 @@ class FakeMachines:
     async def keep(self, name: str) -> bool:
         self.kept.append(name)
         return name in self.running
+
+    async def open_socket(self, name: str) -> None:
+        self.opened_sockets.append(name)
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         self.facts[name] = dict(facts)

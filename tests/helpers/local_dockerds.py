@@ -25,7 +25,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, Fork, Machine
+from stockyard.endpoint.docker_socket import USUAL_PATHS
+from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, BoundSocket, Fork, Machine
 from stockyard.endpoint.named_volumes import NamedVolume
 from stockyard.endpoint.server import Endpoint
 from stockyard.endpoint.sizes import Demand
@@ -98,9 +99,11 @@ class LocalMachines:
 
     :param root: the unpacked packages.
     :param work: the directory of all data.
+    :param path: the socket of the endpoint.
     """
 
-    def __init__(self, root: Path, work: Path) -> None:
+    def __init__(self, root: Path, work: Path, path: Path) -> None:
+        self.socket = BoundSocket(USUAL_PATHS, str(path))
         self.id, self.title = "LOCAL-DOCKERDS", "doors"
         self.root, self.work = root, work
         self.volumes = LocalVolumes(self)
@@ -159,6 +162,9 @@ class LocalMachines:
 
     async def keep(self, name: str) -> bool:
         return name in self.facts
+
+    async def open_socket(self, name: str) -> None:
+        """Do nothing: the machines have the files of this computer."""
 
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         if name in self.facts:
@@ -334,7 +340,7 @@ async def _run(*command: str) -> None:
 
 
 async def _serve(root: Path, work: Path, path: Path) -> None:
-    machines = LocalMachines(root, work)
+    machines = LocalMachines(root, work, path)
     await machines.start()
     endpoint = Endpoint(machines, lambda line: print(line, flush=True))
     await endpoint.start()
@@ -356,7 +362,7 @@ def main() -> None:
     for name in ("--root", "--work", "--unix"):
         parser.add_argument(name, type=Path, required=True)
     options = parser.parse_args()
-    asyncio.run(_serve(options.root.resolve(), options.work.resolve(), options.unix))
+    asyncio.run(_serve(options.root.resolve(), options.work.resolve(), options.unix.absolute()))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,21 @@ def test_options_become_the_declaration_of_the_endpoint(
     monkeypatch.setattr(endpoint, "serve", lambda _yard, spec: specs.append(spec))
     assert console(*SERVE, "--unix", "/run/x.sock")[0] == 0
     assert (
-        console(*SERVE, "--tls", "127.0.0.1:2300", "--name", "doors", "--image-host", "w")[0] == 0
+        console(
+            *SERVE,
+            "--tls",
+            "127.0.0.1:2300",
+            "--name",
+            "doors",
+            "--image-host",
+            "w",
+            "--socket-in-containers",
+        )[0]
+        == 0
     )
     assert specs == [
         EndpointSpec(socket="/run/x.sock"),
-        EndpointSpec("doors", "w", address="127.0.0.1", port=2300),
+        EndpointSpec("doors", "w", address="127.0.0.1", port=2300, socket_in_containers=True),
     ]
 
 
@@ -61,9 +71,9 @@ def test_declared_endpoint_is_served_as_on_record(
     specs: list[EndpointSpec] = []
     monkeypatch.setattr(endpoint, "serve", lambda _yard, spec: specs.append(spec))
     real.endpoints.apply(
-        EndpointSpec("doors", "store", template="base", socket="/x.sock", address="127.0.0.2")
+        EndpointSpec("doors", "store", template="base", socket="/x.sock", socket_in_containers=True)
     )
     assert console(*SERVE, "--name", "doors")[0] == 0
-    assert specs == [EndpointSpec("doors", "store", socket="/x.sock", address="127.0.0.2")]
+    assert specs == [EndpointSpec("doors", "store", socket="/x.sock", socket_in_containers=True)]
     code, _output, errors = console(*SERVE, "--name", "other")
     assert (code, "set --unix or --tls" in errors) == (1, True)

@@ -52,6 +52,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         help="with --unix or --tls: machines that are forked before a container needs them "
         "(default: %(default)s)",
     )
+    command.add_argument(
+        "--socket-in-containers",
+        action="store_true",
+        help="let containers bind /var/run/docker.sock, which leads to the endpoint",
+    )
     command.set_defaults(run=_serve)
 
 
@@ -79,6 +84,7 @@ def _declared(yard: Yard, options: argparse.Namespace) -> EndpointSpec:
         address=endpoint.address,
         port=endpoint.port,
         spares=endpoint.spares,
+        socket_in_containers=endpoint.socket_in_containers,
     )
 
 
@@ -95,4 +101,5 @@ def _spec(options: argparse.Namespace) -> EndpointSpec:
         address=address,
         port=int(port or DOCKER_PORT),
         spares=options.spares,
+        socket_in_containers=options.socket_in_containers,
     )

@@ -17,6 +17,7 @@ from ..guest.security.reader.grammar import Refusal
 from .answers import answer
 from .calls import Call, Reply
 from .containers import Container, Containers, check_name
+from .docker_socket import DockerSocket
 from .images import ImageHost
 from .lines import Lines
 from .machine_life import MachineLife
@@ -57,6 +58,7 @@ class ContainerCalls:
         self.volumes = volumes
         self.ports = ports
         self.spares = spares
+        self.socket = DockerSocket(life)
         # The machine of the newest exec instances.
         self._instances: OrderedDict[str, str] = OrderedDict()
 
@@ -65,7 +67,9 @@ class ContainerCalls:
         config = _parse(body)
         requested_name = call.value("name")
         name = check_name(requested_name) if requested_name else self.containers.propose_name()
-        check_config(config)
+        self.socket.redirect(config)
+        socket = self.machines.socket
+        check_config(config, socket.path if socket else "")
         volumes = named_volumes(config)
         await self._forget_if_gone(name)
         networks = await self.networks.names_of(config)
@@ -192,6 +196,7 @@ class ContainerCalls:
                 await self.images.ensure(machine, str(config.get("Image") or ""))
             for network in () if is_new else networks:
                 await self.networks.ensure(machine, network)
+            await self.socket.open_if_bound(machine, config)
             if demand != Demand() and not is_forked:
                 await self._resize(machine, total((*self._demands(machine).values(), demand)))
             try:

@@ -53,6 +53,18 @@ class Machine:
     containers: str = ""
 
 
+@dataclass(frozen=True)
+class BoundSocket:
+    """The socket of the endpoint, which containers can bind.
+
+    :param names: the paths by which clients name the socket.
+    :param path: its path in each machine.
+    """
+
+    names: frozenset[str]
+    path: str
+
+
 class Machines(Protocol):
     """The machines of one endpoint. The image host exists before the endpoint starts."""
 
@@ -63,6 +75,16 @@ class Machines(Protocol):
     @property
     def volumes(self) -> VolumeStore:
         """Return the named volumes of the endpoint."""
+
+    @property
+    def socket(self) -> BoundSocket | None:
+        """Return the socket that containers can bind; ``None`` if none can."""
+
+    async def open_socket(self, name: str) -> None:
+        """Let the socket in a running machine lead to the endpoint.
+
+        :raises StockyardError: if the machine does not accept it.
+        """
 
     async def all(self) -> list[Machine]:
         """Return the container machines, without the image host."""

@@ -50,15 +50,18 @@ def shared_machine(
     return machines.pop() if machines else ""
 
 
-def check_config(config: dict[str, Any]) -> None:
-    """Refuse a container that a machine cannot have, with the reason and a remedy."""
+def check_config(config: dict[str, Any], socket: str = "") -> None:
+    """Refuse a container that a machine cannot have, with the reason and a remedy.
+
+    :param socket: the only file that can be bound.
+    """
     host = config.get("HostConfig") or {}
     binds = [str(bind).split(":") for bind in host.get("Binds") or ()]
     sources = [parts[0] for parts in binds if len(parts) > 1]
     mounts = host.get("Mounts") or ()
     sources += [str(m.get("Source") or "") for m in mounts if m.get("Type") == "bind"]
     for source in sources:
-        if source.startswith("/"):
+        if source.startswith("/") and source != socket:
             raise Refusal(
                 f"The directory {source} cannot be bound: the container is a virtual machine, and "
                 "shares no files with the endpoint. Copy files with docker cp, or build them into "

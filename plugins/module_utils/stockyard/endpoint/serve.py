@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import ConnectionFailed, MissingDependency
 from ..guest.security.reader.grammar import Refusal
 from ..model.endpoint import EndpointSpec
+from ..model.endpoint_record import places
 from ..yard import Yard
+from .docker_socket import USUAL_PATHS
+from .machines import BoundSocket
 from .readiness import report_ready
 from .server import Endpoint
 from .server_tls import ServerTls, listen_tls
+from .socket_tunnels import GUEST_SOCKET
 from .yard_machines import LOOPBACK, YardMachines
 
 
@@ -31,13 +36,34 @@ def serve(yard: Yard, spec: EndpointSpec) -> None:
             "the library h11 is not installed.", remedy="pip install h11"
         ) from error
     ctx = yard.context
-    machines = YardMachines(ctx, spec.tenant, spec.name, spec.image_host, spec.address or LOOPBACK)
+    machines = YardMachines(
+        ctx,
+        spec.tenant,
+        spec.name,
+        spec.image_host,
+        spec.address or LOOPBACK,
+        _bound_socket(spec) if spec.socket_in_containers else None,
+    )
     machines.start_image_host()
     tls = ServerTls(ctx, spec.tenant, spec.name, spec.address) if spec.address else None
-    asyncio.run(_serve(Endpoint(machines, ctx.progress, spec.spares), spec, tls))
+    with ExitStack() as stack:
+        sockets: list[Path] = []
+        if spec.socket:
+            sockets.append(Path(spec.socket).expanduser())
+        if spec.socket_in_containers:
+            sockets.append(stack.enter_context(machines.tunnels.place()))
+        asyncio.run(_serve(Endpoint(machines, ctx.progress, spec.spares), spec, tls, sockets))
 
 
-async def _serve(endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None) -> None:
+def _bound_socket(spec: EndpointSpec) -> BoundSocket:
+    """Return the socket that containers can bind. Clients name the one that they use themselves."""
+    paths = {str(Path(spec.socket).expanduser().absolute())} if spec.socket else set()
+    return BoundSocket(USUAL_PATHS | paths, GUEST_SOCKET)
+
+
+async def _serve(
+    endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None, sockets: list[Path]
+) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -47,16 +73,13 @@ async def _serve(endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None) 
         raise ConnectionFailed(
             "Docker in the image host does not answer.", name=endpoint.machines.title
         ) from refusal
-    socket = Path(spec.socket).expanduser() if spec.socket else None
     servers: list[asyncio.Server] = []
     try:
         if tls:
             servers.append(await listen_tls(endpoint, spec.address, spec.port, tls.context))
-            endpoint.progress(f"serving at tcp://{spec.address}:{spec.port}")
-        if socket:
-            socket.unlink(missing_ok=True)
-            servers.append(await endpoint.listen(socket))
-            endpoint.progress(f"serving at unix://{socket}")
+        servers += [await endpoint.listen(socket) for socket in sockets]
+        for place in places(spec.socket, spec.address, spec.port):
+            endpoint.progress(f"serving at {place}")
         report_ready()
         await stop.wait()
     except OSError as error:
@@ -66,6 +89,6 @@ async def _serve(endpoint: Endpoint, spec: EndpointSpec, tls: ServerTls | None) 
     finally:
         for server in servers:
             server.close()
-        if socket:
+        for socket in sockets:
             socket.unlink(missing_ok=True)
         await endpoint.close()

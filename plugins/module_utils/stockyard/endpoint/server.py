@@ -296,6 +296,7 @@ class Endpoint:
         if match.route.uses_volumes:
             container = self.containers.find(match.reference)
             await stack.enter_async_context(self.volumes.in_machine(container))
+            await self.calls.socket.open_for(container)
 
     def _answer_down(self, call: Call, match: Match) -> Reply | None:
         if match.route.kind != CONTAINER:

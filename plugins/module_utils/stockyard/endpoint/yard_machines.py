@@ -30,6 +30,7 @@ from ..model.container_machine import (
 from ..model.host import DOCKER_PORT, SUSPENDED, UP, Host, HostRecord
 from ..model.security import DEFAULTS
 from ..model.size import Size, larger
+from ..planning.bound_socket import check_bindable
 from ..planning.quota import DEEPEST
 from ..planning.resize import check, desired_size, fitting_size
 from ..resources.context import Context
@@ -37,8 +38,9 @@ from ..resources.fleets.branch_host import template_of
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
 from ..resources.hosts import docker_api, host_lifecycle
 from ..resources.hosts.sizing import resize
-from .machines import GONE, IMAGE_HOST, Fork, Machine
+from .machines import GONE, IMAGE_HOST, BoundSocket, Fork, Machine
 from .sizes import Demand
+from .socket_tunnels import SocketTunnels
 from .tls import connect_tls
 from .yard_volumes import YardVolumes
 
@@ -57,10 +59,17 @@ class YardMachines:
     :param name: the name of the endpoint.
     :param image_host: the name of its image host.
     :param publish: the address of the hypervisor that ports of containers are published on.
+    :param socket: the socket that containers can bind; ``None`` if none can.
     """
 
     def __init__(
-        self, ctx: Context, tenant: str, name: str, image_host: str, publish: str = LOOPBACK
+        self,
+        ctx: Context,
+        tenant: str,
+        name: str,
+        image_host: str,
+        publish: str = LOOPBACK,
+        socket: BoundSocket | None = None,
     ) -> None:
         self.ctx = ctx
         self.tenant = tenant
@@ -68,6 +77,8 @@ class YardMachines:
         self.volumes = YardVolumes(ctx, tenant, self.title)
         self.image_host = image_host
         self.publish = publish
+        self.socket = socket
+        self.tunnels = SocketTunnels(ctx, tenant, self.title)
         self.id = ""
         self._records: dict[str, HostRecord] = {}
         self._generation: HostGeneration | None = None
@@ -80,6 +91,7 @@ class YardMachines:
         """Start the image host if it does not run, for example after a restart of the hypervisor.
 
         :raises NotFound: if it does not exist.
+        :raises OperationRefused: if its containers could not have the socket that they can bind.
         """
         ctx = self.ctx
         host = self._find_image_host()
@@ -89,6 +101,9 @@ class YardMachines:
                 name=f"host {self.image_host}",
                 remedy="create the image host first",
             )
+        if self.socket:
+            observation = ctx.provider.observe(ctx.owner)
+            check_bindable(template_of(observation, host).record.profile, host.record)
         kind, name = ("fleet", host.record.fleet) if host.record.fleet else ("host", host.name)
         deadline = ctx.deadline(PATIENCE)
         with ctx.provider.exclusive(ctx.lock_name(kind, self.tenant, name), deadline):
@@ -179,6 +194,10 @@ class YardMachines:
             self._records[name] = record
         return record is not None
 
+    async def open_socket(self, name: str) -> None:
+        """Let the socket in a running machine lead to the endpoint."""
+        await asyncio.to_thread(self._open_socket, name)
+
     async def note(self, name: str, facts: Mapping[str, str], containers: str) -> None:
         """Add facts to the record of a machine, unless it is being deleted."""
         await asyncio.to_thread(self._relabel, name, _labels(facts), containers)
@@ -266,6 +285,13 @@ class YardMachines:
         with self._locked(name) as host:
             if host:
                 host_lifecycle.destroy(self.ctx, host.record)
+                self.tunnels.forget(host.record)
+
+    def _open_socket(self, name: str) -> None:
+        with self._locked(name) as host:
+            if host is None or self.socket is None:
+                raise NotFound("the machine does not exist.", name=f"host {name}")
+            self.tunnels.open(host.record, self.socket.path, self.ctx.deadline(PATIENCE))
 
     def _keep(self, name: str) -> HostRecord | None:
         facts = {NEEDED_AT: f"{self.ctx.clock.now():.0f}"}

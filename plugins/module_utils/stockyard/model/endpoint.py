@@ -25,6 +25,8 @@ class EndpointSpec:
         none if empty.
     :param port: the port at that address.
     :param spares: the number of machines that are forked before a container needs them.
+    :param socket_in_containers: whether containers can bind ``/var/run/docker.sock``, which leads
+        to the endpoint.
     :param host: the declaration of an image host that is forked from ``template``. It also applies
         to the machines of containers.
     """
@@ -37,6 +39,7 @@ class EndpointSpec:
     address: str = ""
     port: int = DOCKER_PORT
     spares: int = 0
+    socket_in_containers: bool = False
     host: HostSpec = field(default_factory=HostSpec)
 
     def __post_init__(self) -> None:
@@ -51,5 +54,12 @@ class EndpointSpec:
     @property
     def record(self) -> EndpointRecord:
         """Return the endpoint as it is recorded."""
-        managed = bool(self.template)
-        return EndpointRecord(self.name, managed, self.socket, self.address, self.port, self.spares)
+        return EndpointRecord(
+            self.name,
+            bool(self.template),
+            self.socket,
+            self.address,
+            self.port,
+            self.spares,
+            self.socket_in_containers,
+        )

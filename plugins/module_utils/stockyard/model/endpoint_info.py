@@ -42,6 +42,8 @@ class EndpointInfo(Info):
     :param address: the address for mutual TLS. Empty if there is none.
     :param port: the port at that address.
     :param spares: the number of machines that are forked before a container needs them.
+    :param socket_in_containers: whether containers can bind C(/var/run/docker.sock), which leads to
+        the endpoint.
     :param docker_hosts: the values of ``DOCKER_HOST`` for Docker clients, that of the Unix socket
         first.
     :param export: a line for a POSIX shell that connects Docker clients to the first of them.
@@ -59,6 +61,7 @@ class EndpointInfo(Info):
     address: str
     port: int
     spares: int
+    socket_in_containers: bool
     docker_hosts: tuple[str, ...]
     export: str
     machines: tuple[EndpointMachine, ...]

@@ -25,6 +25,7 @@ class EndpointRecord:
     :param address: the IP address for mutual TLS; none if empty.
     :param port: the port at that address.
     :param spares: the number of machines that are forked before a container needs them.
+    :param socket_in_containers: whether containers can bind the socket of the endpoint.
     """
 
     name: str
@@ -33,6 +34,7 @@ class EndpointRecord:
     address: str
     port: int
     spares: int = 0
+    socket_in_containers: bool = False
 
     def __post_init__(self) -> None:
         naming.name("endpoint", self.name)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from stockyard import (
     OperationRefused,
     PoolQuotaExceeded,
     PoolSpec,
+    SecuritySpec,
     SingleSpec,
     TemplateSpec,
     Yard,
@@ -29,6 +31,7 @@ from stockyard import (
 from stockyard.endpoint.machines import Fork
 from stockyard.endpoint.yard_machines import YardMachines
 from tests.helpers.clocks import FakeClock
+from tests.helpers.samples import HOST_KEY
 
 SOCKET = "/run/user/1000/doors.sock"
 DOORS = EndpointSpec("doors", template="base", socket=SOCKET)
@@ -171,6 +174,26 @@ def test_unsuitable_image_hosts_are_refused(yard: Yard) -> None:
     with pytest.raises(Conflict, match="endpoint doors of tenant default is served at"):
         yard.endpoints.apply(EndpointSpec("second", "second", template="base", socket=SOCKET))
     assert [endpoint.name for endpoint in yard.endpoints.list()] == ["doors"]
+
+
+def test_socket_in_containers_needs_trusted_containers(yard: Yard) -> None:
+    trusted = replace(DOORS, socket_in_containers=True)
+    shared = SecuritySpec("shared")
+    yard.templates.apply(TemplateSpec("apart", security=shared))
+    with pytest.raises(OperationRefused, match="profile shared"):
+        yard.endpoints.apply(replace(trusted, template="apart"))
+    assert names(yard) == []
+    yard.endpoints.apply(DOORS)
+    assert not yard.endpoints.get("doors").socket_in_containers
+    assert planned(yard.endpoints.apply(trusted)) == [
+        "change endpoint doors: socket_in_containers changed"
+    ]
+    assert yard.endpoints.get("doors").socket_in_containers
+    yard.hosts.apply(SingleSpec("keyed", "base", host=HostSpec(authorized_keys=(HOST_KEY,))))
+    with pytest.raises(OperationRefused, match="authorized_keys"):
+        yard.endpoints.apply(
+            EndpointSpec("second", "keyed", address="127.0.0.2", socket_in_containers=True)
+        )
 
 
 def test_two_endpoints_have_their_own_machines(yard: Yard) -> None:

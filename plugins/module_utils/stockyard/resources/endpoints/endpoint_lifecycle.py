@@ -21,8 +21,10 @@ from ...model.endpoint_record import EndpointRecord
 from ...model.fleet import SingleSpec
 from ...model.host import Host, HostRecord
 from ...model.observation import Observation
+from ...planning.bound_socket import check_bindable
 from ...planning.plan import Action, Plan, delete_action, plan_deletion
 from ..context import Context
+from ..fleets.branch_host import template_of
 from ..fleets.single_host import SingleHostConvergence
 from ..hosts import access, host_lifecycle
 from ..operation import LockedOperation
@@ -109,6 +111,8 @@ class EndpointConvergence(LockedOperation):
             )
         if host:
             _check_image_host(spec, host)
+        if spec.socket_in_containers:
+            _check_bindable(spec, observation)
         for host_of_other in recorded(observation):
             _check_other(spec, host_of_other)
 
@@ -133,6 +137,16 @@ def _check_image_host(spec: EndpointSpec, host: Host) -> None:
             name=record.title,
             remedy="name another image host",
         )
+
+
+def _check_bindable(spec: EndpointSpec, observation: Observation) -> None:
+    """Refuse to give the socket to containers that are not trusted."""
+    host = observation.host(spec.tenant, spec.image_host)
+    template = observation.template(spec.tenant, spec.template)
+    if host:
+        template = template_of(observation, host)
+    if template:
+        check_bindable(template.record.profile, host.record if host else None)
 
 
 def _check_other(spec: EndpointSpec, host: Host) -> None:
@@ -265,6 +279,7 @@ def describe(ctx: Context, observation: Observation, host: Host) -> EndpointInfo
         address=endpoint.address,
         port=endpoint.port,
         spares=endpoint.spares,
+        socket_in_containers=endpoint.socket_in_containers,
         docker_hosts=endpoint.places,
         export=export_line(environment),
         machines=tuple(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ...errors import HypervisorError, MissingDependency
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.network import PROXY_PORT, GuestNetwork
 from ..context import Context
+from .ssh_tunnels import pinned_host, run_ssh, ssh_target, tunnel_folder
 
 RETRY = 0.5
 # Seconds for a running guest to accept the tunnel.
@@ -32,16 +32,6 @@ THERE = "remote port forwarding failed for listen port"
 # Any proxy answers this, if only to refuse it.
 QUESTION = b"OPTIONS * HTTP/1.0\r\n\r\n"
 ANSWER = 10.0
-OPTIONS = {
-    "BatchMode": "yes",
-    "ConnectTimeout": "30",
-    "ExitOnForwardFailure": "yes",
-    "GlobalKnownHostsFile": "/dev/null",
-    "IdentitiesOnly": "yes",
-    "IdentityAgent": "none",
-    "StrictHostKeyChecking": "yes",
-    "UpdateHostKeys": "no",
-}
 
 
 def proxy_in_guest(record: HostRecord, network: GuestNetwork) -> str:
@@ -88,9 +78,9 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     ):
         return False
     check(ctx, record.spec)
-    folder = _folder(ctx, record)
+    folder = tunnel_folder(ctx, record.tenant)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if _ssh(["-S", record.uuid, "-O", "check", "any"], folder, deadline)[0] == 0:
+    if run_ssh(["-S", record.uuid, "-O", "check", "any"], folder, deadline)[0] == 0:
         return False
     (folder / record.uuid).unlink(missing_ok=True)
     _open(ctx, record, folder, deadline.within(PATIENCE))
@@ -99,7 +89,7 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
 
 def forget(ctx: Context, record: HostRecord) -> None:
     """Remove the socket of a tunnel that was killed. A live tunnel ends with its host."""
-    (_folder(ctx, record) / record.uuid).unlink(missing_ok=True)
+    (tunnel_folder(ctx, record.tenant) / record.uuid).unlink(missing_ok=True)
 
 
 def command(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: Path) -> list[str]:
@@ -116,7 +106,7 @@ def command(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: P
         record.uuid,
         "-R",
         forward,
-        *_target(record, key, known_hosts),
+        *ssh_target(record, key, known_hosts),
     ]
 
 
@@ -124,27 +114,11 @@ def question(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: 
     """Return the arguments of ssh for a connection to the guest's end of a tunnel, whichever
     controller opened it.
     """
-    return ["-T", "-W", f"{network.address}:{PROXY_PORT}", *_target(record, key, known_hosts)]
-
-
-def _target(record: HostRecord, key: Path, known_hosts: Path) -> list[str]:
-    options = {**OPTIONS, "UserKnownHostsFile": str(known_hosts)}
-    flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    return [
-        *flags,
-        "-i",
-        str(key),
-        "-p",
-        str(record.ssh_port),
-        "--",
-        f"{record.ssh_user}@{record.address}",
-    ]
+    return ["-T", "-W", f"{network.address}:{PROXY_PORT}", *ssh_target(record, key, known_hosts)]
 
 
 def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        known_hosts = Path(scratch) / "known_hosts"
-        known_hosts.write_text(f"{record.known_host}\n", encoding="ascii")
+    with pinned_host(record) as known_hosts:
         connection = (
             record,
             ctx.provider.guest_network(record),
@@ -152,7 +126,7 @@ def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) ->
             known_hosts,
         )
         while True:
-            code, output = _ssh(command(*connection), folder, deadline)
+            code, output = run_ssh(command(*connection), folder, deadline)
             if code == 0 or (THERE in output and _answers(question(*connection), folder, deadline)):
                 return
             _give_up(record, output, deadline)
@@ -208,29 +182,3 @@ def _answers(arguments: list[str], folder: Path, deadline: Deadline) -> bool:
             return False
         finally:
             process.kill()
-
-
-def _ssh(arguments: list[str], folder: Path, deadline: Deadline) -> tuple[int, str]:
-    """Run ssh in the directory of its sockets: a relative path is never too long for one."""
-    # A file and not a pipe: the process in the background would keep the pipe open.
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.run(
-                ["ssh", "-F", "/dev/null", *arguments],
-                cwd=folder,
-                timeout=max(deadline.left(), 1.0),
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-                start_new_session=True,
-            )
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            code = -1
-        output.seek(0)
-        return code, output.read().decode(errors="replace").strip()
-
-
-def _folder(ctx: Context, record: HostRecord) -> Path:
-    return ctx.pki(record.tenant).directory / "tunnels"
