@@ -300,11 +300,17 @@ def test_a_port_is_published(cli: Docker) -> None:
     cli("run", "-d", "--name", "web", "-p", "80", IMAGE, "sh", "-c", WEB)
     port = cli("port", "web", "80").partition("\n")[0].rpartition(":")[2]
     assert fetched(port) == "page"
-    assert f":{port}->80/tcp" in cli("ps", "--format", "{{.Ports}}")
+    assert f"0.0.0.0:{port}->80/tcp" in cli("ps", "--format", "{{.Ports}}")
     cli("commit", "--change", "EXPOSE 80", "web", "exposing")
     cli("run", "-d", "--name", "shop", "-P", "exposing", "httpd", "-f", "-h", "/w")
     assert fetched(cli("port", "shop", "80").split("\n")[0].rpartition(":")[2]) == "page"
     cli("rm", "-f", "shop")
+    first = free_port()
+    for name in ("first", "second"):
+        ports = ("-p", f"{first}-{first + 20}:80")
+        cli("run", "-d", "--name", name, *ports, "exposing", "httpd", "-f", "-h", "/w")
+        assert fetched(cli("port", name, "80").partition("\n")[0].rpartition(":")[2]) == "page"
+    cli("rm", "-f", "first", "second")
     cli("rmi", "exposing")
 
 
@@ -375,6 +381,17 @@ def test_a_prune_removes_what_is_not_used(cli: Docker) -> None:
     assert cli("ps", "-aq") == ""
     names = cli("network", "ls", "--format", "{{.Name}}").split("\n")
     assert sorted(names) == ["bridge", "host", "none"]
+
+
+def test_an_image_without_a_name_is_pruned_after_its_containers(cli: Docker) -> None:
+    cli("run", "--name", "draft", IMAGE, "touch", "/draft")
+    image = cli("commit", "draft")
+    cli("run", "--name", "old", image, "true")
+    cli("image", "prune", "-f")
+    cli("start", "-a", "old")
+    cli("rm", "draft", "old")
+    assert image in cli("image", "prune", "-f")
+    assert cli("images", "-q", "--filter", "dangling=true") == ""
 
 
 COMPOSE = f"""\
@@ -535,7 +552,7 @@ def test_a_container_with_the_socket_is_a_client_of_the_endpoint(
     latest: Docker, client_image: str
 ) -> None:
     latest("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
-    script = f"docker ps --format '{{{{.Names}}}}'; echo text | docker run -i --rm {IMAGE} cat"
+    script = f"docker ps -a --format '{{{{.Names}}}}'; echo text | docker run -i --rm {IMAGE} cat"
     output = latest("run", "--rm", "--name", "inner", *SOCKET, client_image, "sh", "-c", script)
     assert sorted(output.split("\n")) == ["inner", "text", "web"]
     # The machine's own Docker is not reached.

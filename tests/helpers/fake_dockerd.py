@@ -10,7 +10,7 @@ import json
 import secrets
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,6 +222,10 @@ class FakeDockerd:
     def _change_images(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path == "load":
             return self._load(body)
+        if path == "prune":
+            used = {entry["Image"] for entry in self.containers.values()}
+            self.images = {name: i for name, i in self.images.items() if i in used}
+            return 200, {"ImagesDeleted": None, "SpaceReclaimed": 0}
         if path.endswith("/tag"):
             self.images[f"{query['repo']}:{query['tag']}"] = path.removesuffix("/tag")
             return 201, None
@@ -290,12 +294,14 @@ class FakeDockerd:
                 if stopped_too or entry["State"] == "running"
             ]
         if parts == ["prune"]:
-            stopped = [c for c, entry in self.containers.items() if entry["State"] == "exited"]
+            stopped = [c for c, entry in self.containers.items() if entry["State"] != "running"]
+            if "stockyard" in query.get("filters", ""):
+                stopped = [c for c in stopped if self.containers[c]["Labels"]]
             for identifier in stopped:
                 self._remove(identifier)
             return 200, {"ContainersDeleted": stopped or None, "SpaceReclaimed": len(stopped)}
         if parts == ["create"]:
-            return self._create(query["name"], json.loads(body))
+            return self._create(query.get("name", ""), json.loads(body))
         keys = [c for c, entry in self.containers.items() if parts[0] in (c, entry["Name"])]
         # A name such as db can also be the start of an id.
         keys += [c for c in self.containers if c.startswith(parts[0])]
@@ -530,8 +536,12 @@ class FakeMachines:
         self.generation = dict(self.host.images)
         self.networks = dict(self.host.networks)
 
-    def free_port(self) -> int:
-        return 30000 + len(self.forks)
+    def free_port(self, ports: Iterable[int]) -> int:
+        published_ports = frozenset().union(*self.published.values())
+        for port in ports:
+            if port not in published_ports:
+                return port or 30000 + len(self.forks)
+        raise OSError("none is free")
 
     async def fork(self, request: Fork) -> Machine:
         if self.failures:

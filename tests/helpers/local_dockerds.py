@@ -22,7 +22,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stockyard.endpoint.docker_socket import USUAL_PATHS
@@ -147,10 +147,12 @@ class LocalMachines:
             await _run("rm", "-rf", str(old))
         del self._generations[:-2]
 
-    def free_port(self) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+    def free_port(self, ports: Iterable[int]) -> int:
+        for port in ports:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+        raise OSError("none is free")
 
     async def fork(self, request: Fork) -> Machine:
         name = f"vm{secrets.token_hex(3)}"

@@ -203,8 +203,10 @@ def test_containers_that_share_are_in_one_machine(tmp_path: Path) -> None:
         ({"Binds": ["data:/x"], "VolumeDriver": "nfs"}, 404),
         ({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}, 400),
         ({"NetworkMode": "backend"}, 400),
-        ({"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}]}}, 501),
-        ({"PortBindings": {"80/tcp": [{"HostPort": "65536"}]}}, 501),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "8010-8000"}]}}, 400),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "8000-"}]}}, 400),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "1-2-3"}]}}, 400),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "65536"}]}}, 400),
         ({"PortBindings": {"80/udp": [{"HostPort": "80"}]}}, 501),
     ],
 )
@@ -216,6 +218,34 @@ def test_a_container_that_no_machine_can_have_is_refused(
         assert bench.machines.forks == []
 
     play(tmp_path, story)
+
+
+def test_a_free_port_of_a_range_is_published(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        config = BUSYBOX | {"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000-8001"}]}}}
+        for number in (1, 2):
+            await bench.create("", config)
+            assert bench.machines.forks[-1].ports == (7999 + number,)
+            bindings = bench.machines.bindings(f"machine-{number}")
+            assert bindings["80/tcp"][0]["HostPort"] == str(7999 + number)
+        refusal = await bench.create("", config)
+        assert (refusal.status, len(bench.machines.forks)) == (409, 2)
+        assert "from 8000 to 8001" in refusal.message
+
+    play(tmp_path, story)
+
+
+def test_an_image_that_a_container_uses_is_not_pruned(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.create("web")
+        assert (await bench.call("POST", "/images/prune")).status == 200
+        assert list(bench.machines.host.images) == ["busybox"]
+        assert bench.machines.host.containers == {}
+        # The next machine has what the image host had without placeholders.
+        await bench.create("db", {"Image": "busybox"})
+        assert bench.machines.generations == 2
+
+    play(tmp_path, story, "busybox", "debian")
 
 
 def test_published_ports_are_requested_from_the_hypervisor(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,6 +21,9 @@ from .image_copies import copy_images
 from .lines import Lines
 from .machines import IMAGE_HOST, Machines
 from .snapshots import Facts, Snapshots, is_running
+
+# The label of containers on the image host that only keep their image.
+_PLACEHOLDER = "stockyard.placeholder"
 
 
 class ImageHost:
@@ -110,6 +114,24 @@ class ImageHost:
             if len(facts.get("RepoTags") or ()) < 2 or facts["Id"].endswith(reference):
                 await self._check_unused(facts, reference, call.flag("force"))
         return await self.lines.ask(IMAGE_HOST, "DELETE", call.prefix + call.target)
+
+    async def prune(self, call: Call) -> Reply:
+        """Remove the images that no container uses and that meet the filters. While Docker in the
+        image host decides, the image of each container has a container there, which never runs.
+        """
+        used = {str((await self._inspect(container)).get("Image")) for container in self.containers}
+        try:
+            for image in sorted(used):
+                config = {"Image": image, "Labels": {_PLACEHOLDER: ""}}
+                await self.lines.ask(IMAGE_HOST, "POST", "/containers/create", config)
+            return await self.lines.ask(IMAGE_HOST, "POST", call.prefix + call.target)
+        finally:
+            await self.remove_placeholders()
+
+    async def remove_placeholders(self) -> None:
+        """Remove the containers of a prune, or those that an interrupted prune left."""
+        filters = quote(json.dumps({"label": [_PLACEHOLDER]}))
+        await self.lines.ask(IMAGE_HOST, "POST", f"/containers/prune?filters={filters}")
 
     async def _check_unused(self, facts: dict[str, Any], reference: str, force: bool) -> None:
         identifier = facts["Id"].removeprefix("sha256:")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,8 +95,12 @@ class Machines(Protocol):
     async def renew_generation(self) -> None:
         """Freeze the image host as it is now: later forks have its present images."""
 
-    def free_port(self) -> int:
-        """Return a TCP port of the hypervisor that no program uses now."""
+    def free_port(self, ports: Iterable[int]) -> int:
+        """Return the first of some TCP ports that no program uses on the hypervisor now; 0 is any
+        port.
+
+        :raises OSError: if there is none.
+        """
 
     async def fork(self, request: Fork) -> Machine:
         """Create a container machine from the current generation. Docker in it answers.

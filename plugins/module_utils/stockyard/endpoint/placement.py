@@ -70,12 +70,14 @@ def check_config(config: dict[str, Any], socket: str = "") -> None:
 
 
 def publish(
-    config: dict[str, Any], free_port: Callable[[], int], image_ports: Iterable[str] = ()
+    config: dict[str, Any],
+    free_port: Callable[[Iterable[int]], int],
+    image_ports: Iterable[str] = (),
 ) -> frozenset[int]:
     """Return the TCP ports of the machine that the container publishes. Ports that are left to
     Docker are chosen, and written into the configuration.
 
-    :param free_port: returns a port of the hypervisor that no program uses.
+    :param free_port: returns the first of some ports of the hypervisor that no program uses.
     :param image_ports: the ports that the image exposes.
     :raises Refusal: if a port cannot be published.
     """
@@ -93,8 +95,9 @@ def publish(
                     f"{exposed} cannot be published: this endpoint publishes TCP ports only.",
                     HTTPStatus.NOT_IMPLEMENTED,
                 )
-            text = str(target.get("HostPort") or "")
-            port = free_port() if text in ("", "0") else _port(exposed, text)
+            text = str(target.get("HostPort") or "0")
+            first, last = _range(exposed, text)
+            port = first if first == last > 0 else _free(free_port, first, last)
             target["HostPort"] = str(port)
             # The hypervisor connects to the machine's own address.
             if target.get("HostIp") not in _ALL_ADDRESSES:
@@ -103,11 +106,19 @@ def publish(
     return frozenset(ports)
 
 
-def _port(exposed: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > _LARGEST_PORT:
+def _range(exposed: str, text: str) -> tuple[int, int]:
+    """Return the first and the last of the ports that one can be chosen from; 0 is any port."""
+    numbers = [int(part) for part in text.split("-") if part.isascii() and part.isdigit()]
+    is_range = len(numbers) == text.count("-") + 1 <= 2
+    if not is_range or numbers[0] > numbers[-1] or numbers[-1] > _LARGEST_PORT:
+        raise Refusal(f"Invalid hostPort: {text} for {exposed}")
+    return numbers[0], numbers[-1]
+
+
+def _free(free_port: Callable[[Iterable[int]], int], first: int, last: int) -> int:
+    try:
+        return free_port(range(first, last + 1))
+    except OSError as error:
         raise Refusal(
-            f"The port for {exposed} is {text}: this endpoint publishes single ports only. Give "
-            "the port as one number.",
-            HTTPStatus.NOT_IMPLEMENTED,
-        )
-    return int(text)
+            f"No port from {first} to {last} is free: {error}", HTTPStatus.CONFLICT
+        ) from error

@@ -89,7 +89,7 @@ ROUTES = (
     Route("GET", "/images/get", IMAGE_HOST),
     Route("POST", "/images/create", IMAGE_HOST, changes_host=True),
     Route("POST", "/images/load", IMAGE_HOST, changes_host=True),
-    Route("POST", "/images/prune", IMAGE_HOST, changes_host=True),
+    Route("POST", "/images/prune", HANDLED, "prune_images", changes_host=True, builds=True),
     Route("GET", "/images/{}/json", IMAGE_HOST),
     Route("GET", "/images/{}/history", IMAGE_HOST),
     Route("GET", "/images/{}/get", IMAGE_HOST),

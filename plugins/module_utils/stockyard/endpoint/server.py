@@ -111,6 +111,7 @@ class Endpoint:
             "create_exec": self.calls.create_exec,
             "update": self.calls.update,
             "commit": self._commit,
+            "prune_images": lambda call, _reference, _body: self.images.prune(call),
             "remove_image": lambda call, reference, _body: self.images.remove(call, reference),
             "leave_swarm": _leave_swarm,
             "list_volumes": lambda call, _reference, _body: self.volume_calls.list_all(call),
@@ -146,6 +147,7 @@ class Endpoint:
             "Ostype": "linux",
             "Server": f"Docker/{version['Version']} (linux)",
         }
+        await self.images.remove_placeholders()
         await self.life.load()
         await self.volumes.load()
         self.spares.start()
@@ -347,7 +349,7 @@ class Endpoint:
                 return await self._handle_stream(client, call, match)
             handler = self._handlers[match.route.handler]
             if match.route.changes_host:
-                async with self.images.changing(builds=False):
+                async with self.images.changing(match.route.builds):
                     reply = await handler(call, match.reference, body)
             else:
                 reply = await handler(call, match.reference, body)

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
 import secrets
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
@@ -140,11 +143,18 @@ class YardMachines:
         if previous:
             await self._release_if_unused(previous)
 
-    def free_port(self) -> int:
-        """Return a TCP port of the address of the endpoint that no program uses now."""
-        with socket.socket() as probe:
-            probe.bind((self.publish, 0))
-            return int(probe.getsockname()[1])
+    def free_port(self, ports: Iterable[int]) -> int:
+        """Return the first of some TCP ports that no program uses at the address of the endpoint;
+        0 is any port.
+
+        :raises OSError: if there is none.
+        """
+        for port in ports:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((self.publish, port))
+                return int(probe.getsockname()[1])
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     async def fork(self, request: Fork) -> Machine:
         """Create a container machine from the current generation."""
