@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, BoundSocket, Fork, Machine
-from stockyard.endpoint.named_volumes import NamedVolume
 from stockyard.endpoint.sizes import Demand
-from stockyard.errors import Conflict, NotFound, OperationRefused
+from stockyard.errors import Conflict, NotFound
 from stockyard.guest.security.reader.streams import Peer, connect
 from stockyard.model.host import SUSPENDED
 from stockyard.model.size import Size
+from tests.helpers.fake_volumes import FakeVolumes
 
 VERSION = {"ApiVersion": "1.41", "Version": "20.10.24"}
 
@@ -377,56 +377,6 @@ class FakeDockerd:
             "HostConfig": container["HostConfig"],
             "Mounts": container["Mounts"],
         }
-
-
-class FakeVolumes:
-    """The named volumes of the fake machines.
-
-    :param attached: the machine and the path of each attached volume.
-    """
-
-    def __init__(self) -> None:
-        self.labels: dict[str, dict[str, str]] = {}
-        self.attached: dict[str, tuple[str, str]] = {}
-        self.written: set[str] = set()
-        self.attachments: list[tuple[str, str]] = []
-
-    async def all(self) -> list[NamedVolume]:
-        return [
-            NamedVolume(
-                name,
-                labels,
-                1.0,
-                self.attached.get(name, ("", ""))[0],
-                mounted=name in self.attached,
-                blank=name not in self.written,
-            )
-            for name, labels in self.labels.items()
-        ]
-
-    async def create(self, name: str, labels: Mapping[str, str]) -> None:
-        self.labels.setdefault(name, dict(labels))
-
-    async def delete(self, name: str) -> None:
-        if name in self.attached:
-            raise OperationRefused(f"the volume {name} is attached.")
-        self.labels.pop(name, None)
-        self.written.discard(name)
-
-    async def allocated(self, name: str) -> int:
-        return 1000 if name in self.labels else 0
-
-    async def attach(self, name: str, machine: str, path: str) -> None:
-        holder = self.attached.setdefault(name, (machine, path))
-        if holder != (machine, path):
-            raise OperationRefused(f"the volume {name} is attached to {holder[0]}.")
-        await asyncio.sleep(0.01)
-        self.attachments.append((name, machine))
-        self.written.add(name)
-
-    async def detach(self, name: str) -> None:
-        await asyncio.sleep(0.01)
-        self.attached.pop(name, None)
 
 
 class FakeMachines:

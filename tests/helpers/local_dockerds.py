@@ -27,12 +27,12 @@ from pathlib import Path
 
 from stockyard.endpoint.docker_socket import USUAL_PATHS
 from stockyard.endpoint.machines import GONE, IMAGE_HOST, RUNNING, BoundSocket, Fork, Machine
-from stockyard.endpoint.named_volumes import NamedVolume
 from stockyard.endpoint.server import Endpoint
 from stockyard.endpoint.sizes import Demand
 from stockyard.errors import Conflict, NotFound, OperationRefused
 from stockyard.guest.security.reader.streams import Peer, connect
 from stockyard.model.size import Size
+from tests.helpers.fake_volumes import FakeVolumes
 
 _NEW_NETWORK = 0x40000000
 # Seconds in which dockerd starts or ends.
@@ -40,55 +40,34 @@ PATIENCE = 60.0
 _ISOLATED = ("unshare", "-m", "-n", "--propagation", "private")
 
 
-class LocalVolumes:
+class LocalVolumes(FakeVolumes):
     """Named volumes that are directories, mounted into the namespaces of a dockerd."""
 
     def __init__(self, machines: LocalMachines) -> None:
+        super().__init__()
         self.machines = machines
-        self.labels: dict[str, dict[str, str]] = {}
-        self.attached: dict[str, tuple[str, str]] = {}
-        self.written: set[str] = set()
-
-    async def all(self) -> list[NamedVolume]:
-        return [
-            NamedVolume(
-                name,
-                labels,
-                1.0,
-                self.attached.get(name, ("", ""))[0],
-                mounted=name in self.attached,
-                blank=name not in self.written,
-            )
-            for name, labels in self.labels.items()
-        ]
 
     async def create(self, name: str, labels: Mapping[str, str]) -> None:
-        self.labels.setdefault(name, dict(labels))
+        await super().create(name, labels)
         self._data(name).mkdir(parents=True, exist_ok=True)
 
     async def delete(self, name: str) -> None:
-        if name in self.attached:
-            raise OperationRefused(f"the volume {name} is attached.")
-        self.labels.pop(name, None)
-        self.written.discard(name)
+        await super().delete(name)
         shutil.rmtree(self._data(name), ignore_errors=True)
 
     async def allocated(self, name: str) -> int:
         return sum(path.stat().st_blocks * 512 for path in self._data(name).rglob("*"))
 
     async def attach(self, name: str, machine: str, path: str) -> None:
-        if name in self.attached:
-            raise OperationRefused(f"the volume {name} is attached to {self.attached[name][0]}.")
-        self.attached[name] = (machine, path)
+        await super().attach(name, machine, path)
         await self.machines.enter(machine, "mkdir", "-p", path)
         await self.machines.enter(machine, "mount", "--bind", str(self._data(name)), path)
-        self.written.add(name)
 
     async def detach(self, name: str) -> None:
         machine, path = self.attached.get(name, ("", ""))
         if machine:
             await self.machines.enter(machine, "umount", path)
-            del self.attached[name]
+            await super().detach(name)
 
     def _data(self, name: str) -> Path:
         return self.machines.work / "volumes" / name

@@ -16,6 +16,7 @@ from stockyard import (
     Conflict,
     HostSpec,
     NotFound,
+    OperationRefused,
     PoolQuotaExceeded,
     PoolSpec,
     SecuritySpec,
@@ -23,8 +24,10 @@ from stockyard import (
     TemplateSpec,
     Yard,
 )
-from stockyard.endpoint.machines import GONE, IMAGE_HOST, Fork
+from stockyard.endpoint.docker_socket import USUAL_PATHS
+from stockyard.endpoint.machines import GONE, IMAGE_HOST, BoundSocket, Fork
 from stockyard.endpoint.sizes import Demand
+from stockyard.endpoint.socket_tunnels import GUEST_SOCKET, SocketTunnels
 from stockyard.endpoint.yard_machines import YardMachines
 from stockyard.errors import Unsupported
 from stockyard.model.container_machine import CONTAINER_ID, ENDPOINT_LABEL
@@ -200,6 +203,34 @@ def test_limits_size_the_machine_within_the_pool(yard: Yard) -> None:
         await endpoint.close()
 
     asyncio.run(story())
+
+
+def test_only_trusted_containers_get_the_socket(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        SocketTunnels,
+        "open",
+        lambda _self, record, path, _deadline: opened.append((record.name, path)),
+    )
+    bound = BoundSocket(USUAL_PATHS, GUEST_SOCKET)
+
+    async def story() -> None:
+        endpoint = YardMachines(yard.context, "default", "doors", "images", socket=bound)
+        endpoint.start_image_host()
+        machine = await endpoint.fork(Fork("web"))
+        await endpoint.open_socket(machine.name)
+        assert opened == [(machine.name, GUEST_SOCKET)]
+        with pytest.raises(NotFound):
+            await endpoint.open_socket("unknown")
+        await endpoint.close()
+
+    asyncio.run(story())
+    yard.templates.apply(TemplateSpec("apart", security=SecuritySpec("hostile")))
+    yard.hosts.apply(SingleSpec("strict", "apart"))
+    with pytest.raises(OperationRefused, match="profile hostile"):
+        YardMachines(yard.context, "default", "doors", "strict", socket=bound).start_image_host()
 
 
 def test_a_suspended_machine_is_woken(yard: Yard) -> None:
