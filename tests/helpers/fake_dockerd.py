@@ -49,17 +49,22 @@ class FakeDockerd:
     is_silent: bool = False
     claimed_names: tuple[str, ...] = ()
     server: asyncio.Server | None = None
-    tasks: set[asyncio.Task[Any] | None] = field(default_factory=set)
+    tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     async def start(self) -> None:
-        self.server = await asyncio.start_unix_server(self._serve, str(self.socket))
+        self.server = await asyncio.start_unix_server(self._accept, str(self.socket))
 
     async def stop(self) -> None:
-        if self.server:
-            self.server.close()
-        tasks = [task for task in self.tasks if task]
-        for task in tasks:
+        try:
+            # A connection that was just accepted is incomplete for a moment.
+            await asyncio.sleep(0.01)
+        finally:
+            if self.server:
+                self.server.close()
+        tasks = dict(self.tasks)
+        for task, writer in tasks.items():
             task.cancel()
+            writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.socket.unlink(missing_ok=True)
 
@@ -91,8 +96,12 @@ class FakeDockerd:
         for listener in self.listeners:
             listener.write(b"%x\r\n%s\r\n" % (len(text), text))
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self.tasks[task] = writer
+        task.add_done_callback(lambda ended: self.tasks.pop(ended, None))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.tasks.add(asyncio.current_task())
         try:
             while await self._answer(reader, writer):
                 pass
@@ -100,7 +109,6 @@ class FakeDockerd:
             pass
         finally:
             writer.close()
-            self.tasks.discard(asyncio.current_task())
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
