@@ -136,10 +136,16 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def origin(template: TemplateInfo) -> TemplateInfo:
+    """The template of the image host."""
+    return template
+
+
+@pytest.fixture(scope="module")
 def image_host(
-    yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes, socket: Path
+    yard: Yard, origin: TemplateInfo, docker: Docker, busybox: bytes, socket: Path
 ) -> Iterator[str]:
-    spec = EndpointSpec(ENDPOINT, IMAGES, template.name, socket=str(socket))
+    spec = EndpointSpec(ENDPOINT, IMAGES, origin.name, socket=str(socket))
     yard.endpoints.apply(replace(spec, socket_in_containers=True))
     docker(
         yard.hosts.get(IMAGES), "import", "--change", 'CMD ["sh"]', "-", "busybox", stdin=busybox

@@ -23,13 +23,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stockyard import Hardware, TemplateInfo, Yard
 from tests.endpoint_suite.images import complete_root
 from tests.endpoint_suite.registry import free_port
 from tests.helpers import docker_clients
@@ -38,6 +39,7 @@ from tests.helpers.other_collections import others
 from tests.helpers.values import present
 
 from . import test_endpoint
+from .conftest import TEMPLATE
 
 # The fixtures of an endpoint that serves machines.
 client, image_host = test_endpoint.client, test_endpoint.image_host
@@ -110,6 +112,13 @@ class Docker:
         """Return the facts of a container."""
         (facts,) = json.loads(self("inspect", "--type", "container", name))
         return dict(facts)
+
+
+@pytest.fixture(scope="module")
+def origin(yard: Yard, template: TemplateInfo) -> TemplateInfo:
+    """The template of the image host, whose forks can have the volumes of several jobs."""
+    spec = replace(TEMPLATE, name="volumes", hardware=Hardware(spare_ports=8))
+    return yard.templates.apply(spec).object
 
 
 @pytest.fixture(scope="module")
