@@ -62,10 +62,12 @@ class FakeDockerd:
             if self.server:
                 self.server.close()
         tasks = dict(self.tasks)
-        for task, writer in tasks.items():
+        for task in tasks:
             task.cancel()
-            writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in tasks.values():
+            # A task that was cancelled before it began has not closed its connection.
+            writer.close()
         self.socket.unlink(missing_ok=True)
 
     def exit(self, identifier: str) -> None:
