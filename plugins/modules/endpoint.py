@@ -92,8 +92,8 @@ options:
       - Whether containers can bind C(/var/run/docker.sock), which then leads to the endpoint. Some
         tools require it, such as act and testcontainers.
       - A container with the socket has the rights of a client of the endpoint, with access to all
-        of its containers. Image hosts in other profiles than V(trusted), or with
-        O(stockyard.container_hosts.host#module:authorized_keys), do not permit it.
+        of its containers. The option requires an image host in the profile V(trusted), without
+        C(authorized_keys).
       - A change has effect when the service of the endpoint is restarted.
     type: bool
     default: false
