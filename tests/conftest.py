@@ -142,6 +142,8 @@ def _prepare(real: list[Path], names: list[str]) -> None:
         prepare.simulator()
     if 0 < len(real) < len(names):
         prepare.start(dict.fromkeys(real))
+        if any(path.name == "test_endpoint.py" for path in real):
+            prepare.docker_py()
 
 
 def _real(item: pytest.Item) -> bool:

@@ -254,7 +254,6 @@ def test_a_killed_machine_ends_its_container(client: Client, yard: Yard) -> None
     wait_until_deleted(yard)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("file", sorted(short.SHORT_TESTS))
 def test_docker_py_passes_its_tests(
     file: str, client: Client, docker_py: Suite, tmp_path: Path, yard: Yard
