@@ -48,7 +48,7 @@ def libvirt_bench() -> LibvirtBench:
     """libvirt's session with a yard that the end-to-end tests do not use."""
     from tests.e2e.conftest import TEMPLATE
 
-    with prepare.yard_apart() as yard:
+    with prepare.session(), prepare.yard_apart() as yard:
         yard.templates.apply(TEMPLATE)
         # Other templates of this owner may be newer, and have other hardware.
         observed = yard.context.provider.observe(yard.context.owner)

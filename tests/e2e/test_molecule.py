@@ -33,14 +33,16 @@ VARIABLES = {
 BOUND = 90.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def yard() -> Iterator[Yard]:
-    """A yard without the shared guests, so that this file can run in the other process."""
+    """A yard without the shared guests, so that this file can run in the other process. It is
+    opened for each test, because the shared guests' process restarts libvirtd between tests.
+    """
     with prepare.yard_apart() as opened:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def template(yard: Yard) -> TemplateInfo:
     return yard.templates.apply(TEMPLATE).object
 
