@@ -106,15 +106,15 @@ def session(*, alone: bool = False) -> Iterator[None]:
         yield
 
 
-def owner_apart() -> str:
-    """Return the owner of the guests in the other storage."""
+def owner_apart(kind: str = "apart") -> str:
+    """Return an owner of guests in the other storage."""
     from tests.e2e.conftest import OWNER
 
-    return OWNER.replace("e2e", "apart")
+    return OWNER.replace("e2e", kind)
 
 
-def yard_apart() -> Yard:
-    """Open the yard of the other storage, after all templates are built."""
+def yard_apart(kind: str = "apart") -> Yard:
+    """Open a yard of the other storage, after all templates are built."""
     from stockyard import Yard
 
     if os.geteuid() == 0:
@@ -124,7 +124,7 @@ def yard_apart() -> Yard:
     wait()
     link_images()
     return Yard(
-        "qemu:///session", owner=owner_apart(), storage=str(APART), pki_dir=str(WORK / "pki")
+        "qemu:///session", owner=owner_apart(kind), storage=str(APART), pki_dir=str(WORK / "pki")
     )
 
 
