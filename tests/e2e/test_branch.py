@@ -174,8 +174,11 @@ def test_the_memory_of_a_branch_is_shared(yard: Yard, branched: Branched) -> Non
 
 
 @pytest.mark.full
-def test_template_is_kept_while_a_branch_uses_it(yard: Yard, branched: Branched) -> None:
-    record = yard.context.provider.observe(OWNER).templates[-1].record
+def test_template_is_kept_while_a_branch_uses_it(
+    yard: Yard, template: TemplateInfo, branched: Branched
+) -> None:
+    templates = yard.context.provider.observe(OWNER).templates
+    (record,) = [item.record for item in templates if item.record.uuid == template.uuid]
     with pytest.raises(OperationRefused):
         yard.context.provider.destroy(record)
 
