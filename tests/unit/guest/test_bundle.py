@@ -28,6 +28,7 @@ def test_bundle_contains_the_agent_and_its_units() -> None:
         "usr/lib/stockyard/stockyard_agent/main.py",
         "etc/systemd/system/stockyard-agent.service",
         "etc/systemd/system/multi-user.target.wants/stockyard-tls.service",
+        "etc/systemd/system/multi-user.target.wants/stockyard-tls-spare.service",
         "etc/sudoers.d/stockyard",
     ):
         assert path in names

@@ -153,7 +153,7 @@ def test_a_child_does_not_settle_until_it_accepts_ssh_as_its_parent_did(
     assert recorder.effects[-1] == "wait for SSH"
     ask(agent, **DISCARD)
     recorder.ssh_open = False
-    reply = ask(agent, op="settle", restart_agent=True)
+    reply = ask(agent, op="settle")
     assert "no program listens on port 22" in reply["error"]
 
 
@@ -189,18 +189,41 @@ def test_a_host_can_discard_twice(agent: Agent) -> None:
     assert ask(agent, **DISCARD)["ok"]
 
 
-def test_the_agent_is_replaced_after_its_answer_if_the_controller_asks(agent: Agent) -> None:
-    assert ask(agent, op="settle")["ok"]
+def test_the_worker_is_replaced_once_the_child_has_its_identity(agent: Agent) -> None:
+    for request in (CERTIFICATES, {"op": "settle", "restart_agent": True}, DISCARD, IDENTIFY):
+        assert ask(agent, **request)["ok"]
+        assert not agent.restart_due
+    assert not ask(agent, op="renew-certificate")["ok"]
     assert not agent.restart_due
-    assert ask(agent, op="settle", restart_agent=True)["ok"]
+    assert ask(agent, **CERTIFICATES)["ok"]
     assert agent.restart_due
+
+
+def test_the_worker_is_replaced_once_it_has_scrubbed_a_host(agent: Agent) -> None:
+    assert not ask(agent, op="scrub")["ok"]
+    assert not agent.restart_due
+    assert ask(agent, **{**DISCARD, "op": "scrub", "machine_id": "f" * 32})["ok"]
+    assert agent.restart_due
+
+
+def test_another_worker_settles_when_the_child_accepts_ssh(
+    tmp_path: Path, agent: Agent, recorder: Recorder
+) -> None:
+    ask(agent, **DISCARD)
+    new_agent = Agent(Identity(str(tmp_path), recorder))
+    assert ask(new_agent, op="settle")["ok"]
+    assert recorder.effects[-1] == "wait for SSH"
+    recorder.effects.clear()
+    assert ask(new_agent, op="settle")["ok"]
+    assert "wait for SSH" not in recorder.effects
 
 
 def test_a_worker_ends_after_the_answer_that_makes_it_due(
     agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[bool] = []
-    chunks = [wire.encode({"id": 1, "op": "settle", "restart_agent": True})]
+    ask(agent, **DISCARD)
+    chunks = [wire.encode({"id": 1, **CERTIFICATES})]
     monkeypatch.setattr(os, "read", lambda _handle, _count: chunks.pop(0))
     monkeypatch.setattr(main, "_send", lambda _handle, message: answers.append(message["ok"]))
     main._drain(agent, 0, wire.Lines())

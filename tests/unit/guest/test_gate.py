@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.guest.agent import effects
+from stockyard.guest import texts
+from stockyard.guest.agent import effects, units
 from stockyard.guest.agent.effects import LinuxEffects
 
 TEXT = b"[docker]\naccept = :::2376\n"
@@ -23,7 +25,7 @@ class Own(LinuxEffects):
     """The owner of the pipe must be a user of the guest."""
 
     def own(self, path: str, user: str) -> None:
-        assert (os.path.basename(path), user) == ("stunnel.conf.new", "stockyard-tls")
+        assert (os.path.basename(path), user) == ("stockyard-tls.conf.new", "stockyard-tls")
 
 
 @pytest.fixture
@@ -31,10 +33,10 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A gate that is shut."""
     configuration = tmp_path / "configuration"
     configuration.write_bytes(TEXT)
-    path = tmp_path / "stunnel.conf"
+    path = tmp_path / "stockyard-tls.conf"
     monkeypatch.setattr(effects, "CONFIGURATION", str(configuration))
-    monkeypatch.setattr(effects, "GATE", str(path))
-    Own().close_gate()
+    monkeypatch.setattr(effects, "GATE", str(tmp_path / "{}.conf"))
+    Own().close_gate(units.FRONT)
     return path
 
 
@@ -59,8 +61,8 @@ def test_later_reader_gets_a_regular_file(gate: Path) -> None:
     assert stat.S_IMODE(gate.stat().st_mode) == 0o644
     assert gate.read_bytes() == TEXT
     assert [
-        path.name for path in gate.parent.iterdir() if path.name.startswith("stunnel.conf")
-    ] == ["stunnel.conf"]
+        path.name for path in gate.parent.iterdir() if path.name.startswith("stockyard-tls")
+    ] == ["stockyard-tls.conf"]
 
 
 def test_gate_is_opened_once(gate: Path) -> None:
@@ -85,7 +87,7 @@ def test_gate_is_opened_after_a_restart_of_the_agent(
 
 def test_gate_is_closed_again(gate: Path) -> None:
     LinuxEffects().open_gate()
-    Own().close_gate()
+    Own().close_gate(units.FRONT)
     assert stat.S_ISFIFO(gate.stat().st_mode)
     assert stat.S_IMODE(gate.stat().st_mode) == 0o600
 
@@ -117,6 +119,7 @@ def test_a_front_that_starts_again_gets_priority_as_soon_as_it_exists(
     monkeypatch.setattr(own, "prioritize", priorities.append)
     own.replace_front()
     assert stat.S_ISFIFO(gate.stat().st_mode)
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _pid: os.SCHED_RR)
 
     def start(_seconds: float) -> None:
         assert gate.read_bytes() == TEXT
@@ -135,8 +138,41 @@ def test_a_front_that_does_not_start_again_is_awaited_for_a_moment_only(
     monkeypatch.setattr(effects, "FRONT_KILL", str(gate.parent / "kill"))
     monkeypatch.setattr(effects, "FRONT_PROCESSES", str(gate.parent / "processes"))
     monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _pid: os.SCHED_RR)
     own = Own()
     own.replace_front()
     own.open_gate()
     assert gate.read_bytes() == TEXT
     assert sum(pauses) < 1.2
+
+
+def test_a_spare_that_waits_replaces_the_front_until_the_next_boot(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd does not start the former front again after this signal."""
+    signals: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
+    (gate.parent / "processes").write_text("7\n")
+    assert "RestartPreventExitStatus=SIGALRM\nSuccessExitStatus=SIGALRM\n" in texts.TLS_UNIT
+    killed = gate.parent / "kill"
+    spare = gate.with_name("stockyard-tls-spare.conf")
+    monkeypatch.setattr(effects, "FRONT_KILL", str(gate.parent / "kill {}"))
+    monkeypatch.setattr(effects, "FRONT_PROCESSES", str(gate.parent / "processes"))
+    own = Own()
+    own.open_gate()
+    os.mkfifo(spare)
+    own.replace_front()
+    assert Path(f"{killed} stockyard-tls.service").exists()
+    assert not gate.exists()
+    assert signals == [(7, signal.SIGALRM)]
+    with ThreadPoolExecutor() as pool:
+        front = pool.submit(spare.read_bytes)
+        own.open_gate()
+        assert front.result(10) == TEXT
+    assert spare.read_bytes() == TEXT
+    monkeypatch.setattr(own, "own", lambda _path, _user: None)
+    own.replace_front()
+    assert stat.S_ISFIFO(spare.stat().st_mode), "a child of the child has no spare"
+    assert len(signals) == 1
+    assert Path(f"{killed} stockyard-tls-spare.service").exists()
+    assert not gate.exists()

@@ -308,12 +308,12 @@ class Guest:
             )
 
     def discard_identity(self, entropy: str, user: str) -> None:
-        """Discard the identity of the parent in a fork of a branch.
+        """Discard the identity of the parent in a fork of a branch. The agent replaces its process
+        after the next renewal of the certificate, unless the agent is an earlier one.
 
         :param entropy: random bytes in base64.
         :param user: login whose sessions end.
         """
-        self.require("branches")
         self._request("discard-identity", entropy=entropy, user=user)
 
     def scrub(
@@ -379,7 +379,8 @@ class Guest:
     def settle(self, *, restart_agent: bool = False) -> None:
         """Write the identity to disk durably, and restart the journal.
 
-        :param restart_agent: whether a new process of the agent answers the next request.
+        :param restart_agent: whether a new process of the agent answers the next request, if it is
+            an earlier agent, which does not replace its process before.
         """
         self._request("settle", **({"restart_agent": True} if restart_agent else {}))
 

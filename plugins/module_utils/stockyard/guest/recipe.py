@@ -189,7 +189,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     unit_folder = "/etc/systemd/system/"
     files = {
         unit_folder + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
-        unit_folder + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
+        **{unit_folder + front: GuestFile(texts.TLS_UNIT) for front in units.FRONTS},
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
@@ -212,7 +212,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     wants = unit_folder + "multi-user.target.wants/"
     links = {
         wants + "stockyard-agent.service": unit_folder + "stockyard-agent.service",
-        wants + "stockyard-tls.service": unit_folder + "stockyard-tls.service",
+        **{wants + front: unit_folder + front for front in units.FRONTS},
         **{unit_folder + name: "/dev/null" for name in MASKED},
         # Debian 13 would listen for SSH on sockets of other kinds too.
         "/etc/systemd/system-generators/systemd-ssh-generator": "/dev/null",

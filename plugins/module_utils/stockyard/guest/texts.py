@@ -57,8 +57,10 @@ RemainAfterExit=yes
 ExecStart=/usr/bin/systemctl --no-block start docker.service
 """
 
-# systemd restarts the front any number of times, for example for each list of revoked certificates,
-# and soon: a child of a branch waits for it.
+# The unit of the TLS front, and of its spare. Each has a file of its own name.
+# systemd restarts a front any number of times, for example for each list of revoked certificates,
+# and soon: a child of a branch can wait for it. In a child the agent ends the front by a signal
+# after which systemd does not start it again, and the spare replaces it until the next boot.
 # The front is frozen after dynamic linking, while it waits for its configuration: a pipe until the
 # host has its identity, then a file. Until then stunnel draws nothing from OpenSSL's generator,
 # which is instantiated at the first draw (EVP_RAND(7)): it holds no key and no state from which two
@@ -69,15 +71,18 @@ TLS_UNIT = """\
 Description=Mutual TLS in front of the Docker socket
 After=docker.socket
 StartLimitIntervalSec=0
+ConditionPathExists=/run/stockyard/%N.conf
 
 [Service]
 User=stockyard-tls
 SupplementaryGroups=docker
-ExecStart=/usr/bin/stunnel4 /run/stockyard/stunnel.conf
+ExecStart=/usr/bin/stunnel4 /run/stockyard/%N.conf
 LimitNOFILE=4096
 TasksMax=2100
 Restart=always
 RestartSec=100ms
+RestartPreventExitStatus=SIGALRM
+SuccessExitStatus=SIGALRM
 NoNewPrivileges=yes
 
 [Install]
@@ -120,7 +125,8 @@ m {{ user }} docker
 TMPFILES = """\
 w /sys/kernel/mm/transparent_hugepage/enabled - - - - never
 d /run/stockyard 0755 root root
-p /run/stockyard/stunnel.conf 0600 stockyard-tls stockyard-tls
+p /run/stockyard/stockyard-tls.conf 0600 stockyard-tls stockyard-tls
+p /run/stockyard/stockyard-tls-spare.conf 0600 stockyard-tls stockyard-tls
 d /home/{{ user }} 0755 {{ user }} {{ user }}
 """
 

@@ -29,6 +29,8 @@ except ImportError:  # guests always have it; a controller reads only this file'
 
 STATE = "var/lib/stockyard"
 OPEN_FLAG = "run/stockyard/open"
+# The flag of a fork whose parent accepted SSH connections.
+SSH_FLAG = "run/stockyard/ssh"
 AUTHORIZED = "etc/ssh/stockyard_authorized_keys"
 MACHINE_ID = "/etc/machine-id"
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
@@ -65,8 +67,6 @@ class Identity:
     def __init__(self, root: str, effects: Effects) -> None:
         self.root = root
         self.effects = effects
-        # Whether this guest is a fork of a parent that accepted SSH connections.
-        self.needs_ssh = False
 
     def known(self) -> dict[str, Any] | None:
         """Return the identity on disk if it is complete, otherwise nothing."""
@@ -125,8 +125,7 @@ class Identity:
         """
         self.effects.end_sessions(request["user"], request["network"]["interface"])
         for path in (AUTHORIZED, HOST_KEY, f"{HOST_KEY}.pub"):
-            if os.path.lexists(self._path(path)):
-                os.unlink(self._path(path))
+            self._forget(path)
         for home in ("root", f"home/{request['user']}"):
             shutil.rmtree(self._path(home, ".ansible"), ignore_errors=True)
         self.effects.sync()
@@ -135,13 +134,14 @@ class Identity:
     def discard_identity(self, request: dict[str, Any]) -> dict[str, Any]:
         """Discard the identity of the parent in a fork of a branch, which then gets its own.
 
-        The parent's front and logins end, because they hold its keys and used generators. A new
+        The parent's front and logins end, because they hold its keys and used generators. Another
         front waits at its gate as in a fork of a template. Containers continue. The agent has
         priority until :meth:`settle`, as it has in a fork of a template.
         """
         self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
         self.effects.prioritize(True)
-        self.needs_ssh = self.effects.accepts_ssh()
+        if self.effects.accepts_ssh():
+            self._write(SSH_FLAG, "")
         files = (
             *(f"{STATE}/tls/{part}.pem" for part in ("key", "cert", "ca", "crl")),
             f"{STATE}/identity.json",
@@ -150,8 +150,7 @@ class Identity:
             OPEN_FLAG,
         )
         for path in files:
-            if os.path.lexists(self._path(path)):
-                os.unlink(self._path(path))
+            self._forget(path)
         self.effects.kill_logins(request["user"])
         self.effects.replace_front()
         return {}
@@ -166,7 +165,7 @@ class Identity:
         network = request["network"]
         self.discard_identity(request)
         # A later step of the build can disable SSH on purpose.
-        self.needs_ssh = False
+        self._forget(SSH_FLAG)
         self.effects.end_sessions(request["user"], network["interface"])
         for pattern in TRACES:
             for path in glob.glob(self._path(pattern), include_hidden=True):
@@ -233,8 +232,9 @@ class Identity:
         self.effects.prioritize(False)
         self.effects.restart_journal()
         self.effects.sync()
-        if self.needs_ssh:
+        if os.path.exists(self._path(SSH_FLAG)):
             self.effects.wait_for_ssh()
+            self._forget(SSH_FLAG)
         return {}
 
     def resume(self, *, open_to_users: bool = True) -> bool:
@@ -338,6 +338,11 @@ class Identity:
         )
         self._write(f"{STATE}/tls/key.pem", private.decode(), 0o600, "stockyard-tls")
         return _request_of(key, hostname)
+
+    def _forget(self, path: str) -> None:
+        """Delete a file if it exists."""
+        if os.path.lexists(self._path(path)):
+            os.unlink(self._path(path))
 
     def _path(self, *components: str) -> str:
         return os.path.join(self.root, *components)

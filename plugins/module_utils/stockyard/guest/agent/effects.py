@@ -43,8 +43,11 @@ RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
 PATIENCE = 600.0
-# The file that the front reads: a pipe while the front must wait, then a copy of its configuration.
-GATE = "/run/stockyard/stunnel.conf"
+# The file that a front reads, the name of its unit without the type: a pipe while the front must
+# wait, then a copy of its configuration. The first front that has such a gate is in use. In a child
+# of a branch that is the spare, which waits at its gate since the template was frozen; a child of
+# the child has no spare, and systemd starts its front again.
+GATE = "/run/stockyard/{}.conf"
 CONFIGURATION = "/etc/stockyard/stunnel.conf"
 FRONT_USER = "stockyard-tls"
 # Seconds to wait for a front that is about to open the pipe, and for one that systemd starts again.
@@ -52,9 +55,12 @@ PIPE_PAUSES = (0.05, 0.0)
 START_PAUSES = (0.02,) * 50
 # Only the front's processes: a container can also run stunnel.
 UNITS = "/sys/fs/cgroup/system.slice"
-FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
-FRONT_KILL = f"{UNITS}/stockyard-tls.service/cgroup.kill"
-PRIORITIZED = ("stockyard-agent.service", "stockyard-tls.service")
+FRONT_PROCESSES = f"{UNITS}/{{}}/cgroup.procs"
+FRONT_KILL = f"{UNITS}/{{}}/cgroup.kill"
+# After a front has ended by this signal, which stunnel does not handle, systemd does not start it
+# again (RestartPreventExitStatus=).
+RETIRE = signal.SIGALRM
+PRIORITIZED = ("stockyard-agent.service", *units.FRONTS)
 # OpenSSH's connections by systemd's socket, and the session scopes that logind creates if it runs.
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
 # Debian's ssh.service has KillMode=process: a stop ends only the listener. The kernel's
@@ -117,9 +123,7 @@ class Effects(Protocol):
         """
 
     def replace_front(self) -> None:
-        """End the TLS front at once with all connections. Another one starts, which waits at the
-        gate.
-        """
+        """End the TLS front at once with all connections. Another one waits at its gate."""
 
     def kill_logins(self, user: str) -> None:
         """End sshd and all logins of a user at once, with all their processes."""
@@ -155,9 +159,6 @@ class LinuxEffects:
     """The effects in a Linux guest, by ioctls and signals. Only a restart of dockerd and the end of
     sessions start other processes.
     """
-
-    # Whether systemd starts another front, which has no priority yet.
-    _front_starts = False
 
     def reseed(self, entropy: bytes) -> None:
         request = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
@@ -216,17 +217,19 @@ class LinuxEffects:
         os.chown(path, *_ids(user))
 
     def open_gate(self) -> None:
-        pipe = f"{GATE}.pipe"
+        front = _front()
+        gate = _gate(front)
+        pipe = f"{gate}.pipe"
         with open(CONFIGURATION, "rb") as handle:
             text = handle.read()
-        if stat.S_ISFIFO(os.stat(GATE).st_mode):
+        if stat.S_ISFIFO(os.stat(gate).st_mode):
             # The link already exists if an earlier agent was killed at this point.
             with contextlib.suppress(FileExistsError):
-                os.link(GATE, pipe)
+                os.link(gate, pipe)
             # A front that starts from now on reads the file; a waiting front reads the pipe.
-            _replace(GATE, text)
-        if self._front_starts:
-            self._prioritize_front()
+            _replace(gate, text)
+        if os.sched_getscheduler(0) != os.SCHED_OTHER:
+            self._prioritize_front(front)
         if not os.path.exists(pipe):
             return
         for pause in PIPE_PAUSES:
@@ -242,34 +245,45 @@ class LinuxEffects:
             break
         os.unlink(pipe)
 
-    def _prioritize_front(self) -> None:
-        """Give priority to a front that systemd starts again, as soon as its process exists."""
+    def _prioritize_front(self, front: str) -> None:
+        """Give a front the priority of the agent as soon as its process exists: systemd may be
+        starting it.
+        """
         for pause in START_PAUSES:
-            if _words(FRONT_PROCESSES):
+            if _words(FRONT_PROCESSES.format(front)):
                 self.prioritize(True)
                 break
             time.sleep(pause)
-        self._front_starts = False
 
-    def close_gate(self) -> None:
-        """Close the gate: the next front waits at it."""
-        os.mkfifo(f"{GATE}.new", 0o600)
-        self.own(f"{GATE}.new", FRONT_USER)
-        os.replace(f"{GATE}.new", GATE)
+    def close_gate(self, front: str) -> None:
+        """Close the gate of a front, which waits at it after its next start."""
+        gate = _gate(front)
+        os.mkfifo(f"{gate}.new", 0o600)
+        self.own(f"{gate}.new", FRONT_USER)
+        os.replace(f"{gate}.new", gate)
 
     def reload_front(self, cut: bool) -> None:
         # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections;
         # existing connections stay open. After SIGTERM systemd starts the front again. Either
         # signal ends a front that is still starting, and the next front reads the new files.
-        for pid in _words(FRONT_PROCESSES):
+        self._signal_front(_front(), signal.SIGTERM if cut else signal.SIGHUP)
+
+    @staticmethod
+    def _signal_front(front: str, number: signal.Signals) -> None:
+        for pid in _words(FRONT_PROCESSES.format(front)):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
+                os.kill(int(pid), number)
 
     def replace_front(self) -> None:
-        self.close_gate()
-        # systemd starts a killed front again (RestartSec=), while the identity is created.
-        _kill(FRONT_KILL)
-        self._front_starts = True
+        front = _front()
+        if front != units.SPARE_FRONT and os.path.exists(_gate(units.SPARE_FRONT)):
+            # From now on the spare is in use.
+            os.unlink(_gate(front))
+            self._signal_front(front, RETIRE)
+        else:
+            # systemd starts a killed front again (RestartSec=), while the identity is created.
+            self.close_gate(front)
+        _kill(FRONT_KILL.format(front))
 
     def kill_logins(self, user: str) -> None:
         uid = _ids(user)[0]
@@ -340,6 +354,16 @@ class LinuxEffects:
                 "16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name))
             )[1]
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
+
+
+def _front() -> str:
+    """Return the front that is in use."""
+    fronts = (front for front in units.FRONTS if os.path.exists(_gate(front)))
+    return next(fronts, units.FRONT)
+
+
+def _gate(front: str) -> str:
+    return GATE.format(front.removesuffix(".service"))
 
 
 def _kill(path: str) -> None:

@@ -55,8 +55,9 @@ class Agent:
         self.identity = identity
         self.volumes = volumes or Volumes(identity.root, LinuxDisks())
         # Whether this worker must be replaced after its answer: its memory holds the key of a
-        # volume or, in a fork of a branch, keys of the parent.
+        # volume or keys of the parent of a fork.
         self.restart_due = False
+        self._holds_parent_keys = False
         self._key_exchange: KeyExchange | None = None
 
     def answer(self, line: bytes) -> dict[str, Any]:
@@ -96,13 +97,14 @@ class Agent:
             "enable-ssh": self.identity.enable_ssh,
             "disable-ssh": self.identity.disable_ssh,
             "warm-up": self._warm_up,
-            "discard-identity": self.identity.discard_identity,
-            "scrub": self.identity.scrub,
+            "discard-identity": self._discard_identity,
+            "scrub": self._scrub,
             "identify": self.identity.identify,
             "csr": lambda _payload: self.identity.csr(),
             "key-exchange": lambda _payload: self._start_key_exchange(),
-            "renew-certificate": self.identity.renew_certificate,
-            "settle": self._settle,
+            "renew-certificate": self._renew_certificate,
+            # The controller asks earlier agents to replace their worker here.
+            "settle": lambda _payload: self.identity.settle(),
             "set-clock": self.identity.set_clock,
             "reseed": self.identity.reseed,
             "volume-probe": self.volumes.probe,
@@ -112,7 +114,7 @@ class Agent:
             "volume-drop": self.volumes.drop,
             "open": lambda _payload: self.identity.reopen(),
             "unit-failures": lambda _payload: {
-                "failures": units.failures((*units.DOCKER, *units.FRONT))
+                "failures": units.failures((*units.DOCKER, *units.FRONTS))
             },
             "docker-probe": lambda _payload: engine.probe(),
             "change-containers": lambda payload: engine.change_containers(str(payload["action"])),
@@ -154,9 +156,22 @@ class Agent:
             )
         )
 
-    def _settle(self, payload: dict[str, Any]) -> dict[str, Any]:
-        self.restart_due = bool(payload.get("restart_agent"))
-        return self.identity.settle()
+    def _discard_identity(self, payload: dict[str, Any]) -> dict[str, Any]:
+        self._holds_parent_keys = True
+        return self.identity.discard_identity(payload)
+
+    def _renew_certificate(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Install a certificate. The worker of a parent ends with the identity of the child: a new
+        worker would take longer to create it. The front then gets the memory of the worker.
+        """
+        answer = self.identity.renew_certificate(payload)
+        self.restart_due = self._holds_parent_keys
+        return answer
+
+    def _scrub(self, payload: dict[str, Any]) -> dict[str, Any]:
+        answer = self.identity.scrub(payload)
+        self.restart_due = True
+        return answer
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
         identity = self.identity.known()
@@ -237,6 +252,10 @@ def main() -> None:
     handle = None if guestinfo.runs_on_vmware() else open_port(PORT)
     while True:
         run(lambda: work(handle))
+        if handle is not None:
+            # Until the controller's next request, the front of a child has the processor. If the
+            # controller has ended, the port reports a hang-up at once.
+            select.select([handle], [], [])
 
 
 def run(step: Callable[[], None]) -> None:
@@ -246,7 +265,9 @@ def run(step: Callable[[], None]) -> None:
     process = os.fork()
     if process == 0:
         step()
-        raise SystemExit
+        # The end of an interpreter writes to most pages that it shares with the supervisor.
+        sys.stderr.flush()
+        os._exit(0)
     _pid, status = os.waitpid(process, 0)
     if status:
         raise SystemExit(f"a process failed with code {os.waitstatus_to_exitcode(status)}")

@@ -18,7 +18,9 @@ DOCKER = (
     "stockyard-reader.socket",
     "stockyard-reader.service",
 )
-FRONT = ("stockyard-tls.service",)
+# The TLS front, and one that waits in reserve: see effects.py.
+FRONT, SPARE_FRONT = "stockyard-tls.service", "stockyard-tls-spare.service"
+FRONTS = (FRONT, SPARE_FRONT)
 PROPERTIES = (
     "Id",
     "LoadState",

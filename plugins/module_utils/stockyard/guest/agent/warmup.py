@@ -38,7 +38,6 @@ except ImportError:  # guests always have it; a controller reads only this file'
 # Seconds for zeroing free memory, which only makes a template smaller.
 ZEROING = 180.0
 SCRATCH = "/run/stockyard/warm-up"
-FRONT = "stockyard-tls.service"
 FRONT_NAME = "stunnel4"
 # Seconds without CPU time after which a process counts as waiting.
 QUIET = 0.5
@@ -49,7 +48,12 @@ REHEARSAL_IMAGE = "rehearsal"
 # exist. systemd has a link for each service, whose target is the ID of the service's current run.
 REHEARSED = "/run/stockyard/rehearsed"
 RUN_LINK = "/run/systemd/units/invocation:{}"
-REHEARSED_UNITS = ("stockyard-agent.service", FRONT, "containerd.service", "docker.service")
+REHEARSED_UNITS = (
+    "stockyard-agent.service",
+    *units.FRONTS,
+    "containerd.service",
+    "docker.service",
+)
 DENIED = b"authorization denied by plugin"
 
 
@@ -177,7 +181,7 @@ def _check_derivation(end: float, docker: bool) -> None:
         _docker("ps")
     if failures := units.failures(units.DOCKER):
         raise UnitFailed(" | ".join(failures))
-    _until(end, "the TLS front", units.FRONT, _front_waits)
+    _until(end, "the TLS front", units.FRONTS, _fronts_wait)
 
 
 def _rehearse(end: float, docker: bool) -> None:
@@ -219,26 +223,29 @@ def _rehearse_front(end: float) -> None:
         context = ssl.create_default_context(cafile=f"{target}/ca.pem")
         context.check_hostname = False
         context.load_cert_chain(f"{target}/cert.pem", f"{target}/key.pem")
-        _until(end, "the TLS front", units.FRONT, lambda: engine.ping(_tls_connection(context)))
+        _until(end, "the TLS front", units.FRONTS, lambda: engine.ping(_tls_connection(context)))
     finally:
         shutil.rmtree(target)
-    # A new front, which waits at the gate: the current front has used its generator in a handshake.
-    LinuxEffects().close_gate()
-    subprocess.run(["systemctl", "restart", FRONT], check=True, timeout=60)
-    _until(end, "the TLS front", units.FRONT, _front_waits)
+    # New fronts, which wait at their gates: the front in use has used its generator in a handshake.
+    for front in units.FRONTS:
+        LinuxEffects().close_gate(front)
+    subprocess.run(["systemctl", "restart", *units.FRONTS], check=True, timeout=60)
+    _until(end, "the TLS front", units.FRONTS, _fronts_wait)
 
 
-def _front_waits() -> str:
-    """Check that the front waits at the pipe: its processes have the front's name, sleep, and use
-    no CPU time for a while. Return an empty text.
+def _fronts_wait() -> str:
+    """Check that the fronts wait at their pipes: their processes have the front's name, sleep, and
+    use no CPU time for a while. Return an empty text.
 
-    :raises OSError: if the front does not wait yet.
+    :raises OSError: if a front does not wait yet.
     """
-    with open(FRONT_PROCESSES, encoding="ascii") as handle:
-        pids = handle.read().split()
+    pids: list[str] = []
+    for front in units.FRONTS:
+        with open(FRONT_PROCESSES.format(front), encoding="ascii") as handle:
+            pids += handle.read().split()
     initial_states = [_state(pid) for pid in pids]
     time.sleep(QUIET)
-    if not initial_states or any(
+    if len(pids) < len(units.FRONTS) or any(
         name != FRONT_NAME or state != "S" for name, state, _ticks in initial_states
     ):
         raise OSError("it is still being started")

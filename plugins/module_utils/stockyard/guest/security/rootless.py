@@ -86,6 +86,7 @@ TimeoutStartSec=0
 [Install]
 WantedBy=multi-user.target
 """
+FRONT_GROUP = "[Service]\nSupplementaryGroups={{ user }}\n"
 DELEGATE = "[Service]\nDelegate=cpu cpuset io memory pids\n"
 SYSUSERS = """\
 u {{ user }} {{ uid }} "rootless Docker" {{ home }} /bin/sh
@@ -122,8 +123,8 @@ def part(login: str) -> Part:
         f"{UNITS}/user@{UID}.service.d/delegate.conf": DELEGATE,
         "/etc/sysusers.d/stockyard-rootless.conf": SYSUSERS,
         "/etc/tmpfiles.d/stockyard-rootless.conf": TMPFILES,
-        f"{UNITS}/stockyard-tls.service.d/rootless.conf": "[Service]\nSupplementaryGroups={{ user "
-        "}}\n",
+        f"{UNITS}/stockyard-tls.service.d/rootless.conf": FRONT_GROUP,
+        f"{UNITS}/stockyard-tls-spare.service.d/rootless.conf": FRONT_GROUP,
         "/etc/modules-load.d/stockyard-rootless.conf": "tun\nip_tables\nbr_netfilter\n",
         "/etc/subuid": ranges,
         "/etc/subgid": ranges,

@@ -86,7 +86,7 @@ def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
     ctx.progress(
         f"{record.title}: Docker answers inside the host, but not over TLS ({problem}); the host "
         "is retained. Close connections to the host, or read the journal of "
-        "stockyard-tls.service in the host."
+        "stockyard-tls*.service in the host."
     )
     return ""
 
