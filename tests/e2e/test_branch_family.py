@@ -188,7 +188,7 @@ def test_thirty_branches_in_a_row_leave_a_short_chain(yard: Yard, trunk: HostInf
     before = written_bytes(set(folder.glob("*.qcow2")))
     script = f"head -c {WRITTEN} /dev/urandom >big && sync && sha256sum big"
     checksum = ""
-    for _number in range(BRANCHES):
+    for number in range(BRANCHES):
         checksum = ssh(trunk, script).stdout
         (child,) = yard.hosts.branch(BranchSpec(trunk.name, ("shoot",))).objects
         assert ssh(child, "sha256sum big").stdout == checksum != ""
@@ -199,5 +199,6 @@ def test_thirty_branches_in_a_row_leave_a_short_chain(yard: Yard, trunk: HostInf
         assert set(store.disk_layers.iterdir()) == layers
         assert list(store.branches.iterdir()) == []
         after = written_bytes(layers | set(folder.glob("*.qcow2")))
+        print(f"branch {number}: {len(layers)} layers, {(after - before) >> 20} MiB more")
         assert after < before + (len(layers) + 1) * (WRITTEN + LOGS)
     assert ssh(trunk, "sha256sum big").stdout == checksum
