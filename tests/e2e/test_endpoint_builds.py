@@ -38,7 +38,7 @@ def client(
 ) -> Iterator[Client]:
     """A client of an endpoint in a profile that does not trust containers."""
     security = SecuritySpec(str(request.param))
-    template = TemplateSpec(f"strict-{request.param}", parent="docker", security=security)
+    template = TemplateSpec(f"strict-{request.param}", security=security)
     yard.templates.apply(template)
     socket = tmp_path_factory.mktemp("strict") / "endpoint.sock"
     yard.endpoints.apply(EndpointSpec(ENDPOINT, IMAGES, template.name, socket=str(socket)))
