@@ -74,6 +74,8 @@ def test_a_build_runs_in_a_machine_of_its_own(
         while not machines(yard) and not output.done():
             assert time.monotonic() < end
             time.sleep(0.2)
+        if output.done():
+            output.result()
         assert len(machines(yard)) == 1
         while not output.done():
             assert docker(host, "ps", "-a", "-q").stdout == b"", "a container on the image host"

@@ -100,7 +100,14 @@ def test_builds_of_other_profiles_need_a_machine(yard: Yard, profile: str) -> No
     yard.templates.apply(TemplateSpec("strict", security=SecuritySpec(profile)))
     yard.hosts.apply(SingleSpec("strict-images", "strict"))
     endpoint = YardMachines(yard.context, "default", "strict", "strict-images")
-    assert asyncio.run(endpoint.builds_apart())
+
+    async def story() -> None:
+        assert await endpoint.builds_apart()
+        machine = await endpoint.fork(Fork("web"))
+        await endpoint.delete(machine.name)
+        await endpoint.close()
+
+    asyncio.run(story())
 
 
 def test_a_new_generation_replaces_the_previous_one(yard: Yard) -> None:

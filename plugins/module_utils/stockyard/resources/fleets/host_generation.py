@@ -98,7 +98,8 @@ def freeze_generation(ctx: Context, tenant: str, name: str, deadline: Deadline) 
         observation, parent = _find(ctx, tenant, name)
         template = template_of(observation, parent).record
         volumes = observation.volumes.held_by(parent.record.uuid)
-        spec = BranchSpec(name, tenant=tenant, volumes="none")
+        # The declaration of an image host allows the copies explicitly.
+        spec = BranchSpec(name, tenant=tenant, volumes="none", allow_hostile=True)
         branches.check(ctx, parent, spec, template.profile, volumes)
         trust.prepare(ctx, tenant, observation.hosts)
         ctx.provider.branches.prune(ctx.owner)
