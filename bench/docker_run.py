@@ -24,7 +24,7 @@ from stockyard.resources.hosts.docker_api import tls
 PATIENCE = 300.0
 HEAD_END = b"\r\n\r\n"
 # Returns a new connection to a Docker daemon.
-Connect: TypeAlias = "Callable[[], socket.socket]"
+Connect: TypeAlias = Callable[[], socket.socket]
 
 
 @dataclass
@@ -100,7 +100,7 @@ def run(connect: Connect, image: str, *command: str, network: str = "default") -
             measured.note(ATTACH)
             call(line, "POST", f"/containers/{container}/start")
             measured.note(START)
-            _ = stream.recv(1)
+            stream.recv(1)
             measured.note(FIRST_BYTE)
             while stream.recv(65536):
                 pass

@@ -66,7 +66,7 @@ def measure(book: Book, options: Options) -> None:
             timelines = [
                 _sample(book, yard, connect, bare) for _sample_no in range(options.samples)
             ]
-            _, middle = sorted(timelines)[len(timelines) // 2]
+            middle = sorted(timelines)[len(timelines) // 2][1]
             book.timeline("docker run", middle)
             _ratio(book)
             for network in ("none", "host"):
