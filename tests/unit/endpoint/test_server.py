@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +35,18 @@ def test_the_version_of_the_api_is_negotiated(tmp_path: Path) -> None:
         assert (
             "client version 1.23 is too old. Minimum supported API version is 1.24" in old.message
         )
+
+    play(tmp_path, story)
+
+
+def test_only_its_user_can_open_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other threads create files at the same time, to which a umask would apply.
+    monkeypatch.setattr(os, "umask", None)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "endpoint.sock"))
+
+    async def story(bench: Bench) -> None:
+        assert bench.socket.stat().st_mode & 0o777 == 0o600
 
     play(tmp_path, story)
 

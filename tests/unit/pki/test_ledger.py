@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stockyard.errors import InvalidInput
 from stockyard.pki.authority import Authority
 from stockyard.pki.store import Pki
+from tests.helpers.values import present
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SOON = (NOW + timedelta(days=30)).timestamp()
@@ -133,3 +134,19 @@ def test_every_certificate_of_a_name_is_on_record(pki: Pki) -> None:
     pki.issue("bob", folder, NOW + timedelta(days=50), 30)
     assert len(pki.issued("bob")) == 2
     assert oct((pki.directory / "clients.json").stat().st_mode)[-3:] == "600"
+
+
+def test_an_authority_is_read_while_another_controller_completes_it(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = pki.authority(NOW)
+    key, fresh_key = pki.directory / "ca-key.pem", pki.directory / ".ca-key.pem.new"
+    key.rename(fresh_key)
+
+    def complete_and_read(path: Path) -> str:
+        if path == fresh_key:
+            fresh_key.rename(key)
+        return path.read_text()
+
+    monkeypatch.setattr("stockyard.pki.store.text", complete_and_read)
+    assert present(pki.existing_authority()).key_pem() == authority.key_pem()

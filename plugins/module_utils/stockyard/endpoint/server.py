@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -177,11 +179,7 @@ class Endpoint:
                 reader, lambda _reader, writer: self.serve(Peer(reader, writer)), loop=loop
             )
 
-        before = os.umask(0o177)
-        try:
-            return await loop.create_unix_server(accept, str(path), backlog=BACKLOG)
-        finally:
-            os.umask(before)
+        return await loop.create_unix_server(accept, sock=_bind(path), backlog=BACKLOG)
 
     async def serve(self, client: Peer) -> None:
         """Serve one client until either end hangs up."""
@@ -452,6 +450,22 @@ class Endpoint:
                     if event.get("Type") in ("image", "network"):
                         self.bus.publish(event)
             await asyncio.sleep(1.0)
+
+
+def _bind(path: Path) -> socket.socket:
+    """Return a Unix socket that only this user can open. A socket of an earlier run is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        # The file gets the mode of the socket. A umask would apply to files of other threads, too.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 async def _leave_swarm(_call: Call, _reference: str, _body: bytes) -> Reply:

@@ -26,7 +26,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -135,9 +135,11 @@ class Pki:
         try:
             if not certificate.exists() and not key.exists():
                 return None
-            return self._read(
-                certificate, fresh_key if fresh_key.exists() and not key.exists() else key
-            )
+            # Another controller can complete the key at any time.
+            for path in (key, fresh_key):
+                with suppress(FileNotFoundError):
+                    return Authority.from_pem(text(certificate), text(path))
+            return self._read(certificate, key)
         except OSError as error:
             raise self._unusable(error) from error
 
