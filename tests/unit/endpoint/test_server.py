@@ -42,8 +42,8 @@ def test_the_version_of_the_api_is_negotiated(tmp_path: Path) -> None:
 def test_only_its_user_can_open_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Other threads create files at the same time, to which a umask would apply.
     monkeypatch.setattr(os, "umask", None)
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / "endpoint.sock"))
+    with socket.socket(socket.AF_UNIX) as earlier:
+        earlier.bind(str(tmp_path / "endpoint.sock"))
 
     async def story(bench: Bench) -> None:
         assert bench.socket.stat().st_mode & 0o777 == 0o600
