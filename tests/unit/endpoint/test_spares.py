@@ -8,10 +8,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from stockyard.endpoint import spares
+from stockyard.endpoint.machines import Fork, Machine
 from stockyard.endpoint.sizes import Demand
 from stockyard.errors import PoolQuotaExceeded
 from tests.helpers.endpoint_bench import BUSYBOX, Bench, play
+from tests.helpers.fake_dockerd import FakeMachines
 
 
 async def ready(bench: Bench, count: int) -> None:
@@ -172,4 +176,26 @@ def test_a_reaper_is_told_that_spares_are_needed(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
 
     assert spares.NOTE < 600
+    play(tmp_path, story, spares=1)
+
+
+def test_a_spare_that_ends_before_it_is_complete_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = FakeMachines.fork
+
+    async def fork_and_end(machines: FakeMachines, request: Fork) -> Machine:
+        machine = await fork(machines, request)
+        if machine.name == "machine-1":
+            await machines.kill(machine.name)
+        return machine
+
+    monkeypatch.setattr(FakeMachines, "fork", fork_and_end)
+
+    async def story(bench: Bench) -> None:
+        async with asyncio.timeout(5):
+            while bench.machines.deleted != ["machine-1"]:
+                await asyncio.sleep(0.01)
+        assert len(bench.lines) == 1
+
     play(tmp_path, story, spares=1)

@@ -11,13 +11,13 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import LINE_END, Refusal, Request
 from ..guest.security.reader.streams import Peer
 from ..model.container_machine import LONGEST_BUILD
-from .calls import JSON, Call, Reply
+from .calls import JSON, Call, Reply, in_path
 from .failures import explained
 from .image_copies import copy_images
 from .images import ImageHost
@@ -128,7 +128,7 @@ class Builds:
 
     async def _return_image(self, call: Call, machine: str, reference: str) -> None:
         """Copy the image of a build to the image host, and name it as the client requested."""
-        reply = await self.lines.ask(machine, "GET", f"/images/{quote(reference)}/json")
+        reply = await self.lines.ask(machine, "GET", f"/images/{in_path(reference)}/json")
         identifier = str(reply.json().get("Id"))
         if not _ID.fullmatch(identifier):
             raise Refusal("The machine of the build has no image.", HTTPStatus.BAD_GATEWAY)
@@ -142,7 +142,7 @@ class Builds:
         if not colon or "/" in tag:
             repository, tag = name, "latest"
         query = urlencode({"repo": repository, "tag": tag})
-        path = f"/images/{quote(identifier)}/tag?{query}"
+        path = f"/images/{in_path(identifier)}/tag?{query}"
         reply = await self.lines.ask(IMAGE_HOST, "POST", path)
         if reply.status != HTTPStatus.CREATED:
             message = str(reply.json().get("message") or reply.status)

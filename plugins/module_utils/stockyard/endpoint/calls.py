@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal, Request
 
@@ -101,6 +101,13 @@ def parse_call(request: Request, newest: tuple[int, int]) -> Call:
     parts = urlsplit(f"http://endpoint{target}")
     query = parse_qs(parts.query, keep_blank_values=True)
     return Call(method, unquote(parts.path), query, version, target, request)
+
+
+def in_path(reference: str) -> str:
+    """Return a reference of an image as a part of a path. Only what must be quoted is quoted: the
+    authorization plugin of strict profiles refuses other ways to write a path.
+    """
+    return quote(reference, safe="/:@")
 
 
 def with_query(call: Call, **values: str) -> Call:

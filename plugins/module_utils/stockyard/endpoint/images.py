@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..guest.security.reader.grammar import Refusal
-from .calls import Call, Reply, json_reply
+from .calls import Call, Reply, in_path, json_reply
 from .containers import Container, Containers
 from .image_copies import copy_images
 from .lines import Lines
@@ -92,7 +92,7 @@ class ImageHost:
 
     async def check_exists(self, image: str) -> None:
         """Refuse an image that the image host does not have, in Docker's words."""
-        reply = await self.lines.ask(IMAGE_HOST, "GET", f"/images/{quote(image)}/json")
+        reply = await self.lines.ask(IMAGE_HOST, "GET", f"/images/{in_path(image)}/json")
         if reply.status == HTTPStatus.NOT_FOUND:
             last = image.rpartition("/")[2]
             tagged = image if ":" in last or "@" in last else f"{image}:latest"
@@ -100,13 +100,13 @@ class ImageHost:
 
     async def exposed_ports(self, image: str) -> list[str]:
         """Return the ports that an image exposes, such as ``80/tcp``; none without the image."""
-        reply = await self.lines.ask(IMAGE_HOST, "GET", f"/images/{quote(image)}/json")
+        reply = await self.lines.ask(IMAGE_HOST, "GET", f"/images/{in_path(image)}/json")
         facts = reply.json() if reply.status == HTTPStatus.OK else {}
         return list((facts.get("Config") or {}).get("ExposedPorts") or {})
 
     async def remove(self, call: Call, reference: str) -> Reply:
         """Remove an image that no container uses."""
-        path = f"/images/{quote(reference)}"
+        path = f"/images/{in_path(reference)}"
         image = await self.lines.ask(IMAGE_HOST, "GET", f"{path}/json")
         if image.status == HTTPStatus.OK:
             facts = image.json()
@@ -177,14 +177,14 @@ class ImageHost:
         if reply.status != HTTPStatus.CREATED:
             return reply
         identifier = str(reply.json()["Id"])
-        facts = (await self.lines.ask(machine, "GET", f"/images/{quote(identifier)}/json")).json()
+        facts = (await self.lines.ask(machine, "GET", f"/images/{in_path(identifier)}/json")).json()
         # With its parent, because Docker then keeps their relation.
         names = [name for name in (identifier, facts.get("Parent")) if name]
         await copy_images(self.lines, machine, IMAGE_HOST, names, keep_names=False)
         if repository := call.value("repo"):
             name = f"repo={quote(repository, safe='')}&tag={quote(call.value('tag'), safe='')}"
             tagged = await self.lines.ask(
-                IMAGE_HOST, "POST", f"/images/{quote(identifier)}/tag?{name}"
+                IMAGE_HOST, "POST", f"/images/{in_path(identifier)}/tag?{name}"
             )
             if tagged.status != HTTPStatus.CREATED:
                 return tagged
@@ -196,7 +196,7 @@ class ImageHost:
         :raises Refusal: if the image host does not have the image, in Docker's words.
         """
         await self.check_exists(image)
-        path = f"/images/{quote(image)}/json"
+        path = f"/images/{in_path(image)}/json"
         original, present = [
             await self.lines.ask(name, "GET", path) for name in (IMAGE_HOST, machine)
         ]

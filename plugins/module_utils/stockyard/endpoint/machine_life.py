@@ -203,6 +203,12 @@ class MachineLife:
             self._known.discard(machine)
             self._deletions[machine] = self._start(self._delete(machine))
 
+    def delete_unadopted(self, machine: str) -> None:
+        """Delete a machine without containers that is perhaps not watched yet."""
+        if machine not in self._deletions:
+            self._known.add(machine)
+        self.settle(machine)
+
     @property
     def deleting(self) -> list[str]:
         """Return the names of the machines that are being deleted."""

@@ -220,7 +220,7 @@ class Spares:
                 self._ready.remove(spare)
             self._discarded.add(spare.machine)
             self.life.reserved.discard(spare.machine)
-            self.life.settle(spare.machine)
+            self.life.delete_unadopted(spare.machine)
 
     def _delay(self, seconds: float) -> None:
         later = asyncio.get_running_loop().time() + seconds
