@@ -48,7 +48,7 @@ def idle(ctx: Context, tenant: str, hosts: Iterable[Host], duration: float) -> l
     try:
         context = tls(certificates)
     except (OSError, StockyardError) as error:
-        names = ", ".join(host.record.name for host in candidates)
+        names = ", ".join(sorted(host.record.name for host in candidates))
         ctx.progress(
             f"warning: idle hosts are not suspended, because the certificate in {certificates} "
             f"cannot be used: {error}. Not examined: {names}"
