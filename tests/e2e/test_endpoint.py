@@ -32,7 +32,7 @@ from .test_recovery import pid_of
 pytestmark = pytest.mark.real
 IMAGES, ENDPOINT = "images", "doors"
 # Seconds after which the endpoint is killed while a container is created, started and removed.
-KILLS = (0.5, 2.0, 4.0)
+KILLS = (0.5, 1.2, 2.0, 4.0)
 # Seconds in which deleted machines are gone, and in which a quiet machine is suspended.
 DELETION, SUSPENSION = 60.0, 240.0
 
@@ -81,16 +81,17 @@ class Client:
 class Service:
     """The process that serves an endpoint."""
 
-    def __init__(self, socket: Path, name: str = ENDPOINT) -> None:
+    def __init__(self, socket: Path, name: str = ENDPOINT, tenant: str = "default") -> None:
         self.socket = socket
         self.name = name
+        self.tenant = tenant
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process, and wait until it serves."""
         self.socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
-        command += ["--name", self.name]
+        command += ["--name", self.name, "--tenant", self.tenant]
         command += ["--owner", OWNER, "--hypervisor", "qemu:///session"]
         command += ["--storage", str(WORK / "store"), "--pki-dir", str(WORK / "pki")]
         with (WORK / "endpoint.log").open("ab") as log:

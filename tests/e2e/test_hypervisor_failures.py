@@ -77,6 +77,54 @@ def test_no_space_while_a_host_runs(template: TemplateInfo, tmp_path: Path) -> N
     assert facts["check"].splitlines()[1] == str(80 << 20)
 
 
+@pytest.mark.full
+def test_no_space_for_the_machine_of_a_container(template: TemplateInfo, tmp_path: Path) -> None:
+    facts = private_libvirt.run(
+        tmp_path,
+        """
+        from bench.docker_run import run
+        from bench.endpoint import serving
+        from contextlib import suppress
+        from stockyard import EndpointSpec
+
+        image = (
+            "mkdir -p r/bin; cp /bin/busybox r/bin/; ln -s busybox r/bin/echo; "
+            "tar -C r -c . | sudo docker import - busybox:latest"
+        )
+        limit(STORE / "hosts", "400m")
+        with open_yard() as yard:
+            spec = EndpointSpec("doors", "images", TEMPLATE.name, socket="/run/unused.sock")
+            yard.endpoints.apply(spec)
+            made = ssh(yard.hosts.get("images"), image)
+            assert made.returncode == 0, made.stderr
+            with serving(yard, spec) as connect:
+                run(connect, "busybox", "echo", "hi")
+                while len(yard.hosts.list()) > 1:
+                    time.sleep(0.2)
+                filler = STORE / "hosts" / "filler"
+                with filler.open("wb", buffering=0) as file, suppress(OSError):
+                    while file.write(bytes(4096)):
+                        pass
+                try:
+                    run(connect, "busybox", "echo", "hi")
+                    error = ""
+                except ConnectionError as caught:
+                    error = str(caught)
+                folders = [path.name for path in (STORE / "hosts").iterdir() if path.is_dir()]
+                left = len(yard.hosts.list()), len(folders)
+                filler.unlink()
+                yard.endpoints.apply(spec)
+                again = run(connect, "busybox", "echo", "hi").ends
+            yard.endpoints.delete("doors")
+            print(json.dumps({"error": error, "left": left, "again": len(again)}))
+        """,
+    )
+    assert "500" in facts["error"], facts
+    assert "free space" in facts["error"], facts
+    assert facts["left"] == [1, 1]
+    assert facts["again"] == 6
+
+
 def test_no_space_while_an_image_is_built(template: TemplateInfo, tmp_path: Path) -> None:
     """No libvirt has to run for this."""
     facts = private_libvirt.run(
