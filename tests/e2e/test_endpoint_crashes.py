@@ -142,7 +142,7 @@ def test_an_endpoint_that_is_killed_twenty_times_leaves_nothing(
                 assert client.lines("wait", name) == ["3"]
             client("rm", "-f", name)
     client("rm", "-f", *client.lines("ps", "-a", "-q"))
-    # What the kills left is deleted by the endpoint; a reaper finds nothing.
+    # The endpoint deletes the remains of the kills; a reaper finds nothing.
     wait_for_machines(yard, 1)
     reaped = yard.reap(grace=600.0)
     assert [action.name for action in reaped.plan.actions] == []
