@@ -252,6 +252,9 @@ def test_names_and_foreign_parents_are_removed_from_an_archive() -> None:
         archive(("manifest.json", b" " * (1 << 21))),
         archive(("manifest.json", b"[]")) + b"x" * (1 << 21),
         archive(link("device", "", tarfile.CHRTYPE)),
+        archive(("manifest.json", b"[" * 100000)),
+        archive((("long/" * (1 << 19))[:-1], b"")),
+        archive(*((f"{number}", b"") for number in range(10001))),
     ],
     ids=[
         "link",
@@ -263,6 +266,9 @@ def test_names_and_foreign_parents_are_removed_from_an_archive() -> None:
         "length",
         "more data",
         "device",
+        "nesting",
+        "long header",
+        "many members",
     ],
 )
 def test_archives_that_hide_a_manifest_are_refused(data: bytes) -> None:

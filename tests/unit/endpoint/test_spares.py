@@ -199,3 +199,25 @@ def test_a_spare_that_ends_before_it_is_complete_is_deleted(
         assert len(bench.lines) == 1
 
     play(tmp_path, story, spares=1)
+
+
+def test_a_spare_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = FakeMachines.fork
+
+    async def fork_silent(machines: FakeMachines, request: Fork) -> Machine:
+        machine = await fork(machines, request)
+        machines.running[machine.name].is_silent = machine.name == "machine-1"
+        return machine
+
+    monkeypatch.setattr(FakeMachines, "fork", fork_silent)
+    monkeypatch.setattr(spares, "PATIENCE", 0.1)
+
+    async def story(bench: Bench) -> None:
+        async with asyncio.timeout(5):
+            while bench.machines.deleted != ["machine-1"]:
+                await asyncio.sleep(0.01)
+        assert (await bench.create("web")).status == 201
+
+    play(tmp_path, story, spares=1)

@@ -129,7 +129,8 @@ class Builds:
     async def _return_image(self, call: Call, machine: str, reference: str) -> None:
         """Copy the image of a build to the image host, and name it as the client requested."""
         reply = await self.lines.ask(machine, "GET", f"/images/{in_path(reference)}/json")
-        identifier = str(reply.json().get("Id"))
+        facts = reply.json()
+        identifier = str(facts.get("Id")) if isinstance(facts, dict) else ""
         if not _ID.fullmatch(identifier):
             raise Refusal("The machine of the build has no image.", HTTPStatus.BAD_GATEWAY)
         async with self.images.changing(builds=False):

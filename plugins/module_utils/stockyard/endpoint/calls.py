@@ -70,7 +70,7 @@ class Reply:
         """
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refusal(
                 "The answer of Docker in the machine is not JSON.", HTTPStatus.BAD_GATEWAY
             ) from error

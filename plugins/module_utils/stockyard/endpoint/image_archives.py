@@ -21,8 +21,9 @@ from ..guest.security.reader.streams import LIMIT
 MANIFEST = "manifest.json"
 # Other files of an archive that name images.
 _INDEXES = ("repositories", "index.json", "oci-layout")
-# The longest manifest, and the longest padding after the archive, in bytes.
-LONGEST = 1 << 20
+# The longest manifest, header of a member, and padding after the archive, in bytes; and the largest
+# number of members.
+LONGEST, MOST_MEMBERS = 1 << 20, 10000
 
 
 async def without_names(
@@ -69,17 +70,37 @@ def _rewrite(source: socket.socket, target: socket.socket, images: Collection[st
             raise ValueError("data follow the archive")
 
 
+class _Metered:
+    """A source that ends with an error if a header is too long: ``tarfile`` keeps it in memory."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.remaining = LONGEST
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        block = self._source.read(size)
+        self.remaining -= len(block)
+        if self.remaining < 0:
+            raise ValueError("a header of the archive is too long")
+        return block
+
+
 def rewrite(original: BinaryIO, copy: BinaryIO, images: Collection[str]) -> None:
     """Copy an archive without the names of its images.
 
     :param images: the ids of the images that can be parents in it.
     """
     links: set[str] = set()
+    source = _Metered(original)
     with (
-        tarfile.open(fileobj=original, mode="r|") as archive,
+        tarfile.open(fileobj=cast("BinaryIO", source), mode="r|") as archive,
         tarfile.open(fileobj=copy, mode="w|") as renamed,
     ):
-        for member in archive:
+        for number, member in enumerate(archive):
+            if number == MOST_MEMBERS:
+                raise ValueError("the archive has too many members")
+            source.remaining = member.size + LONGEST
             name = _path(member, links)
             if name in _INDEXES:
                 continue
@@ -114,7 +135,10 @@ def _path(member: tarfile.TarInfo, links: set[str]) -> str:
 
 
 def _manifest(text: bytes, images: Collection[str]) -> bytes:
-    entries = json.loads(text)
+    try:
+        entries = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the manifest is nested too deeply") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("the manifest is no list of images")
     for entry in entries:

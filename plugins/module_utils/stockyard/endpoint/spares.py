@@ -25,6 +25,8 @@ LOOK, CALM = 0.25, 1.0
 CHANGED = 5.0
 # Seconds until a fork that failed is tried again, and between two notes that spares are needed.
 RETRY, NOTE = 30.0, 300.0
+# Seconds for a new spare to start its first container.
+PATIENCE = 60.0
 # Seconds in which a spare must answer, and the number of lines that are open to it.
 PING, LINES = 3.0, 3
 # A path that no image has.
@@ -65,7 +67,7 @@ class Spares:
         self.life = life
         self.count = count
         self.progress = progress
-        self.calm, self.changed = CALM, CHANGED
+        self.calm, self.changed, self.patience = CALM, CHANGED, PATIENCE
         self._ready: list[_Spare] = []
         # Spares that were discarded since the pool was full.
         self._discarded: set[str] = set()
@@ -160,13 +162,15 @@ class Spares:
             generation = self.images.generation
             machine = (await self.machines.fork(Fork(""))).name
             self.life.reserved.add(machine)
-            await self._rehearse(machine)
-            await self.life.adopt(machine)
-            # Handshakes would delay the container.
-            await self.life.lines.open(machine, LINES)
+            # A container can wait for this spare.
+            async with asyncio.timeout(self.patience):
+                await self._rehearse(machine)
+                await self.life.adopt(machine)
+                # Handshakes would delay the container.
+                await self.life.lines.open(machine, LINES)
             self._ready.append(_Spare(machine, generation))
         except Exception as error:  # noqa: BLE001  # without spares, the endpoint still serves
-            self.progress(f"no spare was forked: {error}")
+            self.progress(f"no spare was forked: {str(error) or repr(error)}")
             self._delay(RETRY)
             if machine:
                 self._discard([_Spare(machine, 0)])
