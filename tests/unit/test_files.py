@@ -158,6 +158,53 @@ def test_directory_is_moved_with_flushed_content(
     assert flushed == ["work/done", "work/done/disk", ".", "work"]
 
 
+def test_planted_links_lead_a_writer_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "shared"
+    victim.write_text("precious")
+    folder.mkdir()
+    path = folder / "key.pem"
+    path.symlink_to(victim)
+    # Another user guessed the random name, and planted a link under it too.
+    monkeypatch.setattr("secrets.token_hex", lambda _count: "00000000")
+    temporary = folder / ".key.pem.00000000.new"
+    temporary.symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        files.write_atomic(path, "secret")
+    temporary.symlink_to(victim)
+    assert path.is_symlink()
+    temporary.unlink()
+    files.write_atomic(path, "secret")
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+    assert path.read_text() == "secret"
+
+
+def creations(tree: ast.Module) -> Iterator[int]:
+    """Yield the line of each call of os.open that can create a file through a planted link."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "O_CREAT":
+            yield node.lineno
+
+
+def test_no_file_is_created_through_a_link() -> None:
+    lines = {
+        f"{path.relative_to(SDK)}:{line}": path.read_text().splitlines()[line - 1]
+        for path in SDK.rglob("*.py")
+        # In the guest, no other user can write to the agent's directories.
+        if not path.is_relative_to(SDK / "guest" / "agent")
+        for line in creations(ast.parse(path.read_text()))
+    }
+    assert len(lines) >= 5
+    unsafe = {
+        place: line
+        for place, line in lines.items()
+        if not any(flag in line for flag in ("O_EXCL", "O_NOFOLLOW", "FLAGS | "))
+    }
+    assert unsafe == {}
+
+
 def renames(tree: ast.Module) -> Iterator[int]:
     """Yield the line of every call that renames a file, by os, shutil or pathlib."""
     for node in ast.walk(tree):

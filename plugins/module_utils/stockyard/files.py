@@ -114,7 +114,8 @@ def unfinished(path: Path) -> list[Path]:
 def _write_new(
     path: Path, data: bytes, mode: int | None, owner: tuple[int, int] | None, *, durable: bool
 ) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    # A link at this path is an error, so the file of no other user is opened through it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(path, flags, ORDINARY if mode is None else mode), "wb") as handle:
         if owner is not None:
             os.fchown(handle.fileno(), *owner)

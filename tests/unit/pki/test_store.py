@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -217,3 +218,45 @@ def test_directory_in_place_of_a_file_raises_a_stockyard_error(pki: Pki) -> None
     (pki.directory / "ca.pem").mkdir()
     with pytest.raises(StockyardError, match="cannot be used"):
         pki.authority(NOW)
+
+
+def test_key_is_not_written_to_a_directory_that_all_users_control(pki: Pki, tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(InvalidInput, match="not safe for keys") as caught:
+        pki.issue("ci", folder, NOW)
+    assert caught.value.name == str(folder)
+    assert files(folder) == {}
+    # Users cannot replace the files of others in a directory like /tmp.
+    folder.chmod(0o1777)
+    assert pki.issue("ci", folder, NOW) == folder
+
+
+@pytest.mark.parametrize("part", ["", "inner"])
+def test_key_is_not_written_to_a_directory_of_another_user(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    pki.authority(NOW)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    path_stat = Path.stat
+
+    def stat_of(path: Path, **options: bool) -> os.stat_result:
+        status = path_stat(path, **options)
+        uid = 4711 if path == foreign else status.st_uid
+        return os.stat_result([*status[:4], uid, *status[5:10]])
+
+    monkeypatch.setattr(Path, "stat", stat_of)
+    with pytest.raises(InvalidInput, match="foreign belongs to user 4711") as caught:
+        pki.issue("ci", foreign / part, NOW)
+    assert "set a directory of this user" in caught.value.remedy
+    assert files(foreign) == {}
+
+
+def test_lock_of_a_directory_follows_no_link(pki: Pki, tmp_path: Path) -> None:
+    pki.directory.mkdir(parents=True)
+    (pki.directory / ".lock").symlink_to(tmp_path / "created")
+    with pytest.raises(StockyardError, match="cannot be used"):
+        pki.authority(NOW)
+    assert not (tmp_path / "created").exists()

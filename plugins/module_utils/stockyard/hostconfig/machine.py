@@ -117,7 +117,8 @@ class Machine:
         """
         target = self.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(target, os.O_RDWR | os.O_CREAT, 0o600), "w", encoding="utf-8") as handle:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(target, flags, 0o600), "w", encoding="utf-8") as handle:
             try:
                 # lckpwdf(3) locks the whole file in this way.
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

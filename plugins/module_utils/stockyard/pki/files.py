@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,32 @@ def text(path: Path) -> str:
 
 
 def write(path: Path, content: str, mode: int) -> None:
-    """Write a file of ASCII text, and create its directory if needed."""
+    """Write a file of ASCII text, and create its directory if needed.
+
+    :raises InvalidInput: if another user controls the directory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    refuse_foreign(path.parent)
     write_atomic(path, content.encode("ascii"), mode)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Check that no user except this one and root can replace the files of a directory. In a user
+    namespace, the owner of the root directory stands for root.
+
+    :raises InvalidInput: if the directory, or one that contains it, belongs to another user, or if
+        all users can delete files in it.
+    """
+    status = folder.stat()
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        raise _foreign(folder, "all users can replace its files", "remove the permission (o-w)")
+    trusted_users = (0, Path("/").stat().st_uid, os.geteuid())
+    for directory in (folder, *folder.resolve().parents):
+        owner = directory.stat().st_uid
+        if owner not in trusted_users:
+            raise _foreign(
+                folder, f"{directory} belongs to user {owner}", "set a directory of this user"
+            )
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -45,6 +70,12 @@ def read_table(path: Path) -> dict[str, Any]:
 def write_table(path: Path, table: dict[str, Any]) -> None:
     """Write a JSON object that only its owner can read."""
     write(path, json.dumps(table, indent=1, sort_keys=True) + "\n", 0o600)
+
+
+def _foreign(folder: Path, cause: str, remedy: str) -> InvalidInput:
+    return InvalidInput(
+        "the directory is not safe for keys.", name=str(folder), cause=cause, remedy=remedy
+    )
 
 
 def _damaged(path: Path, cause: str) -> InvalidInput:

@@ -34,7 +34,7 @@ from ..errors import InvalidInput, MissingDependency, StockyardError
 from ..files import is_temporary, move
 from ..model import naming
 from .authority import CLIENT_DAYS, Authority, Certificate
-from .files import text, write
+from .files import refuse_foreign, text, write
 from .ledger import Ledger, Serials, is_fresh, ran_out
 
 ABSENT: ImportError | None = None
@@ -285,7 +285,9 @@ class Pki:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            refuse_foreign(self.directory)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(self.directory / ".lock", flags, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield

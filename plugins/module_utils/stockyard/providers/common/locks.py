@@ -19,6 +19,7 @@ from .os_errors import translate_os_error
 
 POLL = 0.05
 LONGEST = 120
+FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:
     """
     free_paths = []
     for path in sorted(folder.glob(f"{quote(owner, safe='')}.*.lock")):
-        handle = _try_lock(path, path.name, os.O_RDWR)
+        handle = _try_lock(path, path.name, FLAGS)
         if handle is not None:
             free_paths.append(path)
             if remove:
@@ -76,14 +77,14 @@ def _path(folder: Path, name: str) -> Path:
     return folder / f"{file_name}.lock"
 
 
-def _try_lock(path: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
+def _try_lock(path: Path, name: str, flags: int = FLAGS | os.O_CREAT) -> int | None:
     """Return an open, locked descriptor of the file that is at this path now, or ``None``."""
     with translate_os_error(
         "the lock file cannot be used.", name, "set a directory that this user can write"
     ):
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            handle = os.open(path, flags, 0o600)
         except FileNotFoundError:
             return None
     try:

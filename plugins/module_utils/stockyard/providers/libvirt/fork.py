@@ -32,7 +32,8 @@ def save_state(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
     with translated("suspend", name):
         domain.suspend()
     monitor.leave_out_ram(True)
-    descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(state, flags, 0o600)
     try:
         monitor.pass_file(descriptor, LABEL)
         monitor.command("migrate", uri=f"fd:{LABEL}")
