@@ -43,6 +43,7 @@ IDENTITIES = st.builds(
     st.from_regex(r"([0-9a-f]{64})?", fullmatch=True),
     st.dictionaries(SERIALS, MOMENTS),
     st.booleans(),
+    st.from_regex(r"([0-9a-f]{64})?", fullmatch=True),
 )
 LEASES = st.builds(
     Lease, UUIDS, LINES.map(lambda text: f"job {text}"[:100].rstrip()), MOMENTS, MOMENTS, SERIALS
@@ -111,7 +112,9 @@ def full_host() -> HostRecord:
         mode_reason="why",
         labels={"os/name": "debian"},
         expires=2.0,
-        identity=Identity("0" * 32, HOST_KEY, "1f", 2.0, "ABCD:EFGH", "ab" * 32, {"2f": 3.0}, True),
+        identity=Identity(
+            "0" * 32, HOST_KEY, "1f", 2.0, "ABCD:EFGH", "ab" * 32, {"2f": 3.0}, True, "cd" * 32
+        ),
         lease=Lease(UUID, "job-17", 1.0, 2.0, "3f"),
         size=Size(1, 2, 3),
         template_size=Size(1, 2, 3),

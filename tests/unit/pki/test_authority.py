@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -177,6 +178,8 @@ def pem(der: bytes) -> str:
         lambda: ca(p256(), CA_TRUE),
         lambda: request(rsa.generate_private_key(65537, 2048), hashes.SHA256()),
         lambda: request(ed25519.Ed25519PrivateKey.generate()),
+        lambda: request(ec.generate_private_key(ec.SECP384R1()), hashes.SHA256()),
+        lambda: request(ec.generate_private_key(ec.SECP256K1()), hashes.SHA256()),
         swapped,
         unknown_key,
     ],
@@ -188,6 +191,8 @@ def pem(der: bytes) -> str:
         "certificate",
         "rsa",
         "ed25519",
+        "p384",
+        "secp256k1",
         "swapped",
         "unknown-key",
     ],
@@ -195,6 +200,23 @@ def pem(der: bytes) -> str:
 def test_foreign_signing_request_is_refused(authority: Authority, make: Callable[[], str]) -> None:
     with pytest.raises(GuestError):
         authority.sign_server(make(), "web-1", "127.0.0.1", NOW)
+
+
+def test_key_of_a_server_is_certified_again_and_no_other(authority: Authority) -> None:
+    key = p256()
+    first = authority.sign_server(request(key, hashes.SHA256()), "web-1", "127.0.0.1", NOW)
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert first.key == hashlib.sha256(key.public_key().public_bytes(*form)).hexdigest()
+    renewed = authority.sign_server(
+        request(key, hashes.SHA256()), "web-1", "127.0.0.1", NOW, certified_key=first.key
+    )
+    assert renewed.key == first.key
+    with pytest.raises(GuestError, match="another key than its own") as caught:
+        authority.sign_server(
+            request(p256(), hashes.SHA256()), "web-1", "127.0.0.1", NOW, certified_key=first.key
+        )
+    assert first.key in caught.value.cause
+    assert "replace it" in caught.value.remedy
 
 
 def test_supplied_key_pair_is_used_unchanged(authority: Authority) -> None:

@@ -139,6 +139,8 @@ class Identity:
     :param revoked: serial numbers of the client certificates that the host refuses, each with its
         end.
     :param leasable: whether the host trusts the CA of its leases.
+    :param key: digest of the certified key: a renewal certifies no other. Empty on hosts of earlier
+        versions until their next renewal.
     """
 
     machine_id: str
@@ -149,6 +151,7 @@ class Identity:
     authority: str = ""
     revoked: dict[str, float] = field(default_factory=dict)
     leasable: bool = False
+    key: str = field(default="", metadata=SPARSE)
 
     def __post_init__(self) -> None:
         naming.digest("machine_id", self.machine_id)
@@ -158,6 +161,8 @@ class Identity:
         naming.line("engine_id", self.engine_id)
         if self.authority:
             naming.digest("authority", self.authority)
+        if self.key:
+            naming.digest("key", self.key)
         for number, end in self.revoked.items():
             naming.moment(f"revoked {naming.serial('revoked', number)}", end)
 

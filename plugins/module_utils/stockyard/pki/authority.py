@@ -9,10 +9,12 @@ The cryptography library does the work.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..errors import GuestError, InvalidInput
 
@@ -40,11 +42,15 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 @dataclass(frozen=True)
 class Certificate:
-    """A signed certificate, as PEM, with the facts that records contain."""
+    """A signed certificate, as PEM, with the facts that records contain.
+
+    :param key: the SHA-256 of its public key (SubjectPublicKeyInfo), in hex.
+    """
 
     pem: str
     serial: str
     not_after: float
+    key: str
 
 
 class Authority:
@@ -142,11 +148,15 @@ class Authority:
         address: str,
         current_time: datetime,
         days: int = SERVER_DAYS,
+        *,
+        certified_key: str = "",
     ) -> Certificate:
         """Return a server certificate for the key in a request; the names come from the controller,
         never from the request.
 
-        :raises GuestError: if the text is not a request, or is signed with another key.
+        :param certified_key: the digest of the only key that gets a certificate; any key if empty.
+        :raises GuestError: if the text is not a request, is signed with another key, or contains
+            another key than the certified one.
         """
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
@@ -155,10 +165,21 @@ class Authority:
             raise GuestError(
                 "the guest sent no certificate request.", name=f"host {hostname}", cause=str(error)
             ) from error
-        if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
+        if (
+            not valid
+            or not isinstance(key, ec.EllipticCurvePublicKey)
+            or not isinstance(key.curve, ec.SECP256R1)
+        ):
             raise GuestError(
                 "the guest's certificate request is not signed with its own P-256 key.",
                 name=f"host {hostname}",
+            )
+        if certified_key and _digest(key) != certified_key:
+            raise GuestError(
+                "the guest requests a certificate for another key than its own.",
+                name=f"host {hostname}",
+                cause=f"the certified key has SHA-256 {certified_key}, this one {_digest(key)}",
+                remedy="examine the host, then replace it",
             )
         names = x509.SubjectAlternativeName(
             [x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))]
@@ -252,7 +273,14 @@ class Authority:
             _pem(certificate),
             f"{certificate.serial_number:x}",
             certificate.not_valid_after_utc.timestamp(),
+            _digest(certificate.public_key()),
         )
+
+
+def _digest(key: Any) -> str:
+    """Return the SHA-256 of a public key, in hex."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(key.public_bytes(encoding, form)).hexdigest()
 
 
 def _name(common_name: str) -> x509.Name:

@@ -8,8 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard import (
+    GuestError,
     InvalidInput,
     StockyardError,
     Yard,
@@ -28,7 +31,7 @@ from tests.helpers.certificates import (
 )
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
-from tests.helpers.simulated_machines import has_link
+from tests.helpers.simulated_machines import disk_of, has_link
 from tests.helpers.values import present
 
 
@@ -53,6 +56,41 @@ def test_certificate_is_renewed_when_a_third_of_its_life_is_left(
             clock.time + SERVER_DAYS * DAY, abs=1
         )
     assert not yard.fleets.apply(FLEET).changed
+
+
+def test_host_with_another_key_is_not_certified(
+    yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
+) -> None:
+    created_host = yard.hosts.apply(ALONE).objects[0]
+    key_path = disk_of(created_host) / "var/lib/stockyard/tls/key.pem"
+    own_key = key_path.read_text()
+    key = ec.generate_private_key(ec.SECP256R1())
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    clock.time += 300 * DAY
+    with pytest.raises(GuestError, match="another key than its own"):
+        yard.hosts.apply(ALONE)
+    assert yard.hosts.list()[0].identity == created_host.identity
+    key_path.write_text(own_key)
+    assert plan_lines(yard.hosts.apply(ALONE)) == ["renew alone"]
+
+
+def test_host_of_an_earlier_version_gets_its_key_recorded(
+    yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
+) -> None:
+    yard.hosts.apply(ALONE)
+    record = hypervisor.observe("stockyard").hosts[0].record
+    key = present(record.identity).key
+    assert len(key) == 64
+    hypervisor.claim(record, identity=replace(present(record.identity), key=""))
+    clock.time += 300 * DAY
+    assert plan_lines(yard.hosts.apply(ALONE)) == ["renew alone"]
+    assert present(hypervisor.observe("stockyard").hosts[0].record.identity).key == key
 
 
 def test_certificate_that_ends_with_its_ca_is_not_renewed_repeatedly(

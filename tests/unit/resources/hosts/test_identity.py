@@ -148,6 +148,7 @@ HOSTILE: dict[str, Callable[[], dict[str, Any]]] = {
     "no request": lambda: {"csr": None},
     "request in a list": lambda: {"csr": ["x"]},
     "garbage for a request": lambda: {"csr": "garbage"},
+    "request with another curve": lambda: {"csr": csr(ec.generate_private_key(ec.SECP384R1()))},
     "rsa request": lambda: {"csr": rsa_request()},
 }
 

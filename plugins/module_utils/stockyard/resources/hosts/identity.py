@@ -34,6 +34,7 @@ class _Admission:
     not_after: float
     authority: str
     revoked: Mapping[str, float]
+    key: str
 
     def added_to(self, identity: Identity) -> Identity:
         """Return an identity with this certificate."""
@@ -44,6 +45,7 @@ class _Admission:
             authority=self.authority,
             revoked=dict(self.revoked),
             leasable=True,
+            key=self.key,
         )
 
 
@@ -100,13 +102,14 @@ def renew_certificate(
     ctx: Context, record: HostRecord, identity: Identity, guest: Guest
 ) -> Identity:
     """Give a host a new certificate for its key, and the current authorities and revocations; all
-    other parts of its identity stay.
+    other parts of its identity stay. A request for another key is refused: a renewal must not
+    certify the key of an intruder.
 
     Clients that a new CA or revocation list excludes are cut off. With a new CA, the operator's SSH
     key is installed too unless the declaration names keys: a controller without the old CA has lost
     the old key as well.
     """
-    admission = _sign(ctx, record, guest.csr().pem)
+    admission = _sign(ctx, record, guest.csr().pem, identity.key)
     same_authority = admission.authority == identity.authority
     keys = (
         () if same_authority else _authorized_keys(ctx, record, ctx.provider.guest_network(record))
@@ -135,14 +138,19 @@ def check(ctx: Context, record: HostRecord, guest: Guest) -> Status:
     return status
 
 
-def _sign(ctx: Context, record: HostRecord, csr: str) -> _Admission:
-    """Sign the guest's certificate request."""
+def _sign(ctx: Context, record: HostRecord, csr: str, certified_key: str = "") -> _Admission:
+    """Sign the guest's certificate request.
+
+    :param certified_key: the digest of the only key that is signed; any key if empty.
+    """
     pki, current_time = ctx.pki(record.tenant), ctx.today()
     authority = pki.authority(current_time)
     # The list is read after the revocations for the record: it may contain more than them, never
     # less.
     revoked = pki.revoked(current_time)
-    certificate = authority.sign_server(csr, record.name, record.address, current_time)
+    certificate = authority.sign_server(
+        csr, record.name, record.address, current_time, certified_key=certified_key
+    )
     # Certificates of the second CA open only this host. It has a list too: a front that checks
     # lists requires one of every CA.
     lease_authority = authority.of_leases(record.uuid, current_time)
@@ -152,7 +160,12 @@ def _sign(ctx: Context, record: HostRecord, csr: str) -> _Admission:
         crl=pki.crl(current_time) + lease_authority.sign_crl((), current_time),
     )
     return _Admission(
-        files, certificate.serial, certificate.not_after, authority.fingerprint, revoked
+        files,
+        certificate.serial,
+        certificate.not_after,
+        authority.fingerprint,
+        revoked,
+        certificate.key,
     )
 
 
