@@ -9,9 +9,11 @@ Only this file, and the module run_here, knows AnsibleModule.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
+from urllib.parse import unquote
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -24,6 +26,8 @@ from .stockyard.result import Result
 from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
 
 Params = dict[str, Any]
+# The password of a URL such as http://user:password@proxy:3128.
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s/@]+)@")
 
 # Options that every module has, so that defaults for the action group fit all of them.
 COMMON: Params = {
@@ -124,7 +128,7 @@ def run_local(options: Params, work: Callable[[Params, bool], Params], **rules: 
     :param work: called with the module's parameters and whether check mode is on; returns the
         results. A ``diff`` in the results is returned only in diff mode.
     """
-    module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
+    module = hide_passwords(AnsibleModule(argument_spec=options, supports_check_mode=True, **rules))
     try:
         answer = work(module.params, module.check_mode)
     except StockyardError as error:
@@ -158,9 +162,31 @@ def _plain(value: Any) -> Any:
 
 def _module(options: Params, rules: Params) -> AnsibleModule:
     together = [("ca_certificate", "ca_private_key")]
-    return AnsibleModule(
-        argument_spec=options, supports_check_mode=True, required_together=together, **rules
+    return hide_passwords(
+        AnsibleModule(
+            argument_spec=options, supports_check_mode=True, required_together=together, **rules
+        )
     )
+
+
+def hide_passwords(module: AnsibleModule) -> AnsibleModule:
+    """Declare the passwords in all URLs among a module's parameters secret, such as that of a
+    proxy or mirror: Ansible removes them from results, errors and the shown invocation.
+    """
+    module.no_log_values.update(passwords_of(module.params))
+    return module
+
+
+def passwords_of(value: Any) -> set[str]:
+    """Return the passwords in the URLs of nested parameters, as written and decoded."""
+    if isinstance(value, dict):
+        return set().union(*map(passwords_of, value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(passwords_of, value))
+    if not isinstance(value, str):
+        return set()
+    passwords = _PASSWORD.findall(value)
+    return {*passwords, *map(unquote, passwords)}
 
 
 def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:

@@ -6,19 +6,22 @@ of processes.
 
 from __future__ import annotations
 
+import json
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+import yaml
 
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
 from tests.helpers.canary import Watch, holders, secret_options
 from tests.jenkins.controller import TOKEN, USER, serving
 
-from .conftest import Controller, Played, task
+from .conftest import CHECKOUT, Controller, Played, task
 
 WRONG = "canary-of-a-token-that-is-wrong"
 PASSWORD = "canary-of-a-password"
@@ -26,6 +29,26 @@ VOLUMES = "canary-of-volumes-0123456789abcdef"
 WEAK = "canary-too-short"
 NO_CA = "canary-of-a-ca-that-is-none"
 AGENT = "canary-of-an-inbound-agent"
+# Passwords in URLs, in options that are no secrets as a whole.
+IN_URLS = ["canary-of-a-proxy", "canary-of-a-mirror", "canary-of-a-repository", "canary-of-%C3%A4"]
+REGISTRY = {
+    "registry_mirror_of": "https://registry.example",
+    "registry_mirror_username": "me",
+    "registry_mirror_password": "canary-of-a-registry",
+    "registry_egress_proxy": "me:canary-of-a-registry@127.0.0.1:3128",
+}
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----"
+SOURCES = {
+    "proxy": f"http://me:{IN_URLS[0]}@127.0.0.1:3128",
+    "mirror": f"http://me:{IN_URLS[1]}@127.0.0.1/debian",
+    "repositories": [
+        {
+            "url": f"http://me:{IN_URLS[2]}@127.0.0.1/ours",
+            "signed_by": KEY,
+            "components": ["main"],
+        }
+    ],
+}
 # Every secret option, by what is given in it below.
 GIVEN = {
     "password": PASSWORD,
@@ -37,7 +60,8 @@ GIVEN = {
     "yard_volume_key": VOLUMES,
     "jenkins_agent_secret": AGENT,
 }
-CANARIES = [WRONG, PASSWORD, VOLUMES, WEAK, NO_CA, AGENT, TOKEN]
+CANARIES = [WRONG, PASSWORD, VOLUMES, WEAK, NO_CA, AGENT, TOKEN, *IN_URLS, unquote(IN_URLS[3])]
+BAD_URL = f"http://me:{IN_URLS[3]}@127.0.0.1:1"
 SEALED = {"docker": "stopped", "security": {"encrypted_data": True}}
 VOLUME = [{"name": "{host}-docker"}]
 
@@ -90,7 +114,9 @@ def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tu
         yard = {f"yard_{name}": value for name, value in options.items()}
         fleets = [{"name": "role", "template": "sealed", "volumes": VOLUME}]
         steps = [
-            task("template", "template", name="sealed", **SEALED, **options),
+            task("template", "template", name="sealed", **SEALED, **SOURCES, **options),
+            task("bad mirror", "template", name="b", mirror=f"ftp://me:{IN_URLS[1]}@x", **options),
+            task("bad url", "jenkins_nodes_info", **{**at, "controller_url": BAD_URL}, **options),
             task(
                 "fleet",
                 "fleet",
@@ -144,7 +170,8 @@ def test_playbook_with_canaries_succeeds(watched: tuple[Played, Watch]) -> None:
     played, watch = watched
     for name in ("template", "fleet", "restart", "info", "nodes"):
         assert not played[name].get("failed"), played[name]
-    for name in ("bad ca", "half a ca", "weak", "unknown", "no template", "bad token"):
+    wrong_options = ("bad mirror", "bad url", "bad ca", "half a ca", "weak", "unknown")
+    for name in (*wrong_options, "no template", "bad token"):
         assert played[name]["failed"], played[name]
     assert "volume role-1-docker" in played.output
     assert "value of yard_prune must be one of" in played.output
@@ -174,6 +201,31 @@ def test_no_canary_is_left_in_a_file(
     assert files == []
     assert holders(careless.root, canaries) == [careless.root / "playbook.yml"]
     assert [p.name for p in (careless.home / ".ansible" / "tmp").glob("*")] == []
+
+
+def rehearsal(playbook: str) -> list[dict[str, Any]]:
+    """The first play of a playbook with all its loops, whose tasks change nothing."""
+    (play,) = yaml.safe_load((CHECKOUT / "playbooks" / playbook).read_text())
+    kept_keys = ("name", "loop", "loop_control", "no_log", "register")
+    tasks = [
+        {key: entry[key] for key in kept_keys if key in entry}
+        | {"ansible.builtin.set_fact": {"rehearsed": True}}
+        for entry in play["tasks"]
+    ]
+    return [{"hosts": "localhost", "gather_facts": False, "vars": play["vars"], "tasks": tasks}]
+
+
+def test_no_password_of_a_registry_is_in_an_item_of_a_loop(careless: Careless) -> None:
+    path = careless.root / "rehearsal.yml"
+    path.write_text(yaml.safe_dump(rehearsal("registry.yml")))
+    variables = careless.root / "registry.json"
+    variables.write_text(json.dumps(REGISTRY))
+    played = careless.run(path, "-v", "-e", f"@{variables}")
+    variables.unlink()
+    assert played.returncode == 0, played.output
+    # Items are shown.
+    assert '"listen": "127.0.0.1:5001"' in played.stdout
+    assert "canary" not in played.output
 
 
 def test_watch_detects_a_leaked_canary() -> None:

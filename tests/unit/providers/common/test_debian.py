@@ -11,7 +11,8 @@ import pytest
 
 from stockyard import BuildOptions, Repository
 from stockyard.clock import Deadline
-from stockyard.providers.common.debian import LEFT_OUT, add, write_sources
+from stockyard.model.recipe import Recipe
+from stockyard.providers.common.debian import LEFT_OUT, add, bootstrap, versions, write_sources
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----"
 
@@ -85,3 +86,42 @@ def test_packages_are_added_to_an_installed_system(
     )
     assert versions == {"libc6": "2.41-13", "tree": "2.2.1-1"}
     assert [path.name for path in (tmp_path / "packages").iterdir()] == ["tree_2.2.1-1_amd64.deb"]
+
+
+WATCHED = """\
+#!/bin/sh
+echo "$0 $*" >>{log}
+env >>{log}
+while [ $# -gt 0 ]; do
+  case $1 in
+    -c) cat "$2" >>{settings}; stat -c %a "$2" >>{settings} ;;
+    --setup-hook=copy-in*) set -- $1; cat "$2" >>{settings}; stat -c %a "$2" >>{settings} ;;
+    --simulate) echo 'Inst tree (2.2.1-1 Debian:13.1/stable [amd64])' ;;
+  esac
+  shift
+done
+"""
+PROXY = "http://me:canary-of-a-proxy@127.0.0.1:3128"
+
+
+@pytest.mark.parametrize("program", ["apt-get", "mmdebstrap"])
+def test_proxy_is_in_a_private_file_and_not_on_a_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    log, settings = tmp_path / "log", tmp_path / "settings"
+    (tmp_path / "bin").mkdir()
+    path = tmp_path / "bin" / program
+    path.write_text(WATCHED.format(log=log, settings=settings))
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    work = tmp_path / "work"
+    work.mkdir()
+    recipe, build = Recipe("trixie", ("tree",), {}, {}, 2), BuildOptions(proxy=PROXY)
+    if program == "apt-get":
+        versions(recipe, build, work, Deadline(60), "image")
+    else:
+        bootstrap(recipe, build, work, Deadline(60), "image")
+    assert program in log.read_text()
+    assert "canary" not in log.read_text()
+    lines = settings.read_text().splitlines()
+    assert set(lines) == {f'Acquire::http::Proxy "{PROXY}";', "600"}

@@ -10,6 +10,7 @@ mmdebstrap and apt do the work, as an ordinary user (``--mode=unshare``, subordi
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from .run import run
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PROXY_FILE = "98proxy"
+APT_PARTS = "/etc/apt/apt.conf.d"
 # Documentation and translations: never read in a disposable host. The directories of manual pages
 # stay: some packages, Java's among them, put links there.
 LEFT_OUT = (
@@ -142,7 +145,7 @@ def _apt_options(suite: str, build: BuildOptions, work: Path, installed: str = "
         suite, build, work / "sources.list", work / "etc/apt/sources.list.d/others.sources"
     )
     (work / "status").write_text(installed, encoding="utf-8")
-    settings = {
+    settings: dict[str, object] = {
         "Dir::Etc": work / "etc/apt",
         "Dir::Etc::SourceList": work / "sources.list",
         "Dir::State::Lists": work / "lists",
@@ -155,9 +158,18 @@ def _apt_options(suite: str, build: BuildOptions, work: Path, installed: str = "
         "APT::Update::Error-Mode": "any",
         "APT::Sandbox::User": "",
     }
-    if build.proxy:
-        settings["Acquire::http::Proxy"] = build.proxy
-    return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+    options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+    return [*options, "-c", str(_write_proxy(work, build.proxy))] if build.proxy else options
+
+
+def _write_proxy(work: Path, proxy: str) -> Path:
+    """Write apt's setting of a proxy to a private file: every user can read command lines, and the
+    URL can contain a password.
+    """
+    path = work / PROXY_FILE
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f'Acquire::http::Proxy "{proxy}";\n')
+    return path
 
 
 def download(
@@ -217,7 +229,12 @@ def bootstrap(
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     options += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
     if build.proxy:
-        options.append(f'--aptopt=Acquire::http::Proxy "{build.proxy}"')
+        # The file is only in the root file system while apt downloads.
+        _write_proxy(work, build.proxy)
+        options += [
+            f"--setup-hook=copy-in {PROXY_FILE} {APT_PARTS}",
+            f'--customize-hook=rm "$1"{APT_PARTS}/{PROXY_FILE}',
+        ]
     run(
         [
             "mmdebstrap",
