@@ -19,7 +19,7 @@ from ..model.network import GuestNetwork
 from ..model.observation import Observation, R, Record, SweepResult
 from ..model.recipe import Recipe
 from ..model.size import Size
-from ..model.template import TemplateRecord
+from ..model.template import Hardware, TemplateRecord
 from .branch_store import BranchStore
 from .capabilities import Capabilities
 from .facts import MachineFacts
@@ -108,6 +108,13 @@ class Provider(Protocol):
 
     def versions(self, image: str) -> dict[str, str]:
         """Return the version of every package in an image, by its digest; empty if unknown."""
+
+    def check_template(self, hardware: Hardware, name: str) -> None:
+        """Refuse a machine that :meth:`create_template` would refuse, before its image is built.
+
+        :param name: the template, for the error.
+        :raises Unsupported: with the reason. Nothing is changed.
+        """
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         """Create the disk of a template from its existing image, and record the template. Does not

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from stockyard.errors import Unsupported
 from stockyard.model.template import Hardware
 from stockyard.providers.libvirt import machine
 from stockyard.providers.libvirt.machine import Machine
@@ -53,3 +54,11 @@ def test_a_new_machine_with_kvm_has_the_processors_of_its_template(
     monkeypatch.setattr("os.access", lambda _path, _mode: True)
     hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="kvm")
     assert machine.choose(hardware, "t") == Machine("kvm", 2, reports_panic=True)
+
+
+def test_required_kvm_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    with pytest.raises(Unsupported, match="/dev/kvm cannot be opened") as caught:
+        machine.choose(Hardware(accelerator="kvm"), "template base")
+    assert caught.value.name == "template base"
+    assert machine.choose(Hardware(accelerator="auto"), "template base").type == "qemu"

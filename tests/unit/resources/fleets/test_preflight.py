@@ -24,6 +24,8 @@ from stockyard import (
     UpdateSpec,
     Yard,
 )
+from stockyard.model.size import Size
+from stockyard.resources.fleets.converge_fleet import FleetConvergence
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 
@@ -79,6 +81,35 @@ def test_irreplaceable_host_is_not_deleted(
     with pytest.raises(Unsupported, match=r"host .*: it cannot be"):
         act(yard, check)
     assert yard.hosts.list() == before
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_hosts_larger_than_the_hypervisor_are_refused(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    monkeypatch.setattr(hypervisor.inner, "capacity", lambda: Size(8, 1 << 16))
+    spec = FleetSpec("ci", "later", count=900, host=HostSpec(memory_mib=1 << 20))
+    with pytest.raises(Unsupported, match=r"host ci-1: .* 1048576 MiB.*has 65536 MiB"):
+        yard.fleets.apply(spec, check=True)
+    # Also if the memory is that of the template.
+    monkeypatch.setattr(hypervisor.inner, "capacity", lambda: Size(8, 1023))
+    with pytest.raises(Unsupported, match=r"host ci-1: .* 1024 MiB.*has 1023 MiB"):
+        yard.fleets.apply(FleetSpec("ci", "base", count=2), check=check)
+    assert yard.hosts.list() == ()
+
+
+def test_hosts_larger_than_the_hypervisor_together_are_reported(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(hypervisor.inner, "capacity", lambda: Size(8, 2048))
+    context = replace(yard.context, progress=lines.append)
+    FleetConvergence(context, FleetSpec("ci", "base", count=2)).plan()
+    assert lines == []
+    FleetConvergence(context, FleetSpec("ci", "base", count=3)).plan()
+    assert lines == [
+        "host ci-1 and 2 more can use 3072 MiB of memory together, and the hypervisor has 2048 MiB"
+    ]
 
 
 @pytest.mark.parametrize("check", [True, False])

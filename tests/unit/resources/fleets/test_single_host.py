@@ -55,7 +55,7 @@ def test_check_mode_does_nothing(yard: Yard, hypervisor: FaultyProvider, verb: s
     yard.hosts.apply(WEB)
     hypervisor.calls.clear()
     getattr(yard.hosts, verb)(SingleSpec("web", "base", labels={"a": "b"}), check=True)
-    assert set(hypervisor.calls) <= {"observe", "facts", "check_host", "channel"}
+    assert set(hypervisor.calls) <= {"observe", "facts", "check_host", "channel", "capacity"}
 
 
 def test_check_mode_deletes_nothing(yard: Yard, hypervisor: FaultyProvider) -> None:

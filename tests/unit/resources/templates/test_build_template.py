@@ -17,15 +17,18 @@ from stockyard import (
     GuestError,
     Hardware,
     HypervisorError,
+    ImageError,
     ImageSpec,
     InvalidInput,
     NotFound,
     OperationRefused,
     StockyardError,
     TemplateSpec,
+    Unsupported,
     Yard,
 )
 from stockyard.model.observation import Template
+from stockyard.model.size import Size
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.simulated_machines import disk_of
@@ -62,6 +65,39 @@ def test_template_with_a_daemon_json_that_dockerd_refuses_is_refused_in_check_mo
     with pytest.raises(InvalidInput, match="hosts cannot be set"):
         bare.templates.apply(spec, check=check)
     assert templates(bare) == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_package_that_the_mirror_lacks_is_reported_in_check_mode_too(
+    bare: Yard, tmp_path: Path, check: bool
+) -> None:
+    (tmp_path / "hypervisor.d").mkdir()
+    (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"nosuch": null}')
+    with pytest.raises(ImageError, match="no package nosuch"):
+        bare.templates.apply(
+            TemplateSpec("base", image=ImageSpec(packages=("nosuch",))), check=check
+        )
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_machine_that_cannot_be_started_is_refused_before_its_image_is_built(
+    bare: Yard, hypervisor: FaultyProvider, check: bool
+) -> None:
+    hypervisor.fail("check_template", Unsupported("no KVM."))
+    with pytest.raises(Unsupported, match="no KVM"):
+        bare.templates.apply(BASE, check=check)
+    assert hypervisor.calls["ensure_image"] == 0
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_machine_larger_than_the_hypervisor_is_refused(
+    bare: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    monkeypatch.setattr(hypervisor.inner, "capacity", lambda: Size(8, 1024))
+    assert bare.templates.apply(BASE, check=True).changed
+    spec = TemplateSpec("base", hardware=Hardware(memory_mib=1025))
+    with pytest.raises(Unsupported, match=r"needs 1025 MiB.*has 1024 MiB"):
+        bare.templates.apply(spec, check=check)
 
 
 def test_check_mode_writes_nothing(bare: Yard, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import ConnectionFailed, InvalidInput, MissingDependency
-from .session import Session, recorded, successor
+from .session import Session, advice, recorded, successor
 from .store import Store
 
 # Seconds between attempts: a daemon that is restarting refuses connections at first.
@@ -39,8 +39,7 @@ def open_connection(uri: str) -> Any:
             "libvirt cannot be reached.",
             name=uri,
             cause=str(error),
-            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu; for qemu:///system "
-            "start libvirtd",
+            remedy=f"{advice()}check that its daemon runs; for qemu:///system start libvirtd",
         ) from error
 
 

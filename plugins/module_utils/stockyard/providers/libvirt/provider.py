@@ -27,7 +27,7 @@ from ...model.network import USER_NETWORK, GuestNetwork
 from ...model.observation import Observation, R, Record, SweepResult, Template
 from ...model.recipe import Recipe
 from ...model.size import Size
-from ...model.template import TemplateRecord
+from ...model.template import Hardware, TemplateRecord
 from ..common import difference
 from . import (
     boot,
@@ -181,6 +181,9 @@ class LibvirtProvider:
 
     def versions(self, image: str) -> dict[str, str]:
         return self.images.versions(image)
+
+    def check_template(self, hardware: Hardware, name: str) -> None:
+        machine.choose(hardware, name)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         template_machine = machine.choose(record.hardware, record.title)

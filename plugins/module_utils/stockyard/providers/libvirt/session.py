@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -30,6 +31,9 @@ from .store import Store
 RECORD = "session.json"
 # The modular daemon's socket, then the socket of libvirtd.
 SOCKETS = ("virtqemud-sock", "libvirt-sock")
+# The daemons, and the directories in which distributions install them.
+DAEMONS = ("virtqemud", "libvirtd")
+PROGRAMS = "/usr/sbin:/usr/local/sbin:/usr/bin"
 START_WAIT = 30.0
 # In a separate process: GLib reads the directories once in a process. libvirt starts the daemon.
 START = "import libvirt; libvirt.open('qemu:///session').close()"
@@ -95,9 +99,19 @@ class Session:
             f"libvirt cannot be reached in {self.runtime}.",
             name="qemu:///session",
             cause=cause,
-            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu, and check that "
-            f"this user can write to {self.runtime} (XDG_RUNTIME_DIR)",
+            remedy=f"{advice()}check that this user can write to {self.runtime} (XDG_RUNTIME_DIR)",
         )
+
+
+def advice() -> str:
+    """Return the part of a remedy that fits this machine: libvirt can be missing, and root has no
+    session.
+    """
+    if not any(shutil.which(program, path=PROGRAMS) for program in DAEMONS):
+        return "install libvirt-daemon and libvirt-daemon-driver-qemu, and "
+    if os.geteuid() == 0:
+        return "run as an ordinary user, or use qemu:///system; as root, "
+    return ""
 
 
 def recorded(store: Store) -> Session | None:

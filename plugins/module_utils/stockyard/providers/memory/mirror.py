@@ -36,6 +36,9 @@ class Mirror:
         """
         try:
             versions = json.loads(self._packages.read_text())
+            for name in recipe.packages:
+                if versions.get(name, VERSION) is None:
+                    raise ImageError(f"the mirror has no package {name}.", name="image")
             return {name: str(versions.get(name, VERSION)) for name in recipe.packages}
         except FileNotFoundError:
             return dict.fromkeys(recipe.packages, VERSION)

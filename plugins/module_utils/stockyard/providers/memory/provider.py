@@ -42,7 +42,7 @@ from ...model.observation import (
 )
 from ...model.recipe import Recipe
 from ...model.size import Size
-from ...model.template import TemplateRecord
+from ...model.template import Hardware, TemplateRecord
 from ..common import locks
 from ..common.locks import held
 from ..common.pool_files import FilePoolStore
@@ -150,6 +150,9 @@ class MemoryProvider(NoGuestClock):
 
     def versions(self, image: str) -> dict[str, str]:
         return self.mirror.versions(image)
+
+    def check_template(self, hardware: Hardware, name: str) -> None:
+        return
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         with self.state.change() as machines:

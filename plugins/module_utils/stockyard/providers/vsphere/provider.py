@@ -31,7 +31,7 @@ from ...model.network import GuestNetwork
 from ...model.observation import Observation, R, Record, SweepResult, Template, UnreadableObject
 from ...model.recipe import Recipe
 from ...model.size import Size
-from ...model.template import TemplateRecord
+from ...model.template import Hardware, TemplateRecord
 from ..common import difference
 from . import (
     branch_records,
@@ -200,6 +200,9 @@ class VsphereProvider(NoGuestClock):
 
     def versions(self, image: str) -> dict[str, str]:
         return {}
+
+    def check_template(self, hardware: Hardware, name: str) -> None:
+        return
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         self.guard.demand()

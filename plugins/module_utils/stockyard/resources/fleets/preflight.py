@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ...errors import Conflict, StockyardError
+from ...errors import Conflict, StockyardError, Unsupported
 from ...model.host import HostSpec, host_domain
 from ...model.network import clash
 from ...model.observation import Observation, Template
@@ -43,6 +43,7 @@ def check_creatable(
         if (host.record.tenant, host.record.name) in deleted_keys
     ]
     _check_names(ctx, tenant, new_names, observation)
+    _check_memory(ctx, spec, new_names, template)
     if template:
         check(spec, frozen(template.record), most(ctx, template.record), f"host {new_names[0]}")
     # A new host's own address belongs to no other host: only a port that is published at every
@@ -67,6 +68,33 @@ def check_creatable(
     except StockyardError as error:
         error.name = error.name or f"host {new_names[0]}"
         raise
+
+
+def _check_memory(
+    ctx: Context, spec: HostSpec, new_names: list[str], template: Template | None
+) -> None:
+    """Refuse hosts that are larger than the hypervisor, and report hosts that are so together:
+    forks share memory, so this can be intended.
+
+    :raises Unsupported: with the numbers.
+    """
+    available_mib = ctx.provider.capacity().memory_mib
+    own_mib = spec.memory_mib or (template.record.hardware.memory_mib if template else 0)
+    if not available_mib:
+        return
+    if own_mib > available_mib:
+        raise Unsupported(
+            f"the host needs {own_mib} MiB of memory.",
+            name=f"host {new_names[0]}",
+            cause=f"the hypervisor has {available_mib} MiB",
+            remedy="reduce memory_mib",
+        )
+    if own_mib * len(new_names) > available_mib:
+        ctx.progress(
+            f"host {new_names[0]} and {len(new_names) - 1} more can use "
+            f"{own_mib * len(new_names)} MiB of memory together, and the hypervisor has "
+            f"{available_mib} MiB"
+        )
 
 
 def _check_names(ctx: Context, tenant: str, new_names: list[str], observation: Observation) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ...clock import Deadline
-from ...errors import NotFound
+from ...errors import NotFound, Unsupported
 from ...guest.recipe import RenderedTemplate, rendered, template_digest
 from ...model import codec
 from ...model.image import without_secrets
@@ -99,6 +99,8 @@ class TemplateConvergence(LockedOperation):
         if missing and spec.from_host:
             host_template.check(self.ctx, spec, observation)
         elif missing:
+            if not spec.parent:
+                _check_machine(self.ctx, spec)
             base = derive_template.base_of(self.ctx, declared, observation)
         if used_generations is None:
             used_generations = freshness.used_generations(spec.tenant, spec.name, observation.hosts)
@@ -114,6 +116,27 @@ class TemplateConvergence(LockedOperation):
         if spec.parent and parent is None and parent_generation is None:
             self.ctx.progress(f"template {spec.name}: template {spec.parent} must be built first")
         return plan_template(spec, declared.digest, templates, template_context)
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing.
+
+        :raises ImageError: if a build would fail for a package that does not exist.
+        """
+        todo = super().plan()
+        self.check_packages(todo)
+        return todo
+
+    def check_packages(self, todo: Plan) -> None:
+        """Check that the mirror has the packages of a planned build. A build itself asks the mirror
+        first, so only check mode needs this.
+
+        :raises ImageError: if a package does not exist, or the mirror does not answer.
+        """
+        spec = self.declared.spec
+        builds = any(action.verb == "build" for action in todo.actions)
+        if builds and not spec.from_host:
+            ctx = self.ctx
+            ctx.provider.resolve(self.declared.recipe, spec.build, ctx.deadline(freshness.PATIENCE))
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
         """Build a generation, or make an earlier one current again; then delete those that are not
@@ -278,6 +301,22 @@ def _remove_useless(
         else:
             remaining.append(template)
     return remaining
+
+
+def _check_machine(ctx: Context, spec: TemplateSpec) -> None:
+    """Refuse a template whose machine the hypervisor cannot start, before its image is built.
+
+    :raises Unsupported: with the reason.
+    """
+    name, memory_mib = f"template {spec.name}", ctx.provider.capacity().memory_mib
+    if memory_mib and spec.hardware.memory_mib > memory_mib:
+        raise Unsupported(
+            f"the machine needs {spec.hardware.memory_mib} MiB of memory.",
+            name=name,
+            cause=f"the hypervisor has {memory_mib} MiB",
+            remedy="reduce memory_mib",
+        )
+    ctx.provider.check_template(spec.hardware, name)
 
 
 def _promote(ctx: Context, own_generations: list[Template], template: Template | None) -> None:

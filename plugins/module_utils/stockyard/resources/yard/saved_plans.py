@@ -37,9 +37,14 @@ class SavedConvergence:
     apply_plan: Path | None = None
 
     def plan(self) -> Plan:
-        """Return the actions that :meth:`apply` would take now, and save them if requested."""
+        """Return the actions that :meth:`apply` would take now, and save them if requested.
+
+        :raises ImageError: if a build would fail for a package that does not exist.
+        """
         saved = load(self.apply_plan) if self.apply_plan else None
-        return Plan(self._current(saved, bool(saved or self.save_plan)).actions)
+        todo = Plan(self._current(saved, bool(saved or self.save_plan)).actions)
+        YardConvergence(self.ctx, self.declaration).check_packages(todo)
+        return todo
 
     def apply(self, deadline: Deadline) -> Plan:
         """Converge the yard; return the actions that were taken."""
