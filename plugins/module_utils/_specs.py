@@ -243,7 +243,16 @@ def _items(declared: Params, kind: str, options: Params) -> list[Params]:
     item_options = {**options, **ITEM}
     if kind == "fleets":
         item_options["state"] = {**ITEM["state"], "choices": FLEET_STATES}
-    return [checked(item_options, item, f"{kind} {number}") for number, item in enumerate(items, 1)]
+    return [
+        checked(item_options, item, _title(kind, number, item))
+        for number, item in enumerate(items, 1)
+    ]
+
+
+def _title(kind: str, number: int, item: Any) -> str:
+    """Return the name of an item for an error: its kind and name, or its place in the list."""
+    name = item.get("name") if isinstance(item, dict) else None
+    return f"{kind.removesuffix('s')} {name}" if isinstance(name, str) else f"{kind} {number}"
 
 
 @named("host")

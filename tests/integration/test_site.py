@@ -178,6 +178,52 @@ def test_error_names_the_failed_object(controller: Controller, tmp_path: Path) -
     assert "fleet b: count: -1 is not a whole number" in bad.output
 
 
+@pytest.mark.parametrize(
+    ("declaration", "expected"),
+    [
+        (
+            "yard_fleets: [{name: a, template: docker}, {name: b, template: docker, count: few}]",
+            "fleet b: argument 'count' is of type",
+        ),
+        ("yard_templates: [{name: docker, packages: {a: b}}]", "template docker: argument"),
+        (
+            "yard_fleets: [{name: b, template: docker, labels: {a: 1}}]",
+            "fleet b: label a: 1 is not text. Remedy: put the value in quotes",
+        ),
+        ("yard_fleets: few", "fleets is no list"),
+        ("yard_prune: perhaps", "value of prune must be one of"),
+    ],
+)
+def test_wrong_type_names_the_object_and_no_specification(
+    controller: Controller, tmp_path: Path, declaration: str, expected: str
+) -> None:
+    (tmp_path / "bad.yml").write_text(f"{declaration}\n")
+    bad = controller.run(SITE, "-e", f"yard={tmp_path}/bad.yml")
+    assert bad.returncode != 0
+    assert expected in bad.output
+    assert "description" not in bad.output
+    assert len(bad.output) < 3000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# comment\n---\n\n- hosts: localhost\n  tasks: []\n",
+        '[{"hosts": "localhost"}]\n',
+    ],
+)
+@pytest.mark.parametrize("playbook", TAKERS)
+def test_playbook_in_place_of_a_declaration_is_refused(
+    controller: Controller, tmp_path: Path, playbook: str, text: str
+) -> None:
+    (tmp_path / "play.yml").write_text(text)
+    refused = controller.run(
+        f"stockyard.container_hosts.{playbook}", "-e", f"yard={tmp_path}/play.yml"
+    )
+    assert refused.returncode != 0
+    assert "play.yml is a playbook or another list" in refused.output
+
+
 def test_the_sdk_does_the_same_in_a_few_lines(controller: Controller, tmp_path: Path) -> None:
     example = CHECKOUT / "examples" / "sdk.py"
     assert len(example.read_text().splitlines()) < 25

@@ -53,6 +53,23 @@ def test_unknown_parts_of_an_error_are_omitted() -> None:
     assert str(StockyardError("It failed.")) == "It failed."
 
 
+def test_error_for_several_has_all_causes_and_each_remedy_once() -> None:
+    error = errors.joined(
+        "3 parts failed.",
+        [
+            Busy("it is locked.", name="host a", remedy="wait."),
+            Busy("it is locked.", name="host b", cause="a lock", remedy="wait"),
+            Conflict("it changed.", remedy="run again"),
+            ValueError("odd"),
+        ],
+        "fleet ci",
+    )
+    assert str(error) == (
+        "fleet ci: 3 parts failed. Cause: host a: it is locked.; host b: it is locked. Cause: a "
+        "lock.; it changed.; odd. Remedy: wait; run again."
+    )
+
+
 def remedies(path: Path) -> Iterator[str]:
     """Return the text of every remedy in a file, but for the values in it."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -29,6 +29,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .escaping import one_line
 
 
@@ -50,13 +52,32 @@ class StockyardError(Exception):
         self.remedy = one_line(remedy)
         super().__init__(self.message)
 
-    def __str__(self) -> str:
+    def without_remedy(self) -> str:
+        """Return the object, the failure and the cause in one line."""
         text = f"{self.name}: {self.message}" if self.name else self.message
-        if self.cause:
-            text += f" Cause: {self.cause.rstrip('.')}."
+        return f"{text} Cause: {self.cause.rstrip('.')}." if self.cause else text
+
+    def __str__(self) -> str:
+        text = self.without_remedy()
         if self.remedy:
             text += f" Remedy: {self.remedy.rstrip('.')}."
         return text
+
+
+def joined(message: str, errors: Iterable[BaseException], name: str = "") -> StockyardError:
+    """Return one error for several: its cause contains each error, and its remedy the different
+    remedies.
+    """
+    causes: list[str] = []
+    remedies: dict[str, None] = {}
+    for error in errors:
+        if isinstance(error, StockyardError):
+            causes.append(error.without_remedy())
+            if error.remedy:
+                remedies[error.remedy.rstrip(".")] = None
+        else:
+            causes.append(str(error))
+    return StockyardError(message, name=name, cause="; ".join(causes), remedy="; ".join(remedies))
 
 
 class InvalidInput(StockyardError):

@@ -141,3 +141,10 @@ def test_the_lowest_free_names_are_given(used: set[int], count: int) -> None:
     names = naming.lowest_free("ci", [f"ci-{n}" for n in used] + ["other-1"], count)
     expected = [n for n in range(1, 100) if n not in used][:count]
     assert names == [f"ci-{n}" for n in expected]
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, None])
+def test_label_that_yaml_reads_as_another_type_gets_the_advice_to_quote_it(value: object) -> None:
+    with pytest.raises(InvalidInput, match=r"label a: .* is not text") as caught:
+        naming.labels({"a": value})
+    assert caught.value.remedy == "put the value in quotes"

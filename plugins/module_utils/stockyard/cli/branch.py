@@ -9,9 +9,9 @@ import argparse
 from typing import Any
 
 from ..model.branch import CONTAINER_ACTIONS, VOLUME_ACTIONS, BranchSpec
-from ..model.lease import seconds
 from ..yard import Yard
 from . import labels, say
+from .durations import length
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def _branch(yard: Yard, options: argparse.Namespace) -> int:
         containers=options.containers,
         volumes=options.volumes,
         labels=labels.parse(options.label),
-        ttl=seconds("ttl", options.ttl) if options.ttl else 0.0,
+        ttl=length("ttl", options.ttl) if options.ttl else 0.0,
         lease=options.lease,
         allow_hostile=options.allow_hostile,
     )

@@ -20,8 +20,8 @@ from ..errors import InvalidInput
 from ..integrations.jenkins.client import Controller
 from ..integrations.jenkins.drain import drain
 from ..integrations.jenkins.node import Node
-from ..model.lease import seconds
 from . import say
+from .durations import length
 
 HOST = ("owner", "tenant", "fleet", "host")
 
@@ -58,7 +58,7 @@ def add(commands: Any) -> None:
 
 def _drain(options: argparse.Namespace) -> int:
     _complete(options)
-    grace = Deadline(seconds("grace", options.grace))
+    grace = Deadline(length("grace", options.grace))
     controller = Controller(options.url, options.user, _token(options.token_file), options.ca_path)
     chosen = [node for node in controller.nodes() if _belongs_to_host(node, options)]
     drain(_silent if options.quiet else say.err, controller, chosen, grace)

@@ -20,6 +20,7 @@ from ..model.lease_info import LeaseInfo
 from ..resources.leases import lease_numbers
 from ..yard import Yard
 from . import labels, run, say
+from .durations import length
 
 TEXT = """\
 take prints a line that a POSIX shell takes the environment from:
@@ -118,7 +119,7 @@ def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
     return yard.leases.acquire(
         options.fleet,
         holder=options.holder or f"{getpass.getuser()}@{socket.gethostname()}",
-        duration=options.duration,
+        duration=length("duration", options.duration),
         labels=labels.parse(options.label),
         tenant=options.tenant,
         wait=seconds("wait", options.wait),
@@ -136,7 +137,7 @@ def _take(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _renew(yard: Yard, options: argparse.Namespace) -> int:
-    yard.leases.renew(_id(options), options.duration)
+    yard.leases.renew(_id(options), length("duration", options.duration))
     return 0
 
 
@@ -179,7 +180,7 @@ def _list(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _exec(yard: Yard, options: argparse.Namespace) -> int:
-    duration = options.keep_on_failure and seconds("keep-on-failure", options.keep_on_failure)
+    duration = options.keep_on_failure and length("keep-on-failure", options.keep_on_failure)
     with _taken(yard, options) as lease:
         code = run.run(lease, options.command, yard.context.clock)
         if duration and run.failed(code):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..model.lease import seconds
 from ..yard import Yard
 from . import say
+from .durations import length
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _reap(yard: Yard, options: argparse.Namespace) -> int:
-    result = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
+    result = yard.reap(dry_run=options.dry_run, grace=length("grace", options.grace))
     if options.json:
         plan = [str(action) for action in result.plan.actions]
         say.data(

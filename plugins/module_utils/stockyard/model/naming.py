@@ -118,7 +118,11 @@ def labels(value: Any) -> dict[str, str]:
 
 def line(subject: str, value: Any, longest: int = 255) -> str:
     """Check a single line of printable text."""
-    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+    if not isinstance(value, str):
+        raise InvalidInput(
+            f"{subject}: {shown(value)} is not text.", remedy="put the value in quotes"
+        )
+    if len(value) > longest or not value.isprintable():
         raise InvalidInput(
             f"{subject}: {shown(value)} is not a line of at most {longest} printable characters.",
             remedy="remove line breaks and control characters",

@@ -81,6 +81,27 @@ def test_session_of_the_environment_is_the_one_that_libvirt_chooses(
     assert Session.of_environment() == Session("/run/user/7", "/config")
 
 
+@pytest.mark.parametrize(
+    ("installed", "user", "expected", "unexpected"),
+    [
+        (False, 1000, "install libvirt-daemon", "root"),
+        (False, 0, "install libvirt-daemon", "as root"),
+        (True, 0, "run as an ordinary user, or use qemu:///system", "install"),
+        (True, 1000, "this user can write to /run/user/7", "install"),
+    ],
+)
+def test_remedy_of_an_unreachable_daemon_fits_the_machine(
+    monkeypatch: pytest.MonkeyPatch, installed: bool, user: int, expected: str, unexpected: str
+) -> None:
+    monkeypatch.setattr(
+        "shutil.which", lambda program, path: f"/usr/sbin/{program}" if installed else None
+    )
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    error = Session("/run/user/7", "/config").unreachable("no socket")
+    assert expected in error.remedy
+    assert unexpected not in error.remedy
+
+
 def test_session_record_is_private_and_overrides_the_environment(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from stockyard import (
     FleetTerm,
     HostSpec,
     HypervisorError,
+    ImageError,
     ImageSpec,
     InvalidInput,
     NotFound,
@@ -201,11 +202,12 @@ def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
     bare.apply(BOTH)
     assert not bare.apply(declared(templates=(), prune="yes")).changed
     assert not bare.apply(declared(prune="yes")).changed
-    assert told(bare.apply(declared(templates=(), prune="force"))) == [
+    # The hosts were created at the same time.
+    assert sorted(told(bare.apply(declared(templates=(), prune="force")))) == [
+        "delete base",
         "delete ci-1",
         "delete ci-2",
         "delete web-1",
-        "delete base",
     ]
     assert (bare.hosts.list(), bare.templates.list()) == ((), ())
 
@@ -248,6 +250,44 @@ def test_all_failures_of_a_yard_are_reported(bare: Yard, hypervisor: FaultyProvi
         hypervisor.fail("fork", HypervisorError("the disk is on fire."), call=call)
     with pytest.raises(StockyardError, match=r"2 parts of the yard failed.*on fire.*on fire"):
         bare.apply(declared(FleetSpec("a", "base"), FleetSpec("b", "base")))
+
+
+def test_remedies_of_all_failures_are_reported_once(bare: Yard, hypervisor: FaultyProvider) -> None:
+    for call, remedy in ((1, "extinguish the fire."), (2, "extinguish the fire."), (3, "run away")):
+        hypervisor.fail("fork", HypervisorError("it burns.", remedy=remedy), call=call)
+    with pytest.raises(StockyardError, match="3 parts of the yard failed") as caught:
+        bare.apply(declared(*(FleetSpec(name, "base") for name in ("a", "b", "c"))))
+    assert caught.value.remedy == "extinguish the fire; run away"
+    assert "Remedy" not in caught.value.cause
+
+
+@pytest.mark.parametrize("templates", [("new",), ("new", "derived")])
+def test_fleet_of_a_template_that_failed_names_that_failure(
+    bare: Yard, hypervisor: FaultyProvider, templates: tuple[str, ...]
+) -> None:
+    hypervisor.fail("ensure_image", ImageError("no mirror.", remedy="repair the mirror"))
+    parents = ("", *templates)
+    specs = [TemplateSpec(name, parent=parents[place]) for place, name in enumerate(templates)]
+    declaration = declared(FleetSpec("ci", templates[-1]), templates=tuple(specs))
+    with pytest.raises(StockyardError, match="no mirror") as caught:
+        bare.apply(declaration)
+    explanation = (
+        "fleet ci: its template could not be built. Cause: see the error of template "
+        f"{templates[-1]}"
+    )
+    assert explanation in str(caught.value)
+    assert "repair the mirror" in caught.value.remedy
+    assert "declare" not in str(caught.value)
+    assert "create the template" not in str(caught.value)
+    assert bare.apply(declaration).changed
+
+
+def test_missing_package_is_reported_in_check_mode(bare: Yard, tmp_path: Path) -> None:
+    (tmp_path / "hypervisor.d").mkdir()
+    (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"nosuch": null}')
+    template = TemplateSpec("base", image=ImageSpec(packages=("nosuch",)))
+    with pytest.raises(ImageError, match="no package nosuch"):
+        bare.apply(declared(CI, templates=(template,)), check=True)
 
 
 # Names that stand for nothing

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound, StockyardError
+from ...errors import Conflict, NotFound, StockyardError, joined
 from ...model.host import Host
 from ...model.yard_info import SkippedObject
 from ...planning.plan import Action, Plan
@@ -254,9 +254,7 @@ class Agents:
             except StockyardError as error:
                 errors.append(error)
         if len(errors) > 1:
-            raise StockyardError(
-                f"{len(errors)} steps failed.", cause="; ".join(map(str, errors))
-            ) from errors[0]
+            raise joined(f"{len(errors)} steps failed.", errors) from errors[0]
         if errors:
             raise errors[0]
 

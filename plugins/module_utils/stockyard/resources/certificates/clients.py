@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...clock import Deadline
-from ...errors import InvalidInput, OperationRefused, StockyardError
+from ...errors import InvalidInput, OperationRefused, StockyardError, joined
 from ...model import naming
 from ...model.certificate_info import ClientCertificateInfo
 from ...model.host import Host
@@ -203,12 +203,14 @@ def _push(ctx: Context, tenant: str, observation: Observation, deadline: Deadlin
         except StockyardError as error:
             errors.append(error)
     if errors:
-        raise StockyardError(
+        failure = joined(
             "some hosts did not receive the list of revoked certificates.",
-            name=f"tenant {tenant}",
-            cause="; ".join(map(str, errors)),
-            remedy="run again; the remaining hosts stay due for a renewal",
-        ) from errors[0]
+            errors,
+            f"tenant {tenant}",
+        )
+        advice = "run again; the remaining hosts stay due for a renewal"
+        failure.remedy = "; ".join(part for part in (failure.remedy, advice) if part)
+        raise failure from errors[0]
 
 
 def _renewer(ctx: Context, host: Host, deadline: Deadline) -> Work:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ...clock import Deadline
-from ...errors import Conflict, GuestBroken, StockyardError
+from ...errors import Conflict, GuestBroken, StockyardError, joined
 from ...model.fleet import FleetSpec
 from ...model.host import Host, HostRecord
 from ...model.observation import Template
@@ -190,7 +190,4 @@ def run_all(ctx: Context, work: list[Work]) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise StockyardError(
-            f"{len(errors)} of {len(work)} hosts failed.",
-            cause="; ".join(str(error) for error in errors),
-        )
+        raise joined(f"{len(errors)} of {len(work)} hosts failed.", errors)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...clock import Deadline
-from ...errors import OperationRefused, StockyardError
+from ...errors import NotFound, OperationRefused, StockyardError, joined
 from ...model.host import Host
 from ...model.observation import Observation
 from ...planning.declaration import (
@@ -37,6 +37,8 @@ from ..templates.build_template import TemplateConvergence, TemplateDeletion
 from ..volumes.volume_lifecycle import VolumeConvergence, VolumeDeletion
 from . import declared_endpoints, declared_names, declared_pools, declared_volumes, pruning
 
+Apply: TypeAlias = Callable[[Deadline], Plan]
+
 
 @dataclass(frozen=True)
 class YardConvergence:
@@ -53,6 +55,19 @@ class YardConvergence:
     def plan(self) -> Plan:
         """Return the actions that :meth:`apply` would take now. Changes nothing."""
         return self.plan_from(self.ctx.provider.observe(self.ctx.owner))
+
+    def check_packages(self, todo: Plan) -> None:
+        """Check that mirrors have the packages of all planned builds.
+
+        :raises ImageError: if a package does not exist, or a mirror does not answer.
+        """
+        for (_tenant, name), template in self._templates.items():
+            builds = [
+                action
+                for action in todo.actions
+                if (action.kind, action.name) == ("template", name)
+            ]
+            template.check_packages(Plan(tuple(builds)))
 
     def plan_from(self, observation: Observation) -> Plan:
         """Return the plan for an observation.
@@ -131,14 +146,15 @@ class YardConvergence:
         work = _Work(ctx)
         for pool in declared_pools.early(declaration, observation):
             work.attempt(PoolConvergence(ctx, pool.spec).apply, pool.timeout)
-        for term in declaration.parents_first:
-            work.attempt(self._template(term).apply, term.timeout)
+        self._build_templates(work)
         for volume in declaration.volumes:
             work.attempt(VolumeConvergence(ctx, volume.spec).apply, volume.timeout)
         self._apply_fleets(work)
         for endpoint in declaration.endpoints:
             convergence = EndpointConvergence(ctx, endpoint.spec, endpoint.replace)
-            work.attempt(convergence.apply, endpoint.timeout)
+            title, tenant = f"endpoint {endpoint.spec.name}", endpoint.spec.tenant
+            apply = work.of_template(convergence.apply, title, tenant, endpoint.spec.template)
+            work.attempt(apply, endpoint.timeout)
         for pool in declared_pools.late(declaration, observation):
             work.attempt(PoolConvergence(ctx, pool.spec, pool.force).apply, pool.timeout)
         if not work.errors:
@@ -150,14 +166,28 @@ class YardConvergence:
             )
         return work.plan()
 
+    def _build_templates(self, work: _Work) -> None:
+        """Converge the declared templates, parents first."""
+        for term in self.declaration.parents_first:
+            spec = term.spec
+            apply = work.of_template(
+                self._template(term).apply, f"template {spec.name}", spec.tenant, spec.parent
+            )
+            if not work.attempt(apply, term.timeout):
+                work.failed_templates.add((spec.tenant, spec.name))
+
     def _apply_fleets(self, work: _Work) -> None:
         """Converge the declared fleets. Hosts are suspended first: others get their memory."""
         for suspended in self.declaration.suspended_fleets:
             suspension = FleetSuspension(self.ctx, suspended.tenant, suspended.name)
             work.attempt(suspension.apply, suspended.timeout)
         for fleet in self.declaration.working:
-            context = replace(self.ctx, wait=fleet.wait)
-            work.attempt(FleetConvergence(context, fleet.spec).apply, fleet.timeout)
+            context, spec = replace(self.ctx, wait=fleet.wait), fleet.spec
+            convergence = FleetConvergence(context, spec)
+            apply = work.of_template(
+                convergence.apply, f"fleet {spec.name}", spec.tenant, spec.template
+            )
+            work.attempt(apply, fleet.timeout)
 
     @cached_property
     def _templates(self) -> dict[Key, TemplateConvergence]:
@@ -253,13 +283,41 @@ class _Work:
     ctx: Context
     actions: list[Action] = field(default_factory=list)
     errors: list[StockyardError] = field(default_factory=list)
+    failed_templates: set[Key] = field(default_factory=set)
 
-    def attempt(self, apply: Callable[[Deadline], Plan], timeout: float) -> None:
-        """Run one part, and keep its actions or its error."""
+    def attempt(self, apply: Apply, timeout: float) -> bool:
+        """Run one part, and keep its actions or its error. Return whether it succeeded."""
         try:
             self.actions.extend(apply(self.ctx.deadline(timeout)).actions)
         except StockyardError as error:
             self.errors.append(error)
+            return False
+        return True
+
+    def of_template(self, apply: Apply, title: str, tenant: str, template: str) -> Apply:
+        """Return a part whose missing template is explained by the failure of its build in this
+        run: the remedy is then that of the template, not a declaration.
+
+        :param title: the object that needs the template.
+        """
+
+        def explained(deadline: Deadline) -> Plan:
+            try:
+                return apply(deadline)
+            except NotFound as error:
+                observation = self.ctx.provider.observe(self.ctx.owner)
+                if (tenant, template) not in self.failed_templates or observation.template(
+                    tenant, template
+                ):
+                    raise
+                raise StockyardError(
+                    "its template could not be built.",
+                    name=title,
+                    cause=f"see the error of template {template}",
+                    remedy=f"correct template {template}, then run again",
+                ) from error
+
+        return explained
 
     def plan(self) -> Plan:
         """Return all actions that were taken.
@@ -269,10 +327,7 @@ class _Work:
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
-            raise StockyardError(
-                f"{len(self.errors)} parts of the yard failed.",
-                cause="; ".join(map(str, self.errors)),
-            )
+            raise joined(f"{len(self.errors)} parts of the yard failed.", self.errors)
         return Plan(tuple(self.actions))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import Busy, Conflict, NotFound, StockyardError
+from ...errors import Busy, Conflict, NotFound, StockyardError, joined
 from ...model.host import HostRecord
 from ...model.observation import Observation, OrphanedFile, Record, SweepResult
 from ...model.yard_info import SkippedObject
@@ -210,6 +210,4 @@ def _removed(orphan: OrphanedFile) -> Action:
 def _failed(errors: list[StockyardError]) -> StockyardError:
     if len(errors) == 1:
         return errors[0]
-    return StockyardError(
-        f"{len(errors)} objects could not be deleted.", cause="; ".join(map(str, errors))
-    )
+    return joined(f"{len(errors)} objects could not be deleted.", errors)
