@@ -35,7 +35,10 @@ class FakeDockerd:
 
     :param images: their names, each with its id.
     :param calls: the method and the path of each call.
+    :param received: the head and the body of each call.
     :param is_silent: whether no call is answered.
+    :param silent_paths: the paths of calls that are not answered.
+    :param forged: the answers of a hostile program instead of Docker's, by method and path.
     :param claimed_names: further names of all images in an archive.
     """
 
@@ -43,11 +46,14 @@ class FakeDockerd:
     images: dict[str, str] = field(default_factory=dict)
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
     networks: dict[str, str] = field(default_factory=dict)
     volumes: set[str] = field(default_factory=set)
     execs: set[str] = field(default_factory=set)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     is_silent: bool = False
+    silent_paths: list[str] = field(default_factory=list)
+    forged: dict[str, Any] = field(default_factory=dict)
     claimed_names: tuple[str, ...] = ()
     server: asyncio.Server | None = None
     tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
@@ -95,7 +101,10 @@ class FakeDockerd:
     def _event(self, action: str, identifier: str, name: str, **attributes: str) -> None:
         actor = {"ID": identifier, "Attributes": {"name": name, **attributes}}
         event = {"Type": "container", "Action": action, "Actor": actor, "time": 1, "scope": "local"}
-        text = json.dumps(event).encode() + b"\n"
+        self.send_events(json.dumps(event).encode() + b"\n")
+
+    def send_events(self, text: bytes) -> None:
+        """Send a text in the stream of events."""
         for listener in self.listeners:
             listener.write(b"%x\r\n%s\r\n" % (len(text), text))
 
@@ -132,8 +141,8 @@ class FakeDockerd:
         if path.startswith("/v1."):
             path = "/" + path.split("/", 2)[2]
         self.calls.append(f"{method} {path}")
-        if self.is_silent:
-            await asyncio.Event().wait()
+        self.received.append(head + body.decode("latin-1"))
+        await self._keep_silent(path)
         if path == "/events":
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             self.listeners.append(writer)
@@ -154,6 +163,10 @@ class FakeDockerd:
         )
         await writer.drain()
         return True
+
+    async def _keep_silent(self, path: str) -> None:
+        if self.is_silent or path in self.silent_paths:
+            await asyncio.Event().wait()
 
     async def _wait(self, reference: str, writer: asyncio.StreamWriter) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -178,8 +191,10 @@ class FakeDockerd:
         self, method: str, path: str, query: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
         parts = path.strip("/").split("/")
-        if path == "/_ping":
-            return 200, "OK"
+        login = {"Status": "Login Succeeded"}
+        simple = {"HEAD /_ping": "OK", "GET /_ping": "OK", "POST /auth": login} | self.forged
+        if f"{method} {path}" in simple:
+            return 200, simple[f"{method} {path}"]
         if path in ("/version", "/info"):
             facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
             return 200, VERSION | facts | {"Images": len(self.images)}
@@ -242,7 +257,27 @@ class FakeDockerd:
         if path.endswith("/tag"):
             self.images[f"{query['repo']}:{query['tag']}"] = path.removesuffix("/tag")
             return 201, None
-        self.images[query["fromImage"]] = f"sha256:{secrets.token_hex(32)}"
+        if path.endswith("/push"):
+            return 200, {"status": "pushed"}
+        return self._pull(query["fromImage"], query.get("tag", ""))
+
+    def _pull(self, image: str, tag: str) -> tuple[int, Any]:
+        """Pull an image. No registry has one that is called missing, and the image that is called
+        stable never changes.
+        """
+        if image.endswith("missing"):
+            return 200, {"errorDetail": {"message": "not found"}, "error": "not found"}
+        name, _at, digest = image.partition("@")
+        last = name.rpartition("/")[2]
+        if digest or ":" in tag:
+            image = f"{name.removesuffix(':v1')}@{digest or tag}"
+        elif tag:
+            image = f"{image}:{tag}"
+        elif "/" in name and ":" not in last:
+            # Of all tags, the registry has one.
+            image = f"{image}:latest"
+        if not (image in self.images and image.startswith("stable")):
+            self.images[image] = f"sha256:{secrets.token_hex(32)}"
         return 200, {"status": "done"}
 
     def _build(self, query: dict[str, str]) -> tuple[int, Any]:
@@ -277,7 +312,7 @@ class FakeDockerd:
 
     def _image(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path == "json":
-            return 200, [{"Id": number} for number in self.images.values()]
+            return 200, [{"Id": number, "RepoTags": [name]} for name, number in self.images.items()]
         if path == "get":
             return 200, self._archive(query["names"])
         if method == "POST":

@@ -35,11 +35,11 @@ class BuildStreams:
 
     def client(self, peer: Peer) -> Peer:
         """Return the client, with its answers observed."""
-        return _Observed(peer, self._answered)
+        return ObservedPeer(peer, self._answered)
 
     def docker(self, peer: Peer) -> Peer:
         """Return the line to Docker, with the requests observed."""
-        return _Observed(peer, self._requested)
+        return ObservedPeer(peer, self._requested)
 
     async def close(self) -> None:
         """Note that the connection ended."""
@@ -74,7 +74,7 @@ class BuildStreams:
             await self._stack.aclose()
 
 
-class _Observed(Peer):
+class ObservedPeer(Peer):
     """One end of a connection, whose bytes are shown to a function before they are sent."""
 
     def __init__(self, peer: Peer, observe: Callable[[bytes], Awaitable[None]]) -> None:

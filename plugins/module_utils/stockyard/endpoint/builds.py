@@ -11,26 +11,23 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from urllib.parse import urlencode
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import LINE_END, Refusal, Request
 from ..guest.security.reader.streams import Peer
 from ..model.container_machine import LONGEST_BUILD
-from .calls import JSON, Call, Reply, in_path
+from .calls import JSON, Call, Reply
 from .failures import explained
-from .image_copies import copy_images
 from .images import ImageHost
 from .lines import LONGEST_ANSWER, Lines, payload, read_answer
-from .machines import IMAGE_HOST, Fork, Machines
+from .machines import Fork, Machines
 from .spares import Spares
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Docker's last text of one of these forms names the image of a successful build.
 _IMAGE = re.compile(rb"(sha256:[0-9a-f]{64})|Successfully built ([0-9a-f]{12})")
 # The start of the line that ends a failed build, and the length of the longest form.
-_ERROR, _LONGEST_FORM = b'{"errorDetail"', 71
-_ID = re.compile("sha256:[0-9a-f]{64}")
+ERROR, LONGEST_FORM = b'{"errorDetail"', 71
 
 
 class Builds:
@@ -63,13 +60,21 @@ class Builds:
             or if Docker does not answer.
         :raises TimeoutError: if the build does not end in time.
         """
+        async with self.machine() as machine, self.build_in(call, client, machine) as reply:
+            yield reply
+
+    @asynccontextmanager
+    async def machine(self) -> AsyncIterator[str]:
+        """Fork a machine with the present images, which is deleted at the end of the block.
+
+        :raises Refusal: if the pool or the hypervisor has no room.
+        """
         with explained():
             await self.images.ensure_generation()
             request = Fork("", builds=True)
             machine = (await self.spares.with_room(lambda: self.machines.fork(request))).name
         try:
-            async with self.build_in(call, client, machine) as reply:
-                yield reply
+            yield machine
         finally:
             deletion = asyncio.create_task(self._delete(machine))
             self._deletions.add(deletion)
@@ -83,29 +88,16 @@ class Builds:
         async with asyncio.timeout(LONGEST_BUILD):
             docker = await self.lines.take(machine)
             try:
-                yield await self._begin(call, client, machine, docker)
+                output = await begin(call, client, docker)
+                if not isinstance(output, Reply):
+                    output = self._output(call, machine, output)
+                yield output
             finally:
                 docker.abort()
 
     async def close(self) -> None:
         """Wait until the machines of all builds are deleted."""
         await asyncio.gather(*self._deletions)
-
-    async def _begin(
-        self, call: Call, client: Peer, machine: str, docker: Peer
-    ) -> Reply | AsyncIterator[bytes]:
-        is_sent = await _send(call.request, client, docker)
-        try:
-            answer, headers = await read_answer(docker, call.method)
-            if answer.status == HTTPStatus.OK and is_sent:
-                return self._output(call, machine, payload(docker, answer.body, None))
-            blocks = [block async for block in payload(docker, answer.body, LONGEST_ANSWER)]
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-            raise Refusal(
-                "Docker in the machine of the build ended while it answered. Try again.",
-                HTTPStatus.BAD_GATEWAY,
-            ) from error
-        return Reply(answer.status, b"".join(blocks), headers.get("content-type", JSON))
 
     async def _output(
         self, call: Call, machine: str, blocks: AsyncIterator[bytes]
@@ -115,39 +107,23 @@ class Builds:
             window += block
             for match in _IMAGE.finditer(window):
                 image = (match[1] or match[2]).decode()
-            failed = failed or _ERROR in window
-            window = window[-_LONGEST_FORM:]
+            failed = failed or ERROR in window
+            window = window[-LONGEST_FORM:]
             yield block
         if failed or not image:
             return
         try:
             await self._return_image(call, machine, image)
         except Refusal as refusal:
-            error = {"errorDetail": {"message": str(refusal)}, "error": str(refusal)}
-            yield json.dumps(error).encode() + b"\r\n"
+            yield error_line(refusal)
 
     async def _return_image(self, call: Call, machine: str, reference: str) -> None:
         """Copy the image of a build to the image host, and name it as the client requested."""
-        reply = await self.lines.ask(machine, "GET", f"/images/{in_path(reference)}/json")
-        facts = reply.json()
-        identifier = str(facts.get("Id")) if isinstance(facts, dict) else ""
-        if not _ID.fullmatch(identifier):
+        identifier = await self.images.id_of(reference, machine)
+        if not identifier:
             raise Refusal("The machine of the build has no image.", HTTPStatus.BAD_GATEWAY)
-        async with self.images.changing(builds=False):
-            await copy_images(self.lines, machine, IMAGE_HOST, [identifier], keep_names=False)
-            for name in call.query.get("t", ()):
-                await self._tag(identifier, name)
-
-    async def _tag(self, identifier: str, name: str) -> None:
-        repository, colon, tag = name.rpartition(":")
-        if not colon or "/" in tag:
-            repository, tag = name, "latest"
-        query = urlencode({"repo": repository, "tag": tag})
-        path = f"/images/{in_path(identifier)}/tag?{query}"
-        reply = await self.lines.ask(IMAGE_HOST, "POST", path)
-        if reply.status != HTTPStatus.CREATED:
-            message = str(reply.json().get("message") or reply.status)
-            raise Refusal(f"The image cannot be tagged {name}: {message}", HTTPStatus.BAD_GATEWAY)
+        names = [(name, identifier) for name in call.query.get("t", ())]
+        await self.images.receive(machine, [identifier], names)
 
     async def _delete(self, machine: str) -> None:
         self.lines.forget(machine)
@@ -155,6 +131,34 @@ class Builds:
             await self.machines.delete(machine)
         except StockyardError as error:
             self.progress(f"machine {machine} could not be deleted: {error}")
+
+
+async def begin(
+    call: Call, client: Peer, docker: Peer, *, is_stream: bool = True
+) -> Reply | AsyncIterator[bytes]:
+    """Pass a call on to Docker in a machine of its own. Return the output, or a complete reply.
+
+    :param is_stream: whether a successful answer comes in parts.
+    :raises Refusal: if the request is badly framed, or Docker does not answer.
+    """
+    is_sent = await _send(call.request, client, docker)
+    try:
+        answer, headers = await read_answer(docker, call.method)
+        if answer.status == HTTPStatus.OK and is_sent and is_stream:
+            return payload(docker, answer.body, None)
+        blocks = [block async for block in payload(docker, answer.body, LONGEST_ANSWER)]
+    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+        raise Refusal(
+            "Docker in the machine of the call ended while it answered. Try again.",
+            HTTPStatus.BAD_GATEWAY,
+        ) from error
+    return Reply(answer.status, b"".join(blocks), headers.get("content-type", JSON))
+
+
+def error_line(refusal: Refusal) -> bytes:
+    """Return the end of an output, for an error after Docker's own output."""
+    error = {"errorDetail": {"message": str(refusal)}, "error": str(refusal)}
+    return json.dumps(error).encode() + b"\r\n"
 
 
 async def _send(request: Request, client: Peer, docker: Peer) -> bool:

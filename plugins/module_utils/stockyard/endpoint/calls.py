@@ -114,9 +114,19 @@ def with_query(call: Call, **values: str) -> Call:
     """Return a call with other values of parameters."""
     query = call.query | {name: [value] for name, value in values.items()}
     target = f"{urlsplit(call.target).path}?{urlencode(query, doseq=True)}"
+    return _with_target(replace(call, query=query), target)
+
+
+def with_path(call: Call, path: str) -> Call:
+    """Return a call with another path."""
+    _path, mark, query = call.target.partition("?")
+    return _with_target(replace(call, path=path), in_path(path) + mark + query)
+
+
+def _with_target(call: Call, target: str) -> Call:
     _line, separator, headers = call.request.head.partition(LINE_END)
     head = f"{call.method} {call.prefix}{target} HTTP/1.1".encode() + separator + headers
-    return replace(call, query=query, target=target, request=replace(call.request, head=head))
+    return replace(call, target=target, request=replace(call.request, head=head))
 
 
 def check_version(version: tuple[int, int], newest: tuple[int, int]) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections import OrderedDict
 from dataclasses import replace
@@ -19,7 +21,7 @@ from .calls import Call, Reply
 from .containers import Container, Containers, check_name
 from .docker_socket import DockerSocket
 from .images import ImageHost
-from .lines import Lines
+from .lines import LONG, SHORT, Lines
 from .machine_life import MachineLife
 from .machines import Fork
 from .named_volumes import named_volumes
@@ -67,6 +69,8 @@ class ContainerCalls:
         config = _parse(body)
         requested_name = call.value("name")
         name = check_name(requested_name) if requested_name else self.containers.propose_name()
+        if "@" in (image := str(config.get("Image") or "")):
+            config["Image"] = await self.images.stored_name(image)
         self.socket.redirect(config)
         socket = self.machines.socket
         check_config(config, socket.path if socket else "")
@@ -97,7 +101,9 @@ class ContainerCalls:
             return Reply(HTTPStatus.NO_CONTENT)
         async with self.life.use(container.machine):
             try:
-                reply = await self.lines.ask(container.machine, "DELETE", call.prefix + call.target)
+                reply = await self.lines.ask(
+                    container.machine, "DELETE", call.prefix + call.target, patience=LONG
+                )
             except Refusal:
                 if not (
                     await self.life.is_lost(container.machine) and self._is_discardable(container)
@@ -153,14 +159,21 @@ class ContainerCalls:
         machine = self._instances.get(identifier)
         if machine in self.life.names:
             return str(machine)
-        for name in self.life.names:
-            if not self.life.power.is_up(name):
-                continue
-            reply = await self.lines.ask(name, "GET", f"/exec/{quote(identifier, safe='')}/json")
-            if reply.status == HTTPStatus.OK:
+        names = [name for name in self.life.names if self.life.power.is_up(name)]
+        present = await asyncio.gather(*(self._has_exec(name, identifier) for name in names))
+        for name, is_present in zip(names, present, strict=True):
+            if is_present:
                 self._note_exec(identifier, name)
                 return name
         raise Refusal(f"No such exec instance: {identifier}", HTTPStatus.NOT_FOUND)
+
+    async def _has_exec(self, machine: str, identifier: str) -> bool:
+        """Return whether a machine answers that it has an exec instance."""
+        path = f"/exec/{quote(identifier, safe='')}/json"
+        with contextlib.suppress(Refusal):
+            reply = await self.lines.ask(machine, "GET", path, patience=SHORT)
+            return reply.status == HTTPStatus.OK
+        return False
 
     def _note_exec(self, identifier: str, machine: str) -> None:
         self._instances[identifier] = machine
@@ -221,8 +234,11 @@ class ContainerCalls:
         holder = self.containers.named(name)
         if holder and self.life.power.is_up(holder.machine):
             path = f"/containers/{holder.id}/json"
-            if (await self.lines.ask(holder.machine, "GET", path)).status == HTTPStatus.NOT_FOUND:
-                self.life.removed(holder)
+            # A machine that does not answer still has it.
+            with contextlib.suppress(Refusal):
+                reply = await self.lines.ask(holder.machine, "GET", path, patience=SHORT)
+                if reply.status == HTTPStatus.NOT_FOUND:
+                    self.life.removed(holder)
 
     async def _new_machine(self, request: Fork) -> tuple[str, bool]:
         """Return a machine without containers, and whether it was forked for this request."""
@@ -266,7 +282,8 @@ class ContainerCalls:
         query = {key: value[0] for key, value in call.query.items()} | {"name": container.name}
         path = f"{call.prefix}/containers/create?{urlencode(query)}"
         body = json.dumps(config).encode()
-        reply = await self.lines.ask(container.machine, "POST", path, body)
+        # Docker fills new volumes from the image.
+        reply = await self.lines.ask(container.machine, "POST", path, body, patience=LONG)
         if reply.status == HTTPStatus.CREATED:
             created = replace(container, id=str(reply.json()["Id"]))
             self.containers.add(created)

@@ -52,6 +52,36 @@ def list_entry(facts: Facts, now: float) -> Entry:
     }
 
 
+def sound_entries(value: Any) -> list[Entry]:
+    """Return the entries of a list that have the form of Docker's: programs in a machine can write
+    others.
+    """
+    return [entry for entry in value if _is_sound(entry)] if isinstance(value, list) else []
+
+
+def entry_name(entry: Entry) -> str:
+    """Return the name in an entry. A linked container has further names, such as ``/web/db``."""
+    name = next(name for name in entry["Names"] if name.count("/") == 1)
+    return str(name).removeprefix("/")
+
+
+def _is_sound(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("Id"), str) or not entry["Id"]:
+        return False
+    names, mounts = entry.get("Names"), entry.get("Mounts") or []
+    settings = entry.get("NetworkSettings") or {}
+    return (
+        isinstance(entry.get("Created"), int)
+        and isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and any(name.count("/") == 1 for name in names)
+        and isinstance(mounts, list)
+        and all(isinstance(mount, dict) for mount in mounts)
+        and isinstance(settings, dict)
+        and isinstance(settings.get("Networks") or {}, dict)
+    )
+
+
 def is_listed(facts: Facts, filters: dict[str, list[str]], *, stopped_too: bool) -> bool:
     """Return whether the list of containers includes a container.
 

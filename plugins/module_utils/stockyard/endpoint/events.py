@@ -52,6 +52,21 @@ class EventBus:
             self._readers.discard(reader)
 
 
+def is_sound(value: Any) -> bool:
+    """Return whether a value has the form of Docker's events: programs in a machine can write
+    others.
+    """
+    if not isinstance(value, dict):
+        return False
+    actor = value.get("Actor") or {}
+    return (
+        isinstance(actor, dict)
+        and isinstance(actor.get("ID", ""), str)
+        and isinstance(actor.get("Attributes") or {}, dict)
+        and isinstance(value.get("time") or 0, int)
+    )
+
+
 def engine_event(kind: str, action: str, identifier: str, attributes: dict[str, str]) -> Event:
     """Return an event of the endpoint itself, in Docker's form."""
     nanoseconds = time.time_ns()

@@ -8,22 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ..guest.security.reader.grammar import Refusal
 from .calls import Call, Reply, in_path, json_reply
 from .containers import Container, Containers
 from .image_copies import copy_images
-from .lines import Lines
+from .lines import LONG, SHORT, Lines
 from .machines import IMAGE_HOST, Machines
-from .snapshots import Facts, Snapshots, is_running
+from .snapshots import Facts, Snapshots, is_running, is_sound
 
 # The label of containers on the image host that only keep their image.
 _PLACEHOLDER = "stockyard.placeholder"
+_ID = re.compile("sha256:[0-9a-f]{64}")
 
 
 class ImageHost:
@@ -113,7 +115,7 @@ class ImageHost:
             # One name of several can always be removed.
             if len(facts.get("RepoTags") or ()) < 2 or facts["Id"].endswith(reference):
                 await self._check_unused(facts, reference, call.flag("force"))
-        return await self.lines.ask(IMAGE_HOST, "DELETE", call.prefix + call.target)
+        return await self.lines.ask(IMAGE_HOST, "DELETE", call.prefix + call.target, patience=LONG)
 
     async def prune(self, call: Call) -> Reply:
         """Remove the images that no container uses and that meet the filters. While Docker in the
@@ -124,7 +126,9 @@ class ImageHost:
             for image in sorted(used):
                 config = {"Image": image, "Labels": {_PLACEHOLDER: ""}}
                 await self.lines.ask(IMAGE_HOST, "POST", "/containers/create", config)
-            return await self.lines.ask(IMAGE_HOST, "POST", call.prefix + call.target)
+            return await self.lines.ask(
+                IMAGE_HOST, "POST", call.prefix + call.target, patience=LONG
+            )
         finally:
             await self.remove_placeholders()
 
@@ -165,15 +169,17 @@ class ImageHost:
         """Return the facts of a container; the last known ones if its machine does not answer."""
         path = f"/containers/{container.id}/json"
         with contextlib.suppress(Refusal):
-            reply = await self.lines.ask(container.machine, "GET", path)
-            if reply.status == HTTPStatus.OK:
-                return dict(reply.json())
+            reply = await self.lines.ask(container.machine, "GET", path, patience=SHORT)
+            if reply.status == HTTPStatus.OK and is_sound(facts := reply.json()):
+                return dict(facts)
         return self.snapshots.get(container.id) or {}
 
     async def commit(self, call: Call, body: bytes) -> Reply:
         """Commit a container in its machine, and copy the image to the image host."""
         machine = self.containers.find(call.value("container")).machine
-        reply = await self.lines.ask(machine, "POST", call.prefix + call.target, body or b"{}")
+        reply = await self.lines.ask(
+            machine, "POST", call.prefix + call.target, body or b"{}", patience=LONG
+        )
         if reply.status != HTTPStatus.CREATED:
             return reply
         identifier = str(reply.json()["Id"])
@@ -190,6 +196,46 @@ class ImageHost:
                 return tagged
         return json_reply({"Id": identifier}, HTTPStatus.CREATED)
 
+    async def receive(
+        self, machine: str, images: Sequence[str], names: Iterable[tuple[str, str]]
+    ) -> None:
+        """Copy images from a machine of its own, without their names there, and name them.
+
+        :param images: their ids.
+        :param names: each name, with the id of its image.
+        :raises Refusal: if one of the machines fails, or refuses a name.
+        """
+        async with self.changing(builds=False):
+            await copy_images(self.lines, machine, IMAGE_HOST, images, keep_names=False)
+            for name, identifier in names:
+                await self._tag(identifier, name)
+
+    async def _tag(self, identifier: str, name: str) -> None:
+        repository, tag = split_name(name)
+        query = urlencode({"repo": repository, "tag": tag or "latest"})
+        path = f"/images/{in_path(identifier)}/tag?{query}"
+        reply = await self.lines.ask(IMAGE_HOST, "POST", path)
+        if reply.status != HTTPStatus.CREATED:
+            message = str(reply.json().get("message") or reply.status)
+            raise Refusal(f"The image cannot be tagged {name}: {message}", HTTPStatus.BAD_GATEWAY)
+
+    async def stored_name(self, reference: str) -> str:
+        """Return the name of an image in the image host. An image that was pulled by its digest and
+        with a password has a tag instead of the digest there.
+        """
+        name, at, digest = reference.partition("@")
+        if not at or await self.id_of(reference):
+            return reference
+        tagged = tag_of_digest(split_name(name)[0], digest)
+        return tagged if await self.id_of(tagged) else reference
+
+    async def id_of(self, reference: str, machine: str = IMAGE_HOST) -> str:
+        """Return the id of an image in a machine; empty without the image."""
+        reply = await self.lines.ask(machine, "GET", f"/images/{in_path(reference)}/json")
+        facts = reply.json() if reply.status == HTTPStatus.OK else None
+        identifier = str(facts.get("Id")) if isinstance(facts, dict) else ""
+        return identifier if _ID.fullmatch(identifier) else ""
+
     async def ensure(self, machine: str, image: str) -> None:
         """Copy an image to a machine that is older than the image.
 
@@ -203,3 +249,14 @@ class ImageHost:
         is_present = present.status == HTTPStatus.OK
         if not is_present or present.json()["Id"] != original.json()["Id"]:
             await copy_images(self.lines, IMAGE_HOST, machine, [image], keep_names=True)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the repository and the tag of a name; the tag is empty if there is none."""
+    repository, colon, tag = name.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (name, "")
+
+
+def tag_of_digest(repository: str, digest: str) -> str:
+    """Return the name of an image that was pulled by its digest and with a password."""
+    return f"{repository}:{digest.replace(':', '-')}"

@@ -24,10 +24,16 @@ from ..guest.security.reader.grammar import (
 )
 from ..guest.security.reader.streams import LIMIT, Peer
 from .calls import JSON, Reply
-from .machines import Machines
+from .events import is_sound
+from .machines import IMAGE_HOST, Machines
 
 # The longest answer that the endpoint reads completely.
 LONGEST_ANSWER = 1 << 26
+# The longest event, in bytes.
+LONGEST_EVENT = 1 << 20
+# Seconds for an answer: to a call about many machines, of which one can be silent; to most calls;
+# and to calls that work on whole images, layers or file systems.
+SHORT, PATIENCE, LONG = 15.0, 120.0, 1800.0
 # Idle lines that are kept open to one machine.
 KEPT = 4
 
@@ -37,6 +43,8 @@ class Lines:
 
     def __init__(self, machines: Machines) -> None:
         self.machines = machines
+        # Seconds for the answer to most calls.
+        self.patience = PATIENCE
         self._idle: dict[str, list[Peer]] = {}
         # The lines that events come from.
         self._streams: dict[str, set[Peer]] = {}
@@ -87,20 +95,32 @@ class Lines:
             self.forget(machine)
 
     async def ask(
-        self, machine: str, method: str, path: str, body: Any = None, limit: int = LONGEST_ANSWER
+        self,
+        machine: str,
+        method: str,
+        path: str,
+        body: Any = None,
+        limit: int = LONGEST_ANSWER,
+        patience: float = 0.0,
     ) -> Reply:
         """Return the complete answer to one call.
 
         :param body: JSON, or bytes as they are.
+        :param patience: seconds for the answer; those for most calls if 0.
         :raises Refusal: if Docker in the machine does not answer.
         """
+        patience = patience or self.patience
         peer = await self.take(machine)
         complete = False
+        timeout = asyncio.timeout(patience)
         try:
-            answer, headers = await send_call(peer, method, path, body)
-            blocks = [block async for block in payload(peer, answer.body, limit)]
+            async with timeout:
+                answer, headers = await send_call(peer, method, path, body)
+                blocks = [block async for block in payload(peer, answer.body, limit)]
             complete = not answer.close and not answer.hijacked
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            if timeout.expired():
+                raise silence(machine, patience) from error
             raise Refusal(
                 "Docker in the machine of the container ended while it answered. Try again.",
                 HTTPStatus.BAD_GATEWAY,
@@ -122,19 +142,38 @@ class Lines:
         peer = await self.take(machine)
         self._streams.setdefault(machine, set()).add(peer)
         try:
-            answer, _headers = await send_call(peer, "GET", "/events")
+            async with asyncio.timeout(PATIENCE):
+                answer, _headers = await send_call(peer, "GET", "/events")
             opened()
             partial_line = b""
             async for block in payload(peer, answer.body, None):
                 *lines, partial_line = (partial_line + block).split(b"\n")
                 for line in lines:
-                    with contextlib.suppress(ValueError):
-                        yield json.loads(line)
+                    with contextlib.suppress(ValueError, RecursionError):
+                        if is_sound(event := json.loads(line)):
+                            yield event
+                if len(partial_line) > LONGEST_EVENT:
+                    return
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             return
         finally:
             self._streams.get(machine, set()).discard(peer)
             peer.abort()
+
+
+def silence(machine: str, patience: float) -> Refusal:
+    """Return the refusal of a call that Docker in a machine did not answer.
+
+    :param patience: the seconds that it had.
+    """
+    subject, remedy = f"the machine {machine}", "delete this host, with its containers"
+    if machine == IMAGE_HOST:
+        subject, remedy = f"the {machine}", "restart this host"
+    return Refusal(
+        f"Docker in {subject} did not answer within {patience:.0f} seconds. Try again. If Docker "
+        f"stays silent, {remedy}.",
+        HTTPStatus.GATEWAY_TIMEOUT,
+    )
 
 
 async def send_call(

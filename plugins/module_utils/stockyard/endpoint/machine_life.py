@@ -12,12 +12,14 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from ..errors import StockyardError
 from ..guest.security.reader.grammar import Refusal
 from ..model.container_machine import CONTAINER_ID, CONTAINER_NAME
+from .container_list import Entry, entry_name, sound_entries
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import RECENT, Event, EventBus, container_event
 from .facts_keeper import FactsKeeper
@@ -104,7 +106,7 @@ class MachineLife:
             self._restore(machine)
         running = [machine.name for machine in machines if machine.state == RUNNING]
         await asyncio.gather(*(self.adopt(name) for name in running))
-        await asyncio.gather(*(self._refresh(name) for name in running))
+        await asyncio.gather(*(self._refresh(name, starting=True) for name in running))
         for machine in machines:
             if machine.state != RUNNING:
                 await self.adopt(machine.name, machine.state)
@@ -209,6 +211,11 @@ class MachineLife:
             self._known.add(machine)
         self.settle(machine)
 
+    def is_elsewhere(self, container_id: str, machine: str) -> bool:
+        """Return whether a container is in another machine: a machine cannot speak for it."""
+        container = self.containers.with_id(container_id)
+        return container is not None and container.machine != machine
+
     @property
     def deleting(self) -> list[str]:
         """Return the names of the machines that are being deleted."""
@@ -260,8 +267,9 @@ class MachineLife:
             networks -= frozenset(BUILT_IN_NETWORKS)
             mounts = facts.get("Mounts") or ()
             volumes = frozenset(str(m.get("Name")) for m in mounts if m.get("Type") == "volume")
-            container = Container(str(facts["Id"]), name, machine.name, networks, volumes)
-            self.containers.add(container)
+            number = str(facts["Id"])
+            if not self._is_taken(name, machine.name):
+                self.containers.add(Container(number, name, machine.name, networks, volumes))
 
     async def _watch(self, machine: str) -> None:
         watched = self._watched[machine]
@@ -330,12 +338,12 @@ class MachineLife:
             await self.power.suspend(machine, lambda: bool(self._uses[machine]))
 
     def _received(self, machine: str, event: Event) -> None:
-        if not self.is_hidden(event):
-            self.bus.publish(event)
         action = str(event.get("Action", "")).partition(":")[0]
         identifier = str((event.get("Actor") or {}).get("ID", ""))
-        if event.get("Type") == "container" and self._is_elsewhere(identifier, machine):
+        if event.get("Type") == "container" and self.is_elsewhere(identifier, machine):
             return
+        if not self.is_hidden(event):
+            self.bus.publish(event)
         for observer in self.observers:
             observer(machine, event)
         if event.get("Type") != "container":
@@ -351,21 +359,26 @@ class MachineLife:
             self._sent.append(identifier)
             self._note_sent(machine, identifier)
 
-    def _is_elsewhere(self, container_id: str, machine: str) -> bool:
-        """Return whether a container is in another machine: a machine cannot speak for it."""
-        container = self.containers.with_id(container_id)
-        return container is not None and container.machine != machine
+    def _is_taken(self, name: str, machine: str) -> bool:
+        """Return whether a container in another machine has a name: programs in a machine can give
+        its containers any name.
+        """
+        holder = self.containers.named(name)
+        return holder is not None and holder.machine != machine
 
     def _note_sent(self, machine: str, container_id: str) -> None:
         self._unsent.get(machine, set()).discard(container_id)
         self.settle(machine)
 
-    async def _refresh(self, machine: str) -> None:
+    async def _refresh(self, machine: str, *, starting: bool = False) -> None:
         """Enter the containers of a machine into the index as Docker in it lists them. A machine
         that does not answer stays as it is: it can still have containers.
+
+        :param starting: whether the endpoint starts. Its records can lack facts then.
         """
         try:
             reply = await self.lines.ask(machine, "GET", "/containers/json?all=1")
+            listed = sound_entries(reply.json())
         except Refusal as refusal:
             if machine not in self._silent:
                 self.progress(f"machine {machine}: {refusal}")
@@ -374,23 +387,32 @@ class MachineLife:
         self._silent.discard(machine)
         if reply.status != HTTPStatus.OK:
             return
-        listed = reply.json()
-        present = {str(entry["Id"]) for entry in listed}
+        present = {entry["Id"] for entry in listed}
         for container in self.containers.on(machine):
             if container.id not in present:
                 self.containers.remove(container.id)
                 self.snapshots.remove(container.id)
         for entry in listed:
-            if self._is_elsewhere(str(entry["Id"]), machine):
-                continue
-            # A linked container has further names, such as /web/db.
-            names = [name for name in entry["Names"] if name.count("/") == 1]
-            name = str(names[0]).removeprefix("/")
-            networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
-            user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
-            mounts = [mount for mount in entry.get("Mounts") or () if mount["Type"] == "volume"]
-            volumes = frozenset(str(mount["Name"]) for mount in mounts)
-            self.containers.add(Container(str(entry["Id"]), name, machine, user_defined, volumes))
-            with contextlib.suppress(Refusal):
-                await self.keeper.ask(machine, str(entry["Id"]))
+            if self._is_own(entry, machine):
+                self._enter(entry, machine, starting=starting)
+                with contextlib.suppress(Refusal):
+                    await self.keeper.ask(machine, entry["Id"])
         self.settle(machine)
+
+    def _is_own(self, entry: Entry, machine: str) -> bool:
+        name = entry_name(entry)
+        return not (self.is_elsewhere(entry["Id"], machine) or self._is_taken(name, machine))
+
+    def _enter(self, entry: Entry, machine: str, *, starting: bool) -> None:
+        """Enter a container into the index."""
+        number, name = entry["Id"], entry_name(entry)
+        networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
+        user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
+        mounts = [mount for mount in entry.get("Mounts") or () if mount.get("Type") == "volume"]
+        volumes = frozenset(str(mount.get("Name")) for mount in mounts)
+        container = Container(number, name, machine, user_defined, volumes)
+        known = self.containers.with_id(number)
+        if known and not starting:
+            # Programs in a machine cannot get other volumes, or the containers of a network.
+            container = replace(known, name=name)
+        self.containers.add(container)

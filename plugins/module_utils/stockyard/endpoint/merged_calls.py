@@ -9,16 +9,16 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..guest.security.reader.grammar import Refusal
 from .calls import Call, Reply, json_reply
-from .container_list import is_listed, is_pruned, list_entry, seconds
+from .container_list import is_listed, is_pruned, list_entry, seconds, sound_entries
 from .events import Event, EventBus, matches, moment, parse_filters
-from .lines import Lines
+from .lines import LONG, PATIENCE, SHORT, Lines
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .snapshots import NEVER
@@ -67,7 +67,7 @@ class MergedCalls:
             elif reply.status != HTTPStatus.OK:
                 return reply
             else:
-                entries += reply.json()
+                entries += self._own_entries(name, reply)
         entries = [
             entry
             for entry in entries
@@ -83,8 +83,17 @@ class MergedCalls:
         if not self.life.power.is_up(container.machine):
             return int(seconds(str(self.life.facts(container).get("Created") or NEVER)))
         path = f"/containers/json?all=1&filters={quote(json.dumps({'id': [container.id]}))}"
-        entries = (await self.lines.ask(container.machine, "GET", path)).json()
+        reply = await self.lines.ask(container.machine, "GET", path, patience=SHORT)
+        entries = self._own_entries(container.machine, reply)
         return next((entry["Created"] for entry in entries if entry["Id"] == container.id), 0)
+
+    def _own_entries(self, machine: str, reply: Reply) -> list[dict[str, Any]]:
+        """Return the entries of a machine about its containers: programs in it can write others."""
+        try:
+            entries = sound_entries(reply.json())
+        except Refusal:
+            return []
+        return [entry for entry in entries if not self.life.is_elsewhere(entry["Id"], machine)]
 
     def _entries(
         self, machine: str, filters: dict[str, list[str]], *, stopped_too: bool
@@ -109,20 +118,26 @@ class MergedCalls:
         async def prune(name: str) -> Reply | None:
             try:
                 async with self.life.use(name):
-                    return await self._ask(name, "POST", target)
+                    return await self._ask(name, "POST", target, LONG)
             except Refusal:
                 return None  # the machine cannot be started
 
-        replies = await asyncio.gather(*map(prune, (*running, *waking)))
-        for reply in filter(None, replies):
+        # Programs in a machine can name containers of others.
+        present = {name: self.life.containers.on(name) for name in (*running, *waking)}
+        replies = await asyncio.gather(*map(prune, present))
+        for containers, reply in zip(present.values(), replies, strict=True):
+            if reply is None:
+                continue
             if reply.status != HTTPStatus.OK:
                 return reply
-            pruned = reply.json()
-            deleted += pruned.get("ContainersDeleted") or []
-            reclaimed += pruned.get("SpaceReclaimed") or 0
-        for container in self.life.containers:
-            if container.id in deleted:
-                self.life.removed(container)
+            pruned = _object(reply)
+            numbers = pruned.get("ContainersDeleted")
+            for container in containers:
+                if isinstance(numbers, list) and container.id in numbers:
+                    deleted.append(container.id)
+                    self.life.removed(container)
+            space = pruned.get("SpaceReclaimed")
+            reclaimed += space if isinstance(space, int) else 0
         return json_reply({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
 
     def _discard_stopped(self, filters: dict[str, list[str]]) -> tuple[list[str], list[str]]:
@@ -158,7 +173,11 @@ class MergedCalls:
         entries = [
             entry
             for name, reply in zip(names, listings, strict=True)
-            for entry in (reply.json() if reply else self._entries(name, {}, stopped_too=True))
+            for entry in (
+                self._own_entries(name, reply)
+                if reply
+                else self._entries(name, {}, stopped_too=True)
+            )
         ]
         counts = dict.fromkeys(("ContainersRunning", "ContainersPaused", "ContainersStopped"), 0)
         for entry in entries:
@@ -177,18 +196,35 @@ class MergedCalls:
     async def disk_usage(self, call: Call) -> Reply:
         """Return the disk usage of images and volumes, and of the containers of all machines."""
         target = call.prefix + call.target
-        host = (await self.lines.ask(IMAGE_HOST, "GET", target)).json()
-        usage = [reply.json() for reply in await self._ask_all("GET", target)]
-        for part in ("Containers", "Volumes"):
-            host[part] = [entry for facts in usage for entry in facts.get(part) or ()]
-        for name in self.life.names:
-            if not self.life.power.is_up(name):
-                host["Containers"] += self._entries(name, {}, stopped_too=True)
+        answer, *usages = await asyncio.gather(
+            self.lines.ask(IMAGE_HOST, "GET", target, patience=LONG),
+            *(self._usage(name, target) for name in self.life.names),
+        )
         named_volumes = await self.volumes.usage()
         names = {entry["Name"] for entry in named_volumes}
-        anonymous_volumes = [entry for entry in host["Volumes"] if entry["Name"] not in names]
-        host["Volumes"] = named_volumes + anonymous_volumes
-        return json_reply(host)
+        containers = [entry for usage in usages for entry in usage["Containers"]]
+        anonymous_volumes = [
+            volume
+            for usage in usages
+            for volume in usage["Volumes"]
+            if volume.get("Name") not in names
+        ]
+        volumes = named_volumes + anonymous_volumes
+        return json_reply(answer.json() | {"Containers": containers, "Volumes": volumes})
+
+    async def _usage(self, machine: str, target: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the containers and the volumes of a machine, with their disk usage."""
+        reply = await self._ask(machine, "GET", target, PATIENCE)
+        if reply is None:
+            return {"Containers": self._entries(machine, {}, stopped_too=True), "Volumes": []}
+        usage = _object(reply)
+        entries = sound_entries(usage.get("Containers"))
+        volumes = usage.get("Volumes")
+        listed = volumes if isinstance(volumes, list) else []
+        return {
+            "Containers": [e for e in entries if not self.life.is_elsewhere(e["Id"], machine)],
+            "Volumes": [volume for volume in listed if isinstance(volume, dict)],
+        }
 
     async def events(self, call: Call) -> AsyncIterator[bytes]:
         """Return the events of all machines and of the image host, each as a line of JSON."""
@@ -203,17 +239,17 @@ class MergedCalls:
                 if matches(event, filters):
                     yield _line(event)
 
-    async def _ask_all(self, method: str, path: str) -> Sequence[Reply]:
-        """Return the answers of all machines that answer."""
-        replies = await asyncio.gather(*(self._ask(name, method, path) for name in self.life.names))
-        return [reply for reply in replies if reply]
+    async def _ask(
+        self, machine: str, method: str, path: str, patience: float = 0.0
+    ) -> Reply | None:
+        """Return the answer of a machine; ``None`` if it does not run or does not answer.
 
-    async def _ask(self, machine: str, method: str, path: str) -> Reply | None:
-        """Return the answer of a machine; ``None`` if it does not run or does not answer."""
+        :param patience: seconds for the answer; a few if 0.
+        """
         if not self.life.power.is_up(machine):
             return None
         try:
-            return await self.lines.ask(machine, method, path)
+            return await self.lines.ask(machine, method, path, patience=patience or SHORT)
         except Refusal:
             return None
 
@@ -230,6 +266,15 @@ async def _until(reader: asyncio.Queue[Event | None], until: float | None) -> As
         if event is None:
             return
         yield event
+
+
+def _object(reply: Reply) -> dict[str, Any]:
+    """Return the object in a reply of a machine; an empty one if there is none."""
+    try:
+        value = reply.json()
+    except Refusal:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _line(event: dict[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ from .container_list import is_selected
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import parse_filters
 from .images import ImageHost
-from .lines import Lines
+from .lines import SHORT, Lines
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST
 from .named_locks import NamedLocks
@@ -208,10 +208,22 @@ class Networks:
         for machine in sorted(machines):
             # No container runs in a machine that does not answer.
             with contextlib.suppress(Refusal):
-                reply = await self.lines.ask(machine, "GET", path)
+                reply = await self.lines.ask(machine, "GET", path, patience=SHORT)
                 if reply.status == HTTPStatus.OK:
-                    members |= reply.json().get("Containers") or {}
+                    members |= self._own_members(machine, reply.json())
         return members
+
+    def _own_members(self, machine: str, facts: Any) -> dict[str, Any]:
+        """Return the running containers that are really in a machine: programs in it can name
+        others.
+        """
+        members = facts.get("Containers") if isinstance(facts, dict) else None
+        present = {container.id for container in self.containers.on(machine)}
+        return {
+            str(number): member
+            for number, member in (members.items() if isinstance(members, dict) else ())
+            if number in present
+        }
 
     async def _subject(self, reference: str, body: bytes) -> tuple[str, Container]:
         """Return the network and the container of a call."""

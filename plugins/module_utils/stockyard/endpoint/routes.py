@@ -25,6 +25,8 @@ class Route:
     :param changes_host: whether the call can change the images or networks of the image host.
     :param builds: whether containers can run on the image host during the call.
     :param builds_in_streams: whether the call is a connection with several builds.
+    :param registry: whether the call can have the password of a registry, and needs it.
+    :param is_quick: whether Docker answers at once.
     :param uses_volumes: whether the call needs the named volumes of the container.
     """
 
@@ -35,6 +37,8 @@ class Route:
     changes_host: bool = False
     builds: bool = False
     builds_in_streams: bool = False
+    registry: bool = False
+    is_quick: bool = False
     uses_volumes: bool = False
 
 
@@ -48,11 +52,11 @@ class Match:
 
 ROUTES = (
     Route("GET HEAD", "/_ping", HANDLED, "ping"),
-    Route("GET", "/version", IMAGE_HOST),
+    Route("GET", "/version", IMAGE_HOST, is_quick=True),
     Route("GET", "/info", HANDLED, "info"),
     Route("GET", "/events", HANDLED, "events"),
     Route("GET", "/system/df", HANDLED, "disk_usage"),
-    Route("POST", "/auth", IMAGE_HOST),
+    Route("POST", "/auth", IMAGE_HOST, registry=True),
     # containers
     Route("GET", "/containers/json", HANDLED, "list_containers"),
     Route("POST", "/containers/create", HANDLED, "create"),
@@ -60,8 +64,8 @@ ROUTES = (
     Route("POST", "/containers/{}/rename", HANDLED, "rename"),
     Route("POST", "/containers/{}/exec", HANDLED, "create_exec"),
     Route("POST", "/commit", HANDLED, "commit", changes_host=True),
-    Route("GET", "/containers/{}/json", CONTAINER),
-    Route("GET", "/containers/{}/top", CONTAINER),
+    Route("GET", "/containers/{}/json", CONTAINER, is_quick=True),
+    Route("GET", "/containers/{}/top", CONTAINER, is_quick=True),
     Route("GET", "/containers/{}/logs", CONTAINER),
     Route("GET", "/containers/{}/changes", CONTAINER),
     Route("GET", "/containers/{}/export", CONTAINER),
@@ -69,41 +73,41 @@ ROUTES = (
     Route("GET HEAD PUT", "/containers/{}/archive", CONTAINER, uses_volumes=True),
     Route("GET", "/containers/{}/attach/ws", CONTAINER),
     Route("POST", "/containers/{}/attach", CONTAINER),
-    Route("POST", "/containers/{}/resize", CONTAINER),
-    Route("POST", "/containers/{}/start", CONTAINER, uses_volumes=True),
+    Route("POST", "/containers/{}/resize", CONTAINER, is_quick=True),
+    Route("POST", "/containers/{}/start", CONTAINER, is_quick=True, uses_volumes=True),
     Route("POST", "/containers/{}/stop", CONTAINER),
     Route("POST", "/containers/{}/restart", CONTAINER, uses_volumes=True),
-    Route("POST", "/containers/{}/kill", CONTAINER),
+    Route("POST", "/containers/{}/kill", CONTAINER, is_quick=True),
     Route("POST", "/containers/{}/update", HANDLED, "update"),
-    Route("POST", "/containers/{}/pause", CONTAINER),
-    Route("POST", "/containers/{}/unpause", CONTAINER),
+    Route("POST", "/containers/{}/pause", CONTAINER, is_quick=True),
+    Route("POST", "/containers/{}/unpause", CONTAINER, is_quick=True),
     Route("POST", "/containers/{}/wait", HANDLED, "wait"),
     Route("POST", "/containers/{}/copy", CONTAINER),
     Route("DELETE", "/containers/{}", HANDLED, "remove"),
     Route("POST", "/exec/{}/start", EXEC),
-    Route("POST", "/exec/{}/resize", EXEC),
-    Route("GET", "/exec/{}/json", EXEC),
+    Route("POST", "/exec/{}/resize", EXEC, is_quick=True),
+    Route("GET", "/exec/{}/json", EXEC, is_quick=True),
     # images
-    Route("GET", "/images/json", IMAGE_HOST),
+    Route("GET", "/images/json", IMAGE_HOST, is_quick=True),
     Route("GET", "/images/search", IMAGE_HOST),
     Route("GET", "/images/get", IMAGE_HOST),
-    Route("POST", "/images/create", IMAGE_HOST, changes_host=True),
+    Route("POST", "/images/create", IMAGE_HOST, changes_host=True, registry=True),
     Route("POST", "/images/load", IMAGE_HOST, changes_host=True),
     Route("POST", "/images/prune", HANDLED, "prune_images", changes_host=True, builds=True),
-    Route("GET", "/images/{}/json", IMAGE_HOST),
-    Route("GET", "/images/{}/history", IMAGE_HOST),
+    Route("GET", "/images/{}/json", IMAGE_HOST, is_quick=True),
+    Route("GET", "/images/{}/history", IMAGE_HOST, is_quick=True),
     Route("GET", "/images/{}/get", IMAGE_HOST),
-    Route("POST", "/images/{}/push", IMAGE_HOST),
-    Route("POST", "/images/{}/tag", IMAGE_HOST, changes_host=True),
+    Route("POST", "/images/{}/push", IMAGE_HOST, registry=True),
+    Route("POST", "/images/{}/tag", IMAGE_HOST, changes_host=True, is_quick=True),
     Route("DELETE", "/images/{}", HANDLED, "remove_image", changes_host=True),
-    Route("GET", "/distribution/{}/json", IMAGE_HOST),
+    Route("GET", "/distribution/{}/json", IMAGE_HOST, registry=True),
     Route("POST", "/build", IMAGE_HOST, changes_host=True, builds=True),
-    Route("POST", "/build/cancel", IMAGE_HOST),
+    Route("POST", "/build/cancel", IMAGE_HOST, is_quick=True),
     Route("POST", "/build/prune", IMAGE_HOST),
     Route("POST", "/session", IMAGE_HOST),
     Route("POST", "/grpc", IMAGE_HOST, builds_in_streams=True),
     # networks: a new one must be part of the next generation
-    Route("GET", "/networks", IMAGE_HOST),
+    Route("GET", "/networks", IMAGE_HOST, is_quick=True),
     Route("GET", "/networks/{}", HANDLED, "inspect_network"),
     Route("POST", "/networks/create", HANDLED, "create_network", changes_host=True),
     Route("POST", "/networks/prune", HANDLED, "prune_networks"),

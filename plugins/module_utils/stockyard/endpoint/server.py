@@ -24,20 +24,22 @@ from ..guest.security.reader.grammar import (
 )
 from ..guest.security.reader.streams import LIMIT, Peer, Stream
 from .answers import answer
-from .build_streams import BuildStreams
+from .build_streams import BuildStreams, ObservedPeer
 from .builds import Builds
-from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call
+from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call, with_path
 from .container_calls import ContainerCalls
 from .containers import Containers
 from .events import EventBus
 from .heads import parse_head
 from .images import ImageHost
-from .lines import Lines, payload
+from .lines import Lines, payload, silence
 from .machine_life import MachineLife
 from .machines import IMAGE_HOST, Machines
 from .merged_calls import MergedCalls
-from .networks import Networks
+from .networks import BUILDKIT, Networks
+from .passwords import has_password, without_passwords
 from .ports import Ports
+from .registry_calls import RegistryCalls
 from .routes import CONTAINER, EXEC, HANDLED, Match, Route, find
 from .snapshots import Snapshots
 from .spares import Spares
@@ -84,6 +86,7 @@ class Endpoint:
         self.ports = Ports(machines, self.lines, self.containers, self.life)
         self.spares = Spares(machines, self.images, self.life, spares, progress)
         self.builds = Builds(machines, self.lines, self.images, self.spares, progress)
+        self.registries = RegistryCalls(self.lines, self.images, self.builds)
         self.calls = ContainerCalls(
             self.lines,
             self.containers,
@@ -206,8 +209,13 @@ class Endpoint:
         try:
             call = parse_call(request, self.newest)
             match = find(call.method, call.path)
+            if "@" in match.reference and match.route.pattern.startswith("/images/"):
+                call = with_path(call, await self._image_path(call, match))
+                match = find(call.method, call.path)
         except Refusal as refusal:
             return await self._refuse(client, request, refusal)
+        if match.route.registry and has_password(call):
+            return await self._answer_apart(client, call, self.registries.answer(call, client))
         if match.route.kind == HANDLED:
             return await self._handle(client, call, match)
         if match.route.builds:
@@ -216,7 +224,7 @@ class Endpoint:
 
     async def _route(self, client: Peer, call: Call, match: Match) -> bool:
         """Pass a call on to a machine."""
-        request = call.request
+        request = without_passwords(call.request)
         async with contextlib.AsyncExitStack() as stack:
             try:
                 machine = await self._machine(match)
@@ -243,10 +251,29 @@ class Endpoint:
             machine, call = await self.networks.machine_of_build(call)
         except Refusal as refusal:
             return await self._refuse(client, call.request, refusal)
-        if not machine and not await self.machines.builds_apart():
+        if not machine and not await self._builds_apart(call):
             return await self._route(client, call, match)
+        return await self._answer_apart(client, call, self._builder(client, call, machine))
+
+    async def _builds_apart(self, call: Call) -> bool:
+        """Return whether a build needs a machine of its own. Clients send no password with a build
+        by BuildKit: it asks them through its session.
+        """
+        has_secret = call.value("version") != BUILDKIT and has_password(call)
+        return has_secret or await self.machines.builds_apart()
+
+    async def _answer_apart(
+        self,
+        client: Peer,
+        call: Call,
+        answering: contextlib.AbstractAsyncContextManager[Reply | AsyncIterator[bytes]],
+    ) -> bool:
+        """Answer a call that runs in another machine than the image host.
+
+        :param answering: the context in which the machine exists.
+        """
         try:
-            async with self._builder(client, call, machine) as reply:
+            async with answering as reply:
                 if not isinstance(reply, Reply):
                     return await self._stream(client, reply) and not call.request.close
         except Refusal as refusal:
@@ -314,6 +341,11 @@ class Endpoint:
             return None
         return self._answer_down(call, match) if await self.life.has_ended(machine) else None
 
+    async def _image_path(self, call: Call, match: Match) -> str:
+        """Return the path of a call about an image, with its name in the image host."""
+        head, _reference, tail = match.route.pattern.partition("{}")
+        return f"{head}{await self.images.stored_name(match.reference)}{tail}"
+
     async def _machine(self, match: Match) -> str:
         if match.route.kind == CONTAINER:
             return self.containers.find(match.reference).machine
@@ -329,9 +361,20 @@ class Endpoint:
         if route.builds_in_streams:
             client, docker = streams.client(client), streams.docker(docker)
         reusable = False
+        timeout = asyncio.timeout(self.lines.patience if route.is_quick else None)
+
+        async def note_answer(_data: bytes) -> None:
+            timeout.reschedule(None)
+
         try:
-            reusable = await Exchange(client, docker, request).run()
+            async with timeout:
+                answered = ObservedPeer(client, note_answer) if route.is_quick else client
+                reusable = await Exchange(answered, docker, request).run()
             return reusable
+        except TimeoutError as error:
+            if timeout.expired():
+                raise silence(machine, self.lines.patience) from error
+            raise
         finally:
             await streams.close()
             # When the client has ended, so has the sending side of the line.

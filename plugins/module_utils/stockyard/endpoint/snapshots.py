@@ -48,7 +48,7 @@ class Snapshots:
         """Replace the facts of a container. Facts that have not the form of Docker's are ignored:
         programs in a machine can write them.
         """
-        if _is_sound(facts):
+        if is_sound(facts):
             self._facts[facts["Id"]] = facts
 
     def get(self, container_id: str) -> Facts | None:
@@ -96,22 +96,27 @@ def unpack(text: str) -> list[Facts]:
         return []
     if not isinstance(listed, list):
         return []
-    return [facts for facts in listed if _is_sound(facts)]
+    return [facts for facts in listed if is_sound(facts)]
 
 
-def _is_sound(facts: Any) -> bool:
+def is_sound(facts: Any) -> bool:
     """Return whether facts have an id, and each part that the endpoint reads its type."""
     if not isinstance(facts, dict) or not isinstance(facts.get("Id"), str) or not facts["Id"]:
         return False
     mounts = facts.get("Mounts") or []
     return (
         isinstance(facts.get("State"), dict)
+        and isinstance(facts.get("Args") or [], list)
         and isinstance(mounts, list)
         and all(isinstance(mount, dict) for mount in mounts)
         and all(
             isinstance(part := facts.get(name) or {}, dict)
             and isinstance(part.get(field) or {}, dict)
             for name, field in _PARTS
+        )
+        and all(
+            isinstance(network or {}, dict)
+            for network in ((facts.get("NetworkSettings") or {}).get("Networks") or {}).values()
         )
     )
 

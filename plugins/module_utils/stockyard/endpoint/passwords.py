@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Passwords of registries in calls. Pure.
+
+The memory of the image host is copied into the machines of containers, so passwords must not get
+there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+from ..guest.security.reader.grammar import HEAD_END, LINE_END, Request
+from .calls import Call
+
+# The headers with the login at one registry, and with those at several ones.
+_LOGIN, _LOGINS = b"x-registry-auth", b"x-registry-config"
+# The fields of a login that are no secret.
+_PUBLIC = ("username", "serveraddress", "email")
+AUTH = "/auth"
+
+
+def has_password(call: Call) -> bool:
+    """Return whether a call has the password of a registry. A header that cannot be read is treated
+    as one with a password.
+    """
+    if call.path == AUTH:
+        return True
+    headers = _headers(call.request)
+    return _is_secret(headers.get(_LOGIN)) or any(
+        _is_secret(login) for login in _logins(headers.get(_LOGINS))
+    )
+
+
+def without_passwords(request: Request) -> Request:
+    """Return a request without the headers for registries."""
+    head = request.head.removesuffix(HEAD_END)
+    if b"x-registry-" not in head.lower():
+        return request
+    lines = [line for line in head.split(LINE_END) if _name(line) not in (_LOGIN, _LOGINS)]
+    return replace(request, head=LINE_END.join(lines) + HEAD_END)
+
+
+def _headers(request: Request) -> dict[bytes, Any]:
+    """Return the decoded headers for registries. One that cannot be read is text."""
+    lines = request.head.removesuffix(HEAD_END).split(LINE_END)[1:]
+    return {
+        _name(line): _decoded(line.partition(b":")[2].strip())
+        for line in lines
+        if _name(line) in (_LOGIN, _LOGINS)
+    }
+
+
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0].strip().lower()
+
+
+def _decoded(text: bytes) -> Any:
+    plain = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    try:
+        content = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+        return json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return text.decode("latin-1")
+
+
+def _logins(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
+def _is_secret(login: Any) -> bool:
+    if isinstance(login, dict):
+        return any(value for field, value in login.items() if field.lower() not in _PUBLIC)
+    return bool(login)

@@ -1,0 +1,190 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines in which a hostile program answers instead of Docker. It can do what it likes with the
+containers of its machine, and nothing to those of others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard.endpoint import lines
+from stockyard.endpoint.server import Endpoint
+from tests.helpers.endpoint_bench import BUSYBOX, Bench, play, read_head
+
+NUMBER = "c" * 64
+DEEP = "[" * 100000
+LISTS: dict[str, Any] = {
+    "no list": {"Id": NUMBER},
+    "no entries": [1, None, "text", []],
+    "no id": [{"Names": ["/x"], "Created": 1}],
+    "no names": [{"Id": NUMBER, "Created": 1, "Names": None}],
+    "names in names": [{"Id": NUMBER, "Created": 1, "Names": [["/x"]]}],
+    "link names only": [{"Id": NUMBER, "Created": 1, "Names": ["/a/b"]}],
+    "no time": [{"Id": NUMBER, "Created": "now", "Names": ["/x"]}],
+    "no mounts": [{"Id": NUMBER, "Created": 1, "Names": ["/x"], "Mounts": [1]}],
+    "no networks": [{"Id": NUMBER, "Created": 1, "Names": ["/x"], "NetworkSettings": [1]}],
+    "depth": DEEP.encode(),
+    "no text": b"\xff\xfe",
+}
+
+
+async def victim_and_attacker(bench: Bench) -> tuple[str, str]:
+    """Create two containers, and return their ids."""
+    ids = []
+    for name in ("victim", "attacker"):
+        ids.append((await bench.create(name)).json["Id"])
+        await bench.call("POST", f"/containers/{name}/start")
+    return ids[0], ids[1]
+
+
+@pytest.mark.parametrize("listed", LISTS.values(), ids=LISTS.keys())
+def test_a_forged_list_does_not_break_those_of_others(tmp_path: Path, listed: Any) -> None:
+    async def story(bench: Bench) -> None:
+        victim, _attacker = await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        daemon.forged["GET /containers/json"] = listed
+        usage = {"Containers": 5, "Volumes": [1]} if isinstance(listed, bytes) else listed
+        daemon.forged["GET /system/df"] = {"Containers": usage, "Volumes": usage}
+        entries = (await bench.call("GET", "/containers/json?all=1")).json
+        assert [entry["Id"] for entry in entries] == [victim]
+        assert (await bench.call("GET", "/info")).json["Containers"] == 1
+        assert (await bench.call("GET", "/system/df")).status == 200
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        await restarted.start()
+        assert restarted.containers.find("victim").machine == "machine-1"
+        await restarted.close()
+
+    play(tmp_path, story)
+
+
+def test_a_machine_cannot_remove_a_container_of_another_one(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        victim, attacker = await victim_and_attacker(bench)
+        pruned = {"ContainersDeleted": [victim, attacker, 5], "SpaceReclaimed": "much"}
+        bench.machines.running["machine-2"].forged["POST /containers/prune"] = pruned
+        reply = (await bench.call("POST", "/containers/prune")).json
+        assert reply == {"ContainersDeleted": [attacker], "SpaceReclaimed": 0}
+        assert (await bench.call("GET", "/containers/victim/json")).status == 200
+        assert "machine-1" not in bench.machines.deleted
+
+    play(tmp_path, story)
+
+
+def test_a_machine_cannot_take_the_name_of_a_container(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        victim, attacker = await victim_and_attacker(bench)
+        container = bench.machines.running["machine-2"].containers[attacker]
+        container |= {"Name": "victim", "Names": ["/victim"]}
+        await bench.endpoint.life._refresh("machine-2")
+        assert bench.endpoint.containers.find("victim").id == victim
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        await restarted.start()
+        assert restarted.containers.find("victim").id == victim
+        await restarted.close()
+
+    play(tmp_path, story)
+
+
+def test_a_machine_cannot_get_volumes_or_networks(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        _victim, attacker = await victim_and_attacker(bench)
+        await bench.call("POST", "/volumes/create", {"Name": "secrets"})
+        daemon = bench.machines.running["machine-2"]
+        daemon.containers[attacker] |= {
+            "Mounts": [{"Type": "volume", "Name": "secrets"}],
+            "NetworkSettings": {"Networks": {"backend": {}}},
+        }
+        await bench.endpoint.life._refresh("machine-2")
+        assert (await bench.call("POST", "/containers/attacker/restart")).status == 204
+        assert bench.machines.volumes.attached == {}
+        assert bench.endpoint.networks.machines_of(["backend"]) == set()
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"1",
+        b"[]",
+        b'"text"',
+        DEEP.encode(),
+        b'{"Type":"container","Actor":5}',
+        b'{"Type":"container","Action":"die","Actor":{"ID":["x"]}}',
+        b'{"Type":"volume","Action":"create","Actor":{"ID":{}}}',
+        b'{"Type":"container","Action":"die","Actor":{"ID":"x","Attributes":[]}}',
+        b'{"Type":"container","Action":"die","time":"now"}',
+    ],
+)
+def test_forged_events_break_no_stream(tmp_path: Path, forged: bytes) -> None:
+    async def story(bench: Bench) -> None:
+        victim, attacker = await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        peer = await bench.open()
+        await peer.send(b"GET /events?since=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await read_head(peer)
+        actor = {"ID": victim, "Attributes": {"name": "victim"}}
+        speaking = {"Type": "container", "Action": "destroy", "Actor": actor, "time": 1}
+        daemon.send_events(forged + b"\n" + json.dumps(speaking).encode() + b"\n")
+        daemon.exit(attacker)
+        events = b""
+        while b'"die"' not in events:
+            events += await peer.reader.read(65536)
+        assert b'"destroy"' not in events
+        assert bench.endpoint.containers.find("victim").id == victim
+        reader = await bench.open()
+        await reader.send(b"GET /events?since=0&until=9 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_head(reader)).status == 200
+
+    play(tmp_path, story)
+
+
+def test_an_endless_event_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST_EVENT", 1000)
+
+    async def story(bench: Bench) -> None:
+        await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        count = daemon.calls.count("GET /events")
+        daemon.send_events(b"x" * 5000)
+        async with asyncio.timeout(5):
+            while daemon.calls.count("GET /events") == count:
+                await asyncio.sleep(0.05)
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("facts", [[1], {"State": []}, {"Id": NUMBER, "State": "x"}])
+def test_forged_facts_do_not_stop_a_prune(tmp_path: Path, facts: Any) -> None:
+    async def story(bench: Bench) -> None:
+        victim, attacker = await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        daemon.forged[f"GET /containers/{attacker}/json"] = facts
+        assert (await bench.call("POST", "/images/prune")).status == 200
+        refused = await bench.call("DELETE", "/images/busybox")
+        assert (refused.status, victim[:12] in refused.message) == (409, True)
+
+    play(tmp_path, story)
+
+
+def test_a_machine_cannot_add_containers_to_a_network(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.call("POST", "/networks/create", {"Name": "backend"})
+        config = BUSYBOX | {"HostConfig": {"NetworkMode": "backend"}}
+        identifier = (await bench.create("web", config)).json["Id"]
+        facts = {"Containers": {NUMBER: {"Name": "x"}, identifier: {"Name": "web"}}}
+        daemon = bench.machines.running["machine-1"]
+        for forged, members in ((facts, [identifier]), ([1], []), ({"Containers": 5}, [])):
+            daemon.forged["GET /networks/backend"] = forged
+            network = (await bench.call("GET", "/networks/backend")).json
+            assert list(network["Containers"]) == members
+
+    play(tmp_path, story)
