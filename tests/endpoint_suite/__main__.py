@@ -8,6 +8,7 @@
   ARGS="api_exec_test.py"              one file
   ARGS="--server bare"                 only one of the servers
   ARGS="--server other=unix:///path"   another server
+  ARGS="--workers 2"                   run tests at two servers of a kind at once
   ARGS="--minutes 10"                  stop after this time with each server
   ARGS="--keep"                        keep outcomes of an earlier state of the SDK or the template
   ARGS="--fresh"                       discard earlier outcomes of the selected files
@@ -22,6 +23,8 @@ import os
 import re
 import sys
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -39,6 +42,8 @@ from .results import (
 from .suite import CHECKOUT, DESELECTED, WORK, Suite, installed, part_of
 
 RESULT = CHECKOUT / "build" / "endpoint-suite.json"
+# The number of tests of one process, at most.
+BATCH = 12
 DIFFERENCES = Path(__file__).with_name("differences.yml")
 
 
@@ -71,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
         "--server", action="append", metavar="NAME[=DOCKER_HOST]", help="a server"
     )
     argument_parser.add_argument(
+        "--workers", type=int, default=1, help="number of servers of each kind"
+    )
+    argument_parser.add_argument(
         "--minutes", type=float, default=600.0, help="time limit for the tests of each server"
     )
     argument_parser.add_argument(
@@ -98,12 +106,12 @@ def run(
         port = stack.enter_context(registry.serving(WORK / "root/usr/bin/docker-registry", WORK))
         images.publish(f"http://127.0.0.1:{port}", WORK / "root/bin/busybox")
         for name in names:
-            with serve(name, port) as server:
+            with serve(name, port, options.workers) as group:
                 deadline = time.time() + options.minutes * 60
                 measure(
                     suite,
                     store,
-                    server,
+                    group,
                     selected,
                     deadline,
                     fresh=options.fresh,
@@ -111,15 +119,20 @@ def run(
                 )
 
 
-def serve(name: str, registry_port: int) -> AbstractContextManager[servers.Server]:
-    """Return the context of the server of this name."""
+def serve(
+    name: str, registry_port: int, count: int = 1
+) -> AbstractContextManager[list[servers.Server]]:
+    """Return the context of equal servers of this name.
+
+    :param count: their number. A server that runs already is the only one.
+    """
     label, separator, docker_host = name.partition("=")
     if separator:
         return servers.given(label, docker_host)
     if label == "bare":
-        return servers.bare(WORK, registry_port)
+        return servers.bare(WORK, registry_port, count)
     if label == "endpoint":
-        return servers.endpoint(WORK, registry_port)
+        return servers.endpoint(WORK, registry_port, count)
     raise SystemExit(f"server {label} has no DOCKER_HOST: write {label}=unix:///path")
 
 
@@ -149,36 +162,75 @@ def select(files: dict[str, list[str]], selection: list[str]) -> list[str]:
 def measure(
     suite: Suite,
     store: RecordStore,
-    server: servers.Server,
+    group: list[servers.Server],
     files: dict[str, list[str]],
     deadline: float,
     *,
     fresh: bool = False,
     keep: bool = False,
 ) -> None:
-    """Run the tests without an outcome on one server, each file in a process."""
+    """Run the tests without an outcome on equal servers, each batch of a file in a process."""
     commit = os.environ.get("STOCKYARD_COMMIT", "")
+    server = group[0]
     head = ServerResults(server.identity, server.facts(), commit)
     discarded = {test for tests in files.values() for test in tests} if fresh else set()
     store.begin(server.name, head, discarded, keep=keep)
-    for file, tests in files.items():
-        while pending := pending_tests(store, server.name, tests):
-            if time.time() > deadline:
-                print(f"{server.name}: the time is up before {file}", flush=True)
-                return
-            server.check()
-            begin = time.monotonic()
-            record = store.path(server.name)
-            completed = suite.run(file, pending, server.docker_host, record, deadline)
-            remaining = pending_tests(store, server.name, tests)
-            ended, seconds = len(pending) - len(remaining), time.monotonic() - begin
-            print(
-                f"{server.name}: {file}: {ended} of {len(pending)} tests in {seconds:.0f} s",
-                flush=True,
-            )
-            stuck = remaining == pending and time.time() <= deadline
-            if remaining and (stuck or not completed):
-                store.append(server.name, remaining[0], "failed", "the process ended in this test")
+    pending = {file: pending_tests(store, server.name, tests) for file, tests in files.items()}
+    batches = deque(
+        (file, tests[start : start + BATCH])
+        for file, tests in pending.items()
+        for start in range(0, len(tests), BATCH)
+    )
+    with ThreadPoolExecutor(len(group)) as pool:
+        futures = [pool.submit(work, suite, store, server, batches, deadline) for server in group]
+    for future in futures:
+        future.result()
+
+
+def work(
+    suite: Suite,
+    store: RecordStore,
+    server: servers.Server,
+    batches: deque[tuple[str, list[str]]],
+    deadline: float,
+) -> None:
+    """Run batches of tests on one server until none is left or the time is up."""
+    while batches:
+        try:
+            file, tests = batches.popleft()
+        except IndexError:
+            return
+        if not run_batch(suite, store, server, file, tests, deadline):
+            print(f"{server.name}: the time is up before {file} ends", flush=True)
+            return
+
+
+def run_batch(
+    suite: Suite,
+    store: RecordStore,
+    server: servers.Server,
+    file: str,
+    tests: list[str],
+    deadline: float,
+) -> bool:
+    """Run tests of one file until each has an outcome, and return False if the time is up."""
+    while pending := pending_tests(store, server.name, tests):
+        if time.time() > deadline:
+            return False
+        server.check()
+        begin = time.monotonic()
+        record = store.path(server.name)
+        completed = suite.run(file, pending, server.docker_host, record, deadline)
+        remaining = pending_tests(store, server.name, tests)
+        ended, seconds = len(pending) - len(remaining), time.monotonic() - begin
+        print(
+            f"{server.name}: {file}: {ended} of {len(pending)} tests in {seconds:.0f} s",
+            flush=True,
+        )
+        stuck = remaining == pending and time.time() <= deadline
+        if remaining and (stuck or not completed):
+            store.append(server.name, remaining[0], "failed", "the process ended in this test")
+    return True
 
 
 def pending_tests(store: RecordStore, server: str, tests: list[str]) -> list[str]:

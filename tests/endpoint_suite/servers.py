@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from stockyard import HostInfo, ImageSpec, SingleSpec, TemplateInfo, TemplateSpec, Yard
 from stockyard.model.template import Hardware
 
-URI, OWNER, IMAGE_HOST = "qemu:///session", "endpoint-suite", "images"
+URI, OWNER = "qemu:///session", "endpoint-suite"
 # The command line of the endpoint.
 ENDPOINT = [sys.executable, "-m", "stockyard.cli.main", "endpoint", "serve"]
 # The port in a guest that leads to the registry.
@@ -78,34 +78,42 @@ class Server:
 
 
 @contextmanager
-def bare(work: Path, registry_port: int) -> Iterator[Server]:
-    """Create a host and yield its dockerd, at a forwarded Unix socket.
+def bare(work: Path, registry_port: int, count: int = 1) -> Iterator[list[Server]]:
+    """Create hosts and yield the dockerd of each, at a forwarded Unix socket.
 
     :param registry_port: port of the registry on the loopback of this machine.
     """
-    with _forking(work) as (yard, template), _socket_path() as path:
-        host = yard.hosts.apply(SingleSpec("bare", TEMPLATE.name)).object
-        command = tunnel(host, registry_port, "-L", f"{path}:/run/docker.sock")
-        with running(command, work / "bare.log") as process:
-            yield answering("bare", path, template.generation, process)
+    with _forking(work) as (yard, template), ExitStack() as stack:
+        servers = []
+        for number in range(1, count + 1):
+            path = stack.enter_context(_socket_path())
+            host = yard.hosts.apply(SingleSpec(f"bare-{number}", TEMPLATE.name)).object
+            command = tunnel(host, registry_port, "-L", f"{path}:/run/docker.sock")
+            process = stack.enter_context(running(command, work / "bare.log"))
+            servers.append(answering("bare", path, template.generation, process))
+        yield servers
 
 
 @contextmanager
-def endpoint(work: Path, registry_port: int) -> Iterator[Server]:
-    """Run an endpoint with an empty image host, and yield the endpoint.
+def endpoint(work: Path, registry_port: int, count: int = 1) -> Iterator[list[Server]]:
+    """Run endpoints, each with an empty image host of its own, and yield the endpoints.
 
     :param registry_port: port of the registry on the loopback of this machine.
     """
-    with _forking(work) as (yard, _template), _socket_path() as path:
-        host = yard.hosts.apply(SingleSpec(IMAGE_HOST, TEMPLATE.name)).object
-        options = ["--hypervisor", URI, "--owner", OWNER, "--image-host", IMAGE_HOST]
-        options += ["--storage", str(work / "store"), "--pki-dir", str(work / "pki")]
-        command = [*ENDPOINT, "--unix", str(path), *options]
-        with (
-            running(tunnel(host, registry_port), work / "images.log"),
-            running(command, work / "endpoint.log") as process,
-        ):
-            yield answering("endpoint", path, source_digest(), process)
+    with _forking(work) as (yard, _template), ExitStack() as stack:
+        servers = []
+        for number in range(1, count + 1):
+            path = stack.enter_context(_socket_path())
+            name, image_host = f"endpoint-{number}", f"images-{number}"
+            host = yard.hosts.apply(SingleSpec(image_host, TEMPLATE.name)).object
+            options = ["--hypervisor", URI, "--owner", OWNER, "--name", name]
+            options += ["--image-host", image_host]
+            options += ["--storage", str(work / "store"), "--pki-dir", str(work / "pki")]
+            command = [*ENDPOINT, "--unix", str(path), *options]
+            stack.enter_context(running(tunnel(host, registry_port), work / "images.log"))
+            process = stack.enter_context(running(command, work / "endpoint.log"))
+            servers.append(answering("endpoint", path, source_digest(), process))
+        yield servers
 
 
 def endpoint_exists() -> bool:
@@ -115,13 +123,13 @@ def endpoint_exists() -> bool:
 
 
 @contextmanager
-def given(name: str, docker_host: str) -> Iterator[Server]:
+def given(name: str, docker_host: str) -> Iterator[list[Server]]:
     """Yield a server that runs already, at the value of DOCKER_HOST."""
     url = urlsplit(docker_host)
     if url.scheme != "unix":
-        yield Server(name, docker_host, docker_host)
+        yield [Server(name, docker_host, docker_host)]
         return
-    yield answering(name, Path(url.path), docker_host)
+    yield [answering(name, Path(url.path), docker_host)]
 
 
 def tunnel(host: HostInfo, registry_port: int, *options: str) -> list[str]:

@@ -158,16 +158,19 @@ def test_server_has_hosts_and_a_socket_until_its_context_ends(
     monkeypatch.setattr(servers, "ENDPOINT", serving)
     monkeypatch.setattr(servers, "tunnel", tunnel)
     with (
-        getattr(servers, name)(tmp_path, 5000) as server,
+        getattr(servers, name)(tmp_path, 5000, 2) as group,
         open_yard("", pki_dir=str(tmp_path)) as opened,
     ):
-        assert server.facts()["Version"] == "26.1"
-        server.check()
-        assert len(opened.hosts.list()) == 1
+        for server in group:
+            assert server.facts()["Version"] == "26.1"
+            server.check()
+        assert len({server.docker_host for server in group}) == len(opened.hosts.list()) == 2
         generation = opened.templates.get("endpoint-suite").generation
-        assert server.identity == {"bare": generation, "endpoint": servers.source_digest()}[name]
-    with pytest.raises(OSError, match="No such file"):
-        server.check()
+        identity = {"bare": generation, "endpoint": servers.source_digest()}[name]
+        assert {server.identity for server in group} == {identity}
+    for server in group:
+        with pytest.raises(OSError, match="No such file"):
+            server.check()
     with open_yard("", pki_dir=str(tmp_path)) as yard:
         assert not yard.hosts.list()
 
@@ -183,7 +186,7 @@ def test_server_without_an_answer_is_an_error(
     program = servers.running([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log")
     with pytest.raises(RuntimeError, match="code 3"), program as process:
         servers.answering("other", tmp_path / "none", "identity", process)
-    with servers.given("far", "tcp://127.0.0.1:1") as server:
+    with servers.given("far", "tcp://127.0.0.1:1") as (server,):
         assert server.docker_host == "tcp://127.0.0.1:1"
         server.check()
 
@@ -199,7 +202,7 @@ def test_stopped_run_goes_on_with_the_next_test(tmp_path: Path, store: RecordSto
     store.begin("bare", ServerResults("identity"))
     suite.run(FILE, files[FILE], server.docker_host, store.path("bare"), time.time() - 1)
     assert harness.pending_tests(store, "bare", files[FILE]) == files[FILE][1:]
-    harness.measure(suite, store, server, files, time.time() + 100)
+    harness.measure(suite, store, [server], files, time.time() + 100)
     recorded = store.load("bare")
     assert recorded
     assert [r["outcome"] for r in recorded.tests.values()] == ["passed", "failed", "passed"]
@@ -239,7 +242,7 @@ def test_only_tests_without_a_valid_outcome_run(
     suite = CountingSuite(Path("python"), tmp_path)
     server = servers.Server("bare", "tcp://127.0.0.1:1", identity)
     files = {FILE: ["a", "b"]}
-    harness.measure(suite, store, server, files, time.time() + deadline, fresh=fresh)
+    harness.measure(suite, store, [server], files, time.time() + deadline, fresh=fresh)
     count = tmp_path / "count"
     assert (count.read_text().split() if count.exists() else []) == expected
 
@@ -248,7 +251,7 @@ def test_fresh_discards_only_outcomes_of_selected_files(store: RecordStore, tmp_
     store.begin("bare", ServerResults("identity", tests={"a": outcome("failed"), "x": {}}))
     server = servers.Server("bare", "tcp://127.0.0.1:1", "identity")
     suite = CountingSuite(Path("python"), tmp_path)
-    harness.measure(suite, store, server, {FILE: ["a"]}, time.time() + 100, fresh=True)
+    harness.measure(suite, store, [server], {FILE: ["a"]}, time.time() + 100, fresh=True)
     recorded = store.load("bare")
     assert recorded
     assert recorded.tests == {"x": {"commit": ""}, "a": outcome("passed")}
@@ -266,6 +269,17 @@ def test_kept_outcomes_have_the_commit_of_their_run(store: RecordStore) -> None:
     assert commits == {"a": "one", "two": "two", "three": None}
     assert recorded.commits() == ["one", "three", "two"]
     assert store.begin("bare", ServerResults("newest")).tests == {}
+
+
+def test_each_test_runs_once_on_one_of_several_servers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: RecordStore
+) -> None:
+    monkeypatch.setattr(harness, "BATCH", 2)
+    suite = CountingSuite(Path("python"), tmp_path)
+    group = [servers.Server("bare", f"tcp://127.0.0.1:{port}", "identity") for port in (1, 2)]
+    files = {FILE: ["a", "b", "c", "d", "e"], "b_test.py": ["f"]}
+    harness.measure(suite, store, group, files, time.time() + 100)
+    assert sorted((tmp_path / "count").read_text().split()) == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_last_outcome_counts_and_a_broken_line_does_not(store: RecordStore) -> None:
