@@ -12,6 +12,7 @@
   ARGS="--minutes 10"                  stop after this time with each server
   ARGS="--keep"                        keep outcomes of an earlier state of the SDK or the template
   ARGS="--fresh"                       discard earlier outcomes of the selected files
+  ARGS="--failed"                      run tests that failed again
   ARGS="--report"                      only show the table
 """
 
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     argument_parser.add_argument(
         "--keep", action="store_true", help="keep outcomes of an earlier state of the server"
     )
+    argument_parser.add_argument("--failed", action="store_true", help="discard failed outcomes")
     argument_parser.add_argument(
         "--report", action="store_true", help="show results, and run nothing"
     )
@@ -115,6 +117,7 @@ def run(
                     selected,
                     deadline,
                     fresh=options.fresh,
+                    failed=options.failed,
                     keep=options.keep,
                 )
 
@@ -167,13 +170,17 @@ def measure(
     deadline: float,
     *,
     fresh: bool = False,
+    failed: bool = False,
     keep: bool = False,
 ) -> None:
     """Run the tests without an outcome on equal servers, each batch of a file in a process."""
     commit = os.environ.get("STOCKYARD_COMMIT", "")
     server = group[0]
     head = ServerResults(server.identity, server.facts(), commit)
-    discarded = {test for tests in files.values() for test in tests} if fresh else set()
+    selected = {test for tests in files.values() for test in tests}
+    discarded = selected if fresh else set()
+    if failed and (earlier := store.load(server.name)):
+        discarded = discarded | (selected & earlier.having("failed"))
     store.begin(server.name, head, discarded, keep=keep)
     pending = {file: pending_tests(store, server.name, tests) for file, tests in files.items()}
     batches = deque(

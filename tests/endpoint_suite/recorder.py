@@ -26,6 +26,8 @@ DEADLINE = "STOCKYARD_SUITE_DEADLINE"
 # Factor of time-outs.
 SCALE = "STOCKYARD_SUITE_SCALE"
 REASON_LENGTH = 2000
+# Seconds for which docker-py waits for an answer, unless a test sets another time-out.
+CLIENT_TIMEOUT = 60
 
 
 class Recorder:
@@ -60,8 +62,9 @@ class Recorder:
                 item.add_marker(pytest.mark.timeout(seconds), append=False)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Scale the default time-out of docker-py's waiting helper."""
+        """Scale the usual time-outs of docker-py's waiting helper and of its client."""
         self.session = session
+        make_patient(import_module("docker").APIClient, self.scale)
         helpers = import_module("tests.helpers")
         delay, seconds = helpers.wait_on_condition.__defaults__
         helpers.wait_on_condition.__defaults__ = (delay, seconds * self.scale)
@@ -76,6 +79,18 @@ class Recorder:
                 output.write(f"{line}\n")
             if self.session and time.time() > self.deadline:
                 self.session.shouldstop = "the time is up"
+
+
+def make_patient(client_class: Any, scale: float) -> None:
+    """Scale the time-out of clients that have the usual one."""
+    create = client_class.__init__
+
+    def create_patiently(client: Any, *arguments: Any, **options: Any) -> None:
+        if options.get("timeout", CLIENT_TIMEOUT) == CLIENT_TIMEOUT:
+            options["timeout"] = CLIENT_TIMEOUT * scale
+        create(client, *arguments, **options)
+
+    client_class.__init__ = create_patiently
 
 
 def outcome(phases: list[pytest.TestReport]) -> dict[str, Any]:

@@ -110,7 +110,11 @@ def endpoint(work: Path, registry_port: int, count: int = 1) -> Iterator[list[Se
             options += ["--image-host", image_host]
             options += ["--storage", str(work / "store"), "--pki-dir", str(work / "pki")]
             command = [*ENDPOINT, "--unix", str(path), *options]
-            stack.enter_context(running(tunnel(host, registry_port), work / "images.log"))
+            # Pulls need the registry: the tunnel leads there when dockerd answers through it.
+            direct = stack.enter_context(_socket_path())
+            registry_tunnel = tunnel(host, registry_port, "-L", f"{direct}:/run/docker.sock")
+            process = stack.enter_context(running(registry_tunnel, work / "images.log"))
+            answering(image_host, direct, "", process)
             process = stack.enter_context(running(command, work / "endpoint.log"))
             servers.append(answering("endpoint", path, source_digest(), process))
         yield servers

@@ -42,7 +42,13 @@ def pytest_addoption(parser):
     parser.addoption("--timeout-method")
 """
 HELPERS = "def wait_on_condition(condition, delay=0.1, timeout=40):\n    pass\n"
+CLIENT = """
+class APIClient:
+    def __init__(self, base_url=None, timeout=60):
+        self.timeout = timeout
+"""
 TESTS = """
+import docker
 import os
 import pytest
 from tests.helpers import wait_on_condition
@@ -73,6 +79,7 @@ def test_breaks_at_end(broken_at_end): ...
 def test_scales(request):
     assert request.node.get_closest_marker("timeout").args == (15.0,)
     assert wait_on_condition.__defaults__ == (0.1, 120.0)
+    assert (docker.APIClient().timeout, docker.APIClient(timeout=4).timeout) == (180.0, 4)
 
 class SwarmTest:
     def test_other(self): ...
@@ -97,6 +104,7 @@ def write_suite(folder: Path, tests: str) -> Suite:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    timeout: seconds\n")
     (folder / "tests" / "helpers.py").write_text(HELPERS)
+    (folder / "docker.py").write_text(CLIENT)
     (integration / FILE).write_text(tests)
     return Suite(Path(sys.executable), folder, scale=3.0)
 
@@ -150,7 +158,7 @@ def test_server_has_hosts_and_a_socket_until_its_context_ends(
         return Yard(f"memory://{tmp_path}/hypervisor", pki_dir=pki, clock=BriskClock())
 
     def tunnel(_host: HostInfo, _port: int, *options: str) -> list[str]:
-        path = options[1].partition(":")[0] if options else str(tmp_path / "unused")
+        path = options[1].partition(":")[0]
         return [*serving, "--unix", path]
 
     serving = [sys.executable, "-c", UNIX_SERVER]
@@ -255,6 +263,18 @@ def test_fresh_discards_only_outcomes_of_selected_files(store: RecordStore, tmp_
     recorded = store.load("bare")
     assert recorded
     assert recorded.tests == {"x": {"commit": ""}, "a": outcome("passed")}
+
+
+def test_failed_tests_run_again(store: RecordStore, tmp_path: Path) -> None:
+    earlier = {"a": outcome("failed"), "b": outcome("passed"), "x": outcome("failed")}
+    store.begin("bare", ServerResults("identity", tests=earlier))
+    server = servers.Server("bare", "tcp://127.0.0.1:1", "identity")
+    suite = CountingSuite(Path("python"), tmp_path)
+    harness.measure(suite, store, [server], {FILE: ["a", "b"]}, time.time() + 100, failed=True)
+    assert (tmp_path / "count").read_text().split() == ["a"]
+    recorded = store.load("bare")
+    assert recorded
+    assert recorded.having("failed") == {"x"}
 
 
 def test_kept_outcomes_have_the_commit_of_their_run(store: RecordStore) -> None:
