@@ -36,7 +36,7 @@ options:
         in V(30m). At least one minute and at most ten years. By default hosts are not suspended.
       - Every run of the fleet looks for such hosts. They use no RAM and no CPU time, and stay
         suspended until a lease resumes one of them, which takes about a second, or until they are
-        resumed by name.
+        resumed by name. A host with an encrypted volume is never suspended.
     type: str
     default: ""
   names:

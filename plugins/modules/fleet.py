@@ -50,7 +50,8 @@ options:
       - V(present) converges the fleet. Suspended hosts are resumed with their memory.
       - V(suspended) saves the memory of the running hosts in the storage. They then use no RAM and
         no CPU time, and keep their addresses, records and disks. Nothing else changes, regardless
-        of the other options. No host is created. Leased hosts keep running.
+        of the other options. No host is created. Leased hosts keep running. If a host has an
+        encrypted volume, nothing is suspended, because its memory contains the key of the volume.
       - V(absent) deletes all hosts of the fleet.
     type: str
     choices: [present, suspended, absent]

@@ -50,7 +50,8 @@ options:
       - V(restarted) and V(replaced) create a missing host if O(template) is set.
       - V(suspended) saves the memory of the running host in the storage. It then uses no RAM and no
         CPU time, and keeps its address, record, disk and lease. A host that is off stays off. The
-        host must exist; its other options have no effect.
+        host must exist; its other options have no effect. A host with an encrypted volume is
+        refused, because its memory contains the key of the volume.
       - V(resumed) resumes a suspended host with its memory, and starts a host that is off. The host
         must exist; its other options have no effect.
     type: str

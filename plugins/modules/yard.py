@@ -16,7 +16,8 @@ description:
     new generation.
   - V(suspended) saves the memory of all running hosts of an owner on a hypervisor, declared or
     not, leased or not. They then use no RAM and no CPU time. V(present) resumes the hosts of
-    declared fleets with their memory.
+    declared fleets with their memory. Hosts with encrypted volumes are shut down instead, because
+    their memory contains the keys of the volumes. V(present) starts them.
   - V(absent) deletes all hosts of an owner on a hypervisor, members of fleets and single hosts,
     whether they are declared or not. Volumes stay and are listed in RV(retained), unless
     O(volumes=true).

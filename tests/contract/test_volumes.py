@@ -16,8 +16,10 @@ from stockyard.errors import Conflict, NotFound, OperationRefused
 from stockyard.guest.client import Guest
 from stockyard.hypervisor.provider import Provider
 from stockyard.model.volume import Attachment, VolumeRecord
+from stockyard.resources.context import Context
+from stockyard.resources.hosts import host_lifecycle, suspension
 from tests.contract.bench import Bench
-from tests.contract.conftest import Drafts
+from tests.contract.conftest import Drafts, state_of
 
 HOLDER = Attachment("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
 
@@ -216,3 +218,27 @@ def test_unreadable_object_is_reported_and_unchanged(volumes: Volumes, bench: Be
             assert bench.has_disk(disk)
     finally:
         bench.scrawl(disk, whole)
+
+
+def test_host_with_an_encrypted_volume_is_shut_down_and_never_suspended(
+    context: Context, provider: Provider, drafts: Drafts, volumes: Volumes, deadline: Deadline
+) -> None:
+    record = drafts.reserved(encrypted=True)
+    provider.fork(record, drafts.template, provider.capabilities.modes[0], deadline)
+    record = provider.claim(record, phase="ready")
+    attachment = Attachment(record.uuid, record.name, "/data")
+    volume = provider.volumes.claim(volumes(), attachment=attachment)
+    host = provider.observe(record.owner).host(record.tenant, record.name)
+    assert host is not None
+    for refused in (
+        lambda: suspension.plan(context, [host], "declared"),
+        lambda: host_lifecycle.suspend(context, record, deadline),
+    ):
+        with pytest.raises(OperationRefused, match="cannot be suspended"):
+            refused()
+    assert state_of(provider, record) == "running"
+    todo = suspension.plan(context, [host], "declared", shut_down=True)
+    assert [action.verb for action in todo.actions] == ["stop"]
+    host_lifecycle.shut_down(context, record, deadline)
+    assert state_of(provider, record) == "off"
+    assert volumes.now(volume) == volume

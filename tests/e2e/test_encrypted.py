@@ -23,6 +23,7 @@ from stockyard import (
     HostInfo,
     HostSpec,
     InvalidInput,
+    OperationRefused,
     SecuritySpec,
     SingleSpec,
     TemplateInfo,
@@ -30,6 +31,7 @@ from stockyard import (
     VolumeUse,
     Yard,
 )
+from stockyard.resources.fleets.suspend_fleet import FleetSuspension
 from stockyard.resources.volumes import encryption
 from tests.helpers.luks import volume_key
 
@@ -194,6 +196,25 @@ def test_booted_host_waits_for_the_key_of_its_volume(
     assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert kept(docker, host).strip() == KEPT
     assert sealed.hosts.list(name="safe-1")[0].uuid == host.uuid
+
+
+def test_host_with_an_encrypted_volume_is_shut_down_instead_of_suspended(
+    sealed: Yard, docker: Docker, host: HostInfo
+) -> None:
+    for suspend, name in ((sealed.hosts.suspend, "safe-1"), (sealed.fleets.suspend, "safe")):
+        with pytest.raises(OperationRefused, match="cannot be suspended"):
+            suspend(name)
+    assert sealed.hosts.get("safe-1").ready
+    # As the suspension of the yard does it, but other hosts of the yard continue.
+    suspension = FleetSuspension(sealed.context, "default", "safe", shut_down=True)
+    todo = suspension.apply(sealed.context.deadline(300))
+    assert [action.verb for action in todo.actions] == ["stop"]
+    assert sealed.hosts.get("safe-1").state == "off"
+    keys = secrets(sealed)[1:]
+    files = [path for path in Path.home().glob(".config/libvirt/qemu/**/*") if path.is_file()]
+    assert [path for path in files if holds(path, keys)] == []
+    assert [action.verb for action in sealed.fleets.apply(FLEET).plan.actions] == ["start"]
+    assert kept(docker, host).strip() == KEPT
 
 
 def test_next_host_opens_the_encrypted_volume_and_it_grows(

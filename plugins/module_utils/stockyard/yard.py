@@ -181,7 +181,8 @@ class Yard:
 
     def suspend(self, *, check: bool = False, timeout: float = TIMEOUT) -> Result[HostInfo]:
         """Suspend every running host of the yard, declared or not, leased or not: its memory is
-        saved, and it uses no RAM and no CPU time.
+        saved, and it uses no RAM and no CPU time. A host with an encrypted volume is shut down
+        instead.
 
         :raises OutOfSpace: if the storage lacks the space for the memory of all hosts.
         """

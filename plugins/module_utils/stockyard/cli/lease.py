@@ -15,6 +15,7 @@ from typing import Any
 from ..clients.leases import HeldLease
 from ..errors import InvalidInput, StockyardError
 from ..model.access_info import export_line
+from ..model.host import SUSPENDED
 from ..model.lease import seconds
 from ..model.lease_info import LeaseInfo
 from ..resources.leases import lease_numbers
@@ -196,10 +197,10 @@ def _keep(lease: HeldLease, duration: float) -> None:
         say.err(f"stockyard: the host is not kept: {error}")
         return
     until = datetime.fromtimestamp(host.lease.until if host.lease else host.expires, UTC)
-    say.err(
-        f"stockyard: host {host.name} has the state of the failed command, suspended, until "
-        f"{until:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    state = "has the state of the failed command, suspended,"
+    if host.state != SUSPENDED:
+        state = "is kept without its memory, shut down,"
+    say.err(f"stockyard: host {host.name} {state} until {until:%Y-%m-%d %H:%M:%S} UTC")
     say.err(f"resume: stockyard host resume {host.name} --tenant {host.tenant}")
     say.err(f"enter: {host.ssh.command}")
     if host.lease:

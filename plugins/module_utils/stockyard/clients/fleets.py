@@ -92,6 +92,7 @@ class FleetsClient:
         CPU time. Leased hosts keep running.
 
         :param force: suspend leased hosts too.
+        :raises OperationRefused: if a host has an encrypted volume.
         :raises OutOfSpace: if the storage lacks the space for their memory.
         """
         suspension = FleetSuspension(self._context, tenant, name, force)

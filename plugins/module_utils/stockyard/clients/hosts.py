@@ -92,7 +92,7 @@ class HostsClient:
         :param force: suspend the host although it is leased. Its holder uses
             ``yard.leases.suspend``.
         :raises NotFound: if the host does not exist.
-        :raises OperationRefused: if the host is leased or incomplete.
+        :raises OperationRefused: if the host is leased or incomplete, or has an encrypted volume.
         :raises OutOfSpace: if the storage lacks the space for its memory.
         """
         return self._converge(

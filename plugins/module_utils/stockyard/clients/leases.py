@@ -169,6 +169,7 @@ class LeasesClient:
 
         :param lease: the number of the lease.
         :raises LeaseExpired: if the lease has expired.
+        :raises OperationRefused: if the host has an encrypted volume.
         """
         return self._change_power(lease, "suspended", check, timeout)
 
@@ -186,7 +187,8 @@ class LeasesClient:
         self, lease: str, duration: float | str, *, timeout: float = RELEASE_TIMEOUT
     ) -> tuple[HostInfo, bool]:
         """Keep the host of a lease for a time, suspended, and return the kept host: a branch of the
-        host with another name, or the host itself if it cannot be branched.
+        host with another name, or the host itself if it cannot be branched. A host with an
+        encrypted volume is shut down.
 
         :param lease: the number of the lease.
         :param duration: seconds, or as ``2h``. Then the kept host is deleted.

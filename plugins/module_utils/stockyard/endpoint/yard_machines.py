@@ -39,7 +39,7 @@ from ..planning.resize import check, desired_size, fitting_size
 from ..resources.context import Context
 from ..resources.fleets.branch_host import template_of
 from ..resources.fleets.host_generation import HostGeneration, freeze_generation
-from ..resources.hosts import docker_api, host_lifecycle
+from ..resources.hosts import docker_api, host_lifecycle, suspension
 from ..resources.hosts.sizing import resize
 from .machines import GONE, IMAGE_HOST, BoundSocket, Fork, Machine
 from .sizes import Demand
@@ -359,8 +359,9 @@ class YardMachines:
             if host is None or not host.serving:
                 return
             deadline = ctx.deadline(PATIENCE)
-            if ctx.provider.capabilities.suspends:
-                ctx.provider.check_suspend([host.record])
+            has_keys = bool(suspension.reason_of_keys(ctx, host.record))
+            if ctx.provider.capabilities.suspends and not has_keys:
+                suspension.check(ctx, [host.record])
                 self._records[name] = host_lifecycle.suspend(ctx, host.record, deadline)
             else:
                 ctx.provider.stop(host.record, deadline)

@@ -26,11 +26,11 @@ class Action:
     """One change of one object.
 
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``,
-        ``suspend``, ``resume``, ``resize``, ``renew``, ``relabel``, ``unlock``, ``synchronize`` or
-        ``delete``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or ``delete``; for a
-        client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``;
-        for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or
-        ``resume``.
+        ``stop``, ``suspend``, ``resume``, ``resize``, ``renew``, ``relabel``, ``unlock``,
+        ``synchronize`` or ``delete``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or
+        ``delete``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``,
+        ``extend`` or ``issue``; for a file ``remove``; for a node of a controller also ``update``,
+        ``hold``, ``drain`` or ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``endpoint``, ``volume``, ``client``, ``lease``,
         ``file`` or ``node``.
     :param reason: the reason, in words.
@@ -161,24 +161,28 @@ def plan_resume(host: Host) -> Action:
     return Action("resume", "host", host.record.name, reason, before, after)
 
 
-def plan_suspension(hosts: Iterable[Host], reason: str) -> Plan:
+def plan_suspension(
+    hosts: Iterable[Host], reason: str, key_reasons: Mapping[str, str] | None = None
+) -> Plan:
     """Return the plan that suspends the complete hosts which run. All other hosts stay as they are:
     a host that is off uses no memory either.
+
+    :param key_reasons: why a host is shut down instead, by uuid.
     """
     return Plan(
         tuple(
-            Action(
-                "suspend",
-                "host",
-                host.record.name,
-                reason,
-                {"state": host.state},
-                {"state": SUSPENDED},
-            )
+            _suspension(host, reason, (key_reasons or {}).get(host.record.uuid, ""))
             for host in hosts
             if host.record.phase == "ready" and host.state in ("running", "paused")
         )
     )
+
+
+def _suspension(host: Host, reason: str, key_reason: str) -> Action:
+    """Return the action that suspends a host, or shuts it down if there is a reason for that."""
+    verb, state = ("stop", "off") if key_reason else ("suspend", SUSPENDED)
+    reason = f"{reason}, and {key_reason}" if key_reason else reason
+    return Action(verb, "host", host.record.name, reason, {"state": host.state}, {"state": state})
 
 
 def _resizing(host: Host, spec: HostSpec) -> list[Action]:
@@ -263,13 +267,8 @@ def plan_host(
     return Plan(tuple(host_actions(host, spec.host, desired, spec.labels, trust)))
 
 
-def plan_power(host: Host, state: str) -> Plan:
-    """Return the plan that suspends or resumes one host, and changes nothing else.
-
-    :param state: ``suspended`` or ``resumed``.
-    """
-    if state == SUSPENDED:
-        return plan_suspension([host], DECLARED_SUSPENDED)
+def plan_start(host: Host) -> Plan:
+    """Return the plan that resumes or starts one host, and changes nothing else."""
     actions = in_place_actions(host, host.record.labels)
     return Plan(tuple(action for action in actions if action.verb in ("start", "resume")))
 

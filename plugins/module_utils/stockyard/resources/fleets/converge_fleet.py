@@ -20,7 +20,7 @@ from ...planning.declaration import ABSENT
 from ...planning.fleets import plan_fleet
 from ...planning.plan import Plan, plan_deletion, suspending
 from .. import guest_status
-from ..hosts import access, health, host_lifecycle, idleness, trust
+from ..hosts import access, health, host_lifecycle, idleness, suspension, trust
 from ..operation import LockedOperation
 from ..pools import pool_lifecycle
 from ..templates import build_template
@@ -95,13 +95,21 @@ class FleetConvergence(HostConvergence):
 
     def _with_suspensions(self, todo: Plan, idle_hosts: list[Host]) -> Plan:
         """Return a plan that also suspends idle hosts, if that is possible."""
+        idle_hosts = [host for host in idle_hosts if not self._has_keys(host)]
         try:
-            host_lifecycle.check_suspensions(self.ctx, [host.record for host in idle_hosts])
+            suspension.check(self.ctx, [host.record for host in idle_hosts])
         except StockyardError as error:
             self.ctx.progress(f"{self.title}: idle hosts are not suspended: {error}")
             return todo
         reason = f"it ran no container for {self.spec.suspend_after:g} s"
         return suspending(todo, idle_hosts, reason)
+
+    def _has_keys(self, host: Host) -> bool:
+        """Return whether a key in the memory of an idle host prevents its suspension; report it."""
+        reason = suspension.reason_of_keys(self.ctx, host.record)
+        if reason:
+            self.ctx.progress(f"{host.record.title}: idle, but not suspended: {reason}")
+        return bool(reason)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
         """Carry out a plan, wave by wave."""

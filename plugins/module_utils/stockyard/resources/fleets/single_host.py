@@ -16,9 +16,9 @@ from ...model.host import SUSPENDED, Host, HostSpec
 from ...model.naming import choice
 from ...model.observation import Observation
 from ...planning.lease_policy import is_held
-from ...planning.plan import Plan, plan_host, plan_power
+from ...planning.plan import DECLARED_SUSPENDED, Plan, plan_host, plan_start
 from .. import guest_status
-from ..hosts import host_lifecycle, trust
+from ..hosts import host_lifecycle, suspension, trust
 from ..hosts.reservation import HostRequest, request_like
 from ..templates import build_template
 from .convergence import LOCK_WAIT, HostConvergence, with_guest_steps
@@ -34,11 +34,14 @@ class SingleHostConvergence(HostConvergence):
     :param state: ``present``, ``absent``, ``restarted``, ``replaced``, ``suspended`` or
         ``resumed``.
     :param force: suspend the host although it is leased.
+    :param shut_down: whether a host with a key in its memory is shut down instead of suspended;
+        else it is refused.
     """
 
     spec: SingleSpec
     state: str
     force: bool = False
+    shut_down: bool = False
     kind = "host"
 
     def __post_init__(self) -> None:
@@ -94,10 +97,9 @@ class SingleHostConvergence(HostConvergence):
         self._check_state(host)
         if host and state in POWER_STATES:
             self._check_complete(host)
-            todo = plan_power(host, state)
-            if todo and state == SUSPENDED:
-                host_lifecycle.check_suspensions(ctx, [host.record])
-            return todo
+            if state == SUSPENDED:
+                return suspension.plan(ctx, [host], DECLARED_SUSPENDED, shut_down=self.shut_down)
+            return plan_start(host)
         if not self.keeps_hosts:
             return plan_host(spec, state, generation, host)
         current_trust = trust.current(ctx, spec.tenant, observation.hosts)

@@ -13,8 +13,8 @@ from ...model.host import Host
 from ...model.observation import Observation
 from ...planning import lease_policy
 from ...planning.fleets import ordinal
-from ...planning.plan import DECLARED_SUSPENDED, Plan, plan_resume, plan_suspension
-from ..hosts import host_lifecycle
+from ...planning.plan import DECLARED_SUSPENDED, Plan, plan_resume
+from ..hosts import host_lifecycle, suspension
 from ..operation import LockedOperation
 from .rollout import run_all
 
@@ -24,12 +24,14 @@ class FleetSuspension(LockedOperation):
     """The suspension of the running hosts of a fleet. Nothing is created, replaced or deleted.
 
     :param leased: whether leased hosts are suspended too.
+    :param shut_down: whether hosts with keys in their memory are shut down; else they are refused.
     """
 
     tenant: str
     name: str
     leased: bool = False
     reason: str = DECLARED_SUSPENDED
+    shut_down: bool = False
 
     @property
     def lock(self) -> str:
@@ -47,16 +49,19 @@ class FleetSuspension(LockedOperation):
             for host in _members(observation, self.tenant, self.name)
             if self.leased or not lease_policy.is_held(host.record, current_time)
         ]
-        todo = plan_suspension(hosts, self.reason)
-        chosen_hosts = _chosen(todo, hosts)
-        host_lifecycle.check_suspensions(self.ctx, [host.record for host in chosen_hosts])
-        return todo
+        return suspension.plan(self.ctx, hosts, self.reason, shut_down=self.shut_down)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
-        """Suspend the hosts."""
-        hosts = _chosen(todo, observation.members(self.tenant, self.name))
-        suspend = partial(host_lifecycle.suspend, self.ctx, deadline=deadline)
-        run_all(self.ctx, [partial(suspend, host.record) for host in hosts])
+        """Suspend the hosts, or shut them down."""
+        ctx, verbs = self.ctx, {action.name: action.verb for action in todo.actions}
+        calls = {"suspend": host_lifecycle.suspend, "stop": host_lifecycle.shut_down}
+        run_all(
+            ctx,
+            [
+                partial(calls[verbs[host.record.name]], ctx, host.record, deadline)
+                for host in _chosen(todo, observation.members(self.tenant, self.name))
+            ],
+        )
         return todo
 
 

@@ -58,13 +58,17 @@ def check(
     with ctx.guest(record, ctx.deadline(guest_status.PATIENCE)) as guest:
         guest.require("branches")
         if record.encrypted:
-            _check_keys(record, guest)
+            check_keys(record, guest)
         if volumes and spec.volumes == "none":
             guest.require("branches without volumes")
 
 
-def _check_keys(record: HostRecord, guest: Guest) -> None:
-    """Refuse a host whose memory can contain the key of a volume that was detached."""
+def check_keys(record: HostRecord, guest: Guest) -> None:
+    """Refuse a host whose memory can contain the key of a volume that was detached.
+
+    :raises OperationRefused: with the reason.
+    :raises StockyardError: if the agent of the host does not know.
+    """
     guest.require("branches of hosts with encrypted data")
     if guest.hello().keys_remain:
         raise OperationRefused(

@@ -22,7 +22,7 @@ from ..context import Context
 from ..failures import host_work
 from ..undo import undo
 from ..volumes import attachment, branched, declared
-from . import egress, trust
+from . import egress, suspension, trust
 from .docker_api import wait_for_docker
 from .identity import check, discard, identify, refresh, renew_certificate, unit_failures
 from .reservation import HostRequest, reserve
@@ -34,6 +34,7 @@ ASKING = 20.0
 IN_PLACE = (
     "start",
     "restart",
+    "stop",
     "suspend",
     "resume",
     "resize",
@@ -259,22 +260,6 @@ def check_starts(ctx: Context, todo: Plan, hosts: Iterable[Host]) -> None:
             ctx.provider.check_start(host.record)
 
 
-def check_suspensions(ctx: Context, records: Sequence[HostRecord]) -> None:
-    """Check whether hosts can be suspended together.
-
-    :raises StockyardError: with the reason. Nothing is changed.
-    """
-    if not records:
-        return
-    if not ctx.provider.capabilities.suspends:
-        raise Unsupported(
-            "the hypervisor cannot suspend hosts.",
-            name=records[0].title,
-            remedy="delete the host, or let it run",
-        )
-    ctx.provider.check_suspend(records)
-
-
 @host_work
 def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Boot a host that is off, and wait until it has its identity and Docker answers.
@@ -308,8 +293,10 @@ def suspend(
 
     :param idle: whether the host was idle, so that a lease can resume it.
     :raises Conflict: if a user leased the idle host since it was observed.
+    :raises OperationRefused: if it has an encrypted volume.
     """
     start_time = ctx.clock.monotonic()
+    suspension.check_volumes(ctx, record)
     if idle or record.idle:
         record = ctx.provider.claim(record, idle=idle)
     ctx.provider.suspend(record, deadline)
@@ -317,6 +304,21 @@ def suspend(
         record = ctx.provider.claim(record, resuming=False)
     egress.forget(ctx, record)
     ctx.progress(f"{record.title}: suspended ({ctx.clock.monotonic() - start_time:.1f} s)")
+    return record
+
+
+@host_work
+def shut_down(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Shut a host down: its disk and its volumes stay."""
+    start_time = ctx.clock.monotonic()
+    ctx.provider.stop(record, deadline)
+    if record.resuming or record.idle:
+        record = ctx.provider.claim(record, resuming=False, idle=False)
+    egress.forget(ctx, record)
+    ctx.progress(
+        f"{record.title}: shut down, because its memory can contain the key of an encrypted volume "
+        f"({ctx.clock.monotonic() - start_time:.1f} s)"
+    )
     return record
 
 
@@ -391,6 +393,7 @@ def update_in_place(  # the arguments of all verbs
     return {
         "start": start,
         "restart": restart,
+        "stop": shut_down,
         "suspend": suspend,
         "resume": resume,
         "renew": renew,

@@ -5,7 +5,7 @@
 
 The host is branched: the child has its memory, disk and containers, and is suspended under a name
 of its own, so the host itself can be deleted and replaced. Where a host cannot be branched, the
-host itself is suspended, and its lease continues.
+host itself is suspended, and its lease continues. A host with an encrypted volume is shut down.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class KeptHost:
 
 
 def keep(ctx: Context, lease: str, duration: float, deadline: Deadline) -> KeptHost:
-    """Keep the host of a lease for a time, suspended. The holder has a lease of the kept host.
+    """Keep the host of a lease for a time, suspended; a host with keys in its memory is shut down.
+    The holder has a lease of the kept host.
 
     :param duration: seconds.
     :raises LeaseExpired: if the lease has ended.
@@ -55,7 +56,7 @@ def keep(ctx: Context, lease: str, duration: float, deadline: Deadline) -> KeptH
         name, separate = record.name, False
     spec = SingleSpec(name, tenant=record.tenant)
     try:
-        SingleHostConvergence(ctx, spec, SUSPENDED, force=True).apply(deadline)
+        SingleHostConvergence(ctx, spec, SUSPENDED, force=True, shut_down=True).apply(deadline)
     except StockyardError:
         if separate:
             SingleHostConvergence(ctx, spec, "absent").apply(deadline)

@@ -18,7 +18,7 @@ from ..context import Context
 from ..fleets.rollout import run_all
 from ..fleets.single_host import SingleHostConvergence
 from ..fleets.suspend_fleet import FleetResume, FleetSuspension
-from ..hosts import host_lifecycle
+from ..hosts import suspension
 
 REASON = "the yard is suspended"
 
@@ -26,7 +26,8 @@ REASON = "the yard is suspended"
 @dataclass(frozen=True)
 class YardSuspension:
     """The suspension of all running hosts of a yard. Each fleet and each single host is locked as
-    its own convergence locks it. A failure does not stop the others.
+    its own convergence locks it. A failure does not stop the others. Hosts with keys in their
+    memory are shut down instead.
     """
 
     ctx: Context
@@ -45,17 +46,14 @@ class YardSuspension:
         _run(
             ctx,
             [host for host in observation.hosts if plan_suspension([host], REASON)],
-            lambda tenant, fleet: FleetSuspension(ctx, tenant, fleet, True, REASON).apply,
-            lambda spec: SingleHostConvergence(ctx, spec, "suspended", True).apply,
+            lambda tenant, fleet: FleetSuspension(ctx, tenant, fleet, True, REASON, True).apply,
+            lambda spec: SingleHostConvergence(ctx, spec, "suspended", True, True).apply,
             deadline,
         )
         return todo
 
     def _plan_from(self, observation: Observation) -> Plan:
-        todo = plan_suspension(_in_order(observation), REASON)
-        records = [host.record for host in observation.hosts if plan_suspension([host], REASON)]
-        host_lifecycle.check_suspensions(self.ctx, records)
-        return todo
+        return suspension.plan(self.ctx, _in_order(observation), REASON, shut_down=True)
 
 
 @dataclass(frozen=True)
