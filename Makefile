@@ -60,7 +60,8 @@ endpoint-suite: setup ## docker-py's tests on a bare dockerd in a host and on th
 	@hack/endpoint_suite.sh $(ARGS)
 
 endpoint-clients: setup ## real Docker clients on the endpoint; ARGS="-k compose" runs some of them
-	@.venv/bin/pytest --numprocesses=0 tests/e2e/test_endpoint_clients.py $(ARGS)
+	@.venv/bin/pytest --numprocesses=0 tests/e2e/test_endpoint_clients.py \
+		tests/e2e/test_endpoint_programs.py $(ARGS)
 
 lint: setup ## all checks; ARGS="ruff mypy" runs only those
 	@hack/lint.sh $(ARGS)

@@ -1,171 +1,38 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real clients of Docker's API use an endpoint.
-
-STOCKYARD_ENDPOINT is the address of an endpoint that runs already, such as that of
-tests/helpers/local_dockerds.py. Without it, the endpoint's machines are real guests.
-"""
+"""Docker's own clients use an endpoint: those of two releases of Debian, and compose."""
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
 import select
-import shutil
 import struct
 import subprocess
-import sys
 import termios
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from fcntl import ioctl
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import Hardware, TemplateInfo, Yard
-from tests.endpoint_suite.images import complete_root
 from tests.endpoint_suite.registry import free_port
 from tests.helpers import docker_clients
 from tests.helpers.docker_clients import DockerClients
-from tests.helpers.other_collections import others
 from tests.helpers.values import present
 
-from . import test_endpoint
-from .conftest import TEMPLATE
+from . import endpoint_clients, test_endpoint
+from .endpoint_clients import CHANGE, IMAGE, PATIENCE, WEB, Docker, fetched, remove_everything
 
-# The fixtures of an endpoint that serves machines.
+# The fixtures of an endpoint that serves machines, and those of its clients.
 client, image_host = test_endpoint.client, test_endpoint.image_host
 service, socket = test_endpoint.service, test_endpoint.socket
+origin, clients = endpoint_clients.origin, endpoint_clients.clients
+environment, images = endpoint_clients.environment, endpoint_clients.images
+latest = endpoint_clients.latest
 pytestmark = [pytest.mark.real, pytest.mark.full]
-ADDRESS = "STOCKYARD_ENDPOINT"
-IMAGE = "toolbox"
-# The same with Docker's client, and the option that gives a container the endpoint.
-CLIENT_IMAGE = "client"
-SOCKET = ("-v", "/var/run/docker.sock:/var/run/docker.sock")
-# Seconds for one command, and for a change to be seen.
-PATIENCE, CHANGE = 300.0, 60.0
-SEARCH_PATH = "ENV PATH=/bin"
-WEB = "mkdir /w; echo page > /w/index.html; exec httpd -f -p 80 -h /w"
-
-
-@dataclass(frozen=True)
-class Docker:
-    """One of Docker's clients, or another program that uses the endpoint.
-
-    :param command: the start of its command line.
-    :param environment: its environment.
-    """
-
-    command: tuple[str, ...]
-    environment: dict[str, str]
-
-    def run(
-        self,
-        *arguments: str,
-        stdin: str = "",
-        cwd: Path | None = None,
-        code: int = 0,
-        **settings: str,
-    ) -> str:
-        """Run a command, check its exit code, and return its output."""
-        process = subprocess.run(
-            [*self.command, *arguments],
-            input=stdin,
-            cwd=cwd,
-            env={**self.environment, **settings},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert process.returncode == code, (arguments, process.stdout, process.stderr)
-        return process.stdout if code == 0 else process.stdout + process.stderr
-
-    def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run a command that succeeds, and return its output without the last line end."""
-        return self.run(*arguments, stdin=stdin).rstrip("\n")
-
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Yield a command that runs. It is killed at the end, or after a time without an end."""
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            [*self.command, *arguments], stdin=pipe, stdout=pipe, env=self.environment
-        ) as process:
-            patience = threading.Timer(PATIENCE, process.kill)
-            patience.start()
-            try:
-                yield process
-            finally:
-                patience.cancel()
-                process.kill()
-
-    def inspect(self, name: str) -> dict[str, Any]:
-        """Return the facts of a container."""
-        (facts,) = json.loads(self("inspect", "--type", "container", name))
-        return dict(facts)
-
-
-@pytest.fixture(scope="module")
-def origin(yard: Yard, template: TemplateInfo) -> TemplateInfo:
-    """The template of the image host, whose forks can have the volumes of several jobs."""
-    spec = replace(TEMPLATE, name="volumes", hardware=Hardware(spare_ports=8))
-    return yard.templates.apply(spec).object
-
-
-@pytest.fixture(scope="module")
-def clients() -> DockerClients:
-    """All clients, fetched if they are not there."""
-    return docker_clients.fetch()
-
-
-@pytest.fixture(scope="module")
-def environment(request: pytest.FixtureRequest, clients: DockerClients) -> dict[str, str]:
-    """The environment of all clients."""
-    address = os.environ.get(ADDRESS)
-    if not address:
-        address = f"unix://{request.getfixturevalue('client').socket}"
-    return {"PATH": os.environ["PATH"], "HOME": str(clients.home), "DOCKER_HOST": address}
-
-
-@pytest.fixture(scope="module")
-def images(clients: DockerClients, environment: dict[str, str]) -> None:
-    """Give the image host an image with all programs of busybox."""
-    archive = complete_root(clients.busybox, "toolbox")
-    changes = ("--change", 'CMD ["sh"]', "--change", SEARCH_PATH)
-    program = clients.releases["bookworm"]
-    command = [str(program), "import", *changes, "-", IMAGE]
-    subprocess.run(command, input=archive, env=environment, check=True, timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def client_image(
-    clients: DockerClients,
-    environment: dict[str, str],
-    images: None,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> str:
-    """An image with all programs of busybox and with Docker's client."""
-    context = tmp_path_factory.mktemp("client")
-    program = clients.releases["trixie"]
-    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    libraries = [Path(path) for path in re.findall(r"(/\S+) \(", linked)]
-    for file in (program, *libraries):
-        shutil.copy(file, context)
-    copied = "".join(f"COPY {path.name} {path}\n" for path in libraries)
-    text = f"FROM {IMAGE}\nCOPY docker /bin/docker\n{copied}"
-    (context / "Dockerfile").write_text(text)
-    docker = Docker((str(program),), environment)
-    docker.run("build", "-q", "-t", CLIENT_IMAGE, str(context), DOCKER_BUILDKIT="0")
-    return CLIENT_IMAGE
 
 
 @pytest.fixture(params=sorted(docker_clients.DEBIAN))
@@ -179,23 +46,6 @@ def cli(
     used = Docker((str(clients.releases[request.param]),), environment)
     yield used
     remove_everything(used)
-
-
-@pytest.fixture
-def latest(clients: DockerClients, environment: dict[str, str], images: None) -> Iterator[Docker]:
-    """Docker's client that has plugins."""
-    used = Docker((str(clients.releases["trixie"]),), environment)
-    yield used
-    remove_everything(used)
-
-
-def remove_everything(docker: Docker) -> None:
-    """Remove what a test that failed leaves: all but images."""
-    if containers := docker("ps", "-aq").split():
-        docker("rm", "-f", *containers)
-    if volumes := docker("volume", "ls", "-q").split():
-        docker("volume", "rm", *volumes)
-    docker("network", "prune", "-f")
 
 
 class Terminal:
@@ -242,18 +92,6 @@ class Terminal:
         code = self.process.wait(PATIENCE)
         os.close(self.master)
         return code
-
-
-def fetched(port: str) -> str:
-    """Return the page at a published port, which can be served a moment later."""
-    end = time.monotonic() + CHANGE
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
-                return str(answer.read().decode().strip())
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.2)
 
 
 def test_a_terminal_is_resized(cli: Docker) -> None:
@@ -456,196 +294,3 @@ def test_compose_runs_three_services(latest: Docker, tmp_path: Path) -> None:
     assert latest("ps", "-aq") == ""
     assert latest("volume", "ls", "-q") == ""
     assert "shop" not in latest("network", "ls", "--format", "{{.Name}}")
-
-
-WORKFLOW = """\
-on: push
-jobs:
-  first:
-    runs-on: ubuntu-latest
-    steps:
-      - uses: actions/checkout@v4
-      - {id: output, shell: sh, run: 'cat text; echo "number=42" >> "$GITHUB_OUTPUT"'}
-      - {shell: sh, run: 'echo the number is ${{ steps.output.outputs.number }}'}
-  second:
-    runs-on: ubuntu-latest
-    steps:
-      - {shell: sh, run: 'echo from the second job; docker version --format json'}
-"""
-
-
-def test_act_runs_two_jobs_at_once(
-    latest: Docker, clients: DockerClients, client_image: str, tmp_path: Path
-) -> None:
-    workflows = tmp_path / ".github" / "workflows"
-    workflows.mkdir(parents=True)
-    (workflows / "ci.yml").write_text(WORKFLOW)
-    (tmp_path / "text").write_text("from the repository\n")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "first")):
-        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
-    act = Docker((str(clients.act),), latest.environment)
-    output = act.run("push", "-P", f"ubuntu-latest={client_image}", "--pull=false", cwd=tmp_path)
-    for text in ("from the repository", "the number is 42", "from the second job", '"Os":"linux"'):
-        assert text in output
-    assert output.count("Job succeeded") == 2
-    assert latest("ps", "-aq") == ""
-    latest("volume", "rm", "act-toolcache")
-
-
-TESTCONTAINERS = """\
-import urllib.request
-from testcontainers.core.container import DockerContainer
-from testcontainers.core.network import Network
-from testcontainers.core.wait_strategies import HttpWaitStrategy
-
-server = DockerContainer(IMAGE).with_command(["sh", "-c", WEB]).with_exposed_ports(80)
-with server.waiting_for(HttpWaitStrategy(80)):
-    address = f"http://{server.get_container_host_ip()}:{server.get_exposed_port(80)}/"
-    assert urllib.request.urlopen(address).read() == b"page\\n"
-    assert server.exec(["cat", "/w/index.html"]).output == b"page\\n"
-with Network() as network:
-    loop = "while true; do echo pong | nc -l -p 80; done"
-    db = DockerContainer(IMAGE).with_command(["sh", "-c", loop])
-    web = DockerContainer(IMAGE).with_command(["sleep", "1000"]).with_network(network)
-    with db.with_network(network).with_network_aliases("db"), web:
-        result = web.exec(["sh", "-c", "until nc db 80; do sleep 0.2; done"])
-        assert result.output.endswith(b"pong\\n"), result
-"""
-
-
-# Removes the containers of a session when the connection of its program ends, as testcontainers'
-# own image does. The program writes the label of the session.
-RYUK = """\
-echo "$(date) Started!"
-nc -l -p 8080 < /dev/null > /label
-docker rm -fv $(docker ps -aq --filter "$(tr -d '\\r' < /label)")
-"""
-
-
-@pytest.fixture
-def python(latest: Docker, clients: DockerClients, client_image: str, tmp_path: Path) -> Docker:
-    """A Python with testcontainers, whose Ryuk is an image of the endpoint."""
-    (tmp_path / "ryuk").write_text(RYUK)
-    (tmp_path / "Dockerfile").write_text(
-        f'FROM {client_image}\nCOPY ryuk /ryuk\nCMD ["sh", "/ryuk"]\n'
-    )
-    latest("build", "-q", "-t", "ryuk:1", str(tmp_path))
-    settings = {
-        "PYTHONPATH": str(clients.packages),
-        "RYUK_CONTAINER_IMAGE": "ryuk:1",
-        "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
-    }
-    return Docker((sys.executable,), latest.environment | settings)
-
-
-def test_testcontainers_starts_containers(latest: Docker, python: Docker) -> None:
-    python.run("-c", f"IMAGE, WEB = {IMAGE!r}, {WEB!r}\n{TESTCONTAINERS}")
-    wait_until_empty(latest)
-
-
-def test_testcontainers_removes_the_containers_of_a_killed_program(
-    latest: Docker, python: Docker
-) -> None:
-    program = f"""
-import os
-from testcontainers.core.container import DockerContainer
-DockerContainer({IMAGE!r}).with_command("sleep 1000").start()
-os._exit(7)
-"""
-    python.run("-c", program, code=7)
-    wait_until_empty(latest)
-
-
-def test_a_container_with_the_socket_is_a_client_of_the_endpoint(
-    latest: Docker, client_image: str
-) -> None:
-    latest("run", "-d", "--name", "web", IMAGE, "sleep", "1000")
-    script = f"docker ps -a --format '{{{{.Names}}}}'; echo text | docker run -i --rm {IMAGE} cat"
-    output = latest("run", "--rm", "--name", "inner", *SOCKET, client_image, "sh", "-c", script)
-    assert sorted(output.split("\n")) == ["inner", "text", "web"]
-    # The machine's own Docker is not reached.
-    refusal = latest.run("run", "-v", "/run:/run", IMAGE, code=125)
-    assert "cannot be bound" in refusal
-
-
-def wait_until_empty(docker: Docker) -> None:
-    """Wait until no container exists."""
-    end = time.monotonic() + CHANGE
-    while containers := docker("ps", "-a", "--format", "{{.Names}}"):
-        assert time.monotonic() < end, containers
-        time.sleep(0.5)
-
-
-PLAYBOOK = """\
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  module_defaults:
-    group/community.docker.docker: {docker_host: "{{ lookup('env', 'DOCKER_HOST') }}"}
-  tasks:
-    - community.docker.docker_host_info: {containers: true, images: true, disk_usage: true}
-    - community.docker.docker_network: {name: shop, labels: {a: b}}
-    - community.docker.docker_volume: {name: data, labels: {a: b}}
-    - community.docker.docker_container:
-        name: web
-        image: IMAGE
-        pull: never
-        command: [sh, -c, "WEB"]
-        published_ports: ["PORT:80"]
-        networks: [{name: shop, aliases: [www]}]
-        volumes: ["data:/data"]
-        memory: 64m
-        restart_policy: on-failure
-        healthcheck: {test: [CMD, "true"], interval: 1s}
-    - community.docker.docker_container_copy_into:
-        {container: web, content: "copied\\n", container_path: /tmp/text, mode: "0644"}
-    - community.docker.docker_image: {name: IMAGE, repository: "other:1", source: local}
-"""
-ONCE = """\
-    - ansible.builtin.uri: {url: "http://127.0.0.1:PORT/"}
-      register: page
-      retries: 60
-      delay: 1
-      until: page is success
-    - community.docker.docker_container_exec: {container: web, argv: [cat], stdin: text}
-      register: result
-      failed_when: result.stdout != 'text'
-    - community.docker.docker_container_info: {name: web}
-      register: info
-      failed_when: not info.container.State.Running
-    - community.docker.docker_image_build: {name: built, path: CONTEXT}
-    - community.docker.docker_image_export: {names: [built], path: CONTEXT/built.tar}
-    - community.docker.docker_image_remove: {name: built}
-    - community.docker.docker_image_load: {path: CONTEXT/built.tar}
-    - community.docker.docker_image_remove: {name: built}
-    - community.docker.docker_image_remove: {name: "other:1"}
-    - community.docker.docker_container: {name: web, state: stopped, stop_timeout: 1}
-    - community.docker.docker_container: {name: web, state: started}
-    - community.docker.docker_container: {name: web, state: absent}
-    - community.docker.docker_network: {name: shop, state: absent}
-    - community.docker.docker_volume: {name: data, state: absent}
-    - community.docker.docker_prune:
-        {containers: true, images: true, networks: true, networks_filters: {until: 1h}}
-"""
-
-
-def test_the_modules_of_community_docker_converge(latest: Docker, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN true\n")
-    values = {"IMAGE": IMAGE, "WEB": WEB, "PORT": str(free_port()), "CONTEXT": str(tmp_path)}
-    pattern = re.compile("|".join(values))
-    for name, text in (("converge.yml", PLAYBOOK), ("all.yml", PLAYBOOK + ONCE)):
-        (tmp_path / name).write_text(pattern.sub(lambda match: values[match[0]], text))
-    programs = Path(sys.executable).parent
-    environment = latest.environment | {
-        "PATH": f"{programs}:{os.environ['PATH']}:{latest.command[0].rpartition('/')[0]}",
-        "ANSIBLE_HOME": str(tmp_path / "ansible"),
-        "ANSIBLE_COLLECTIONS_PATH": str(others()),
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-        "LC_ALL": "C.UTF-8",
-    }
-    ansible = Docker((str(programs / "ansible-playbook"), "-i", "localhost,"), environment)
-    ansible.run(str(tmp_path / "converge.yml"))
-    assert " changed=0 " in ansible.run(str(tmp_path / "converge.yml"))
-    ansible.run(str(tmp_path / "all.yml"))
-    assert latest("ps", "-aq") == ""
