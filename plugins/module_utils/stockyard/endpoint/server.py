@@ -30,7 +30,7 @@ from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_cal
 from .container_calls import ContainerCalls
 from .containers import Containers
 from .events import EventBus
-from .heads import parse_head
+from .heads import parse_head, read_head
 from .images import ImageHost
 from .lines import Lines, payload, silence
 from .machine_life import MachineLife
@@ -531,7 +531,7 @@ async def _read_head(reader: Stream) -> bytes:
             if not first_byte:
                 return b""
             patience.reschedule(asyncio.get_running_loop().time() + HEAD)
-            return first_byte + await reader.readuntil(HEAD_END)
+            return await read_head(reader, first_byte)
     except asyncio.LimitOverrunError as error:
         raise Refusal(
             f"The head of the request is longer than {LIMIT} bytes.",
