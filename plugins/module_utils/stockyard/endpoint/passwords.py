@@ -28,35 +28,24 @@ def has_password(call: Call) -> bool:
     """Return whether a call has the password of a registry. A header that cannot be read is treated
     as one with a password.
     """
-    if call.path == AUTH:
-        return True
-    headers = _headers(call.request)
-    return _is_secret(headers.get(_LOGIN)) or any(
-        _is_secret(login) for login in _logins(headers.get(_LOGINS))
-    )
+    return call.path == AUTH or without_passwords(call.request) != call.request
 
 
 def without_passwords(request: Request) -> Request:
-    """Return a request without the headers for registries."""
-    head = request.head.removesuffix(HEAD_END)
-    if b"x-registry-" not in head.lower():
-        return request
-    lines = [line for line in head.split(LINE_END) if _name(line) not in (_LOGIN, _LOGINS)]
-    return replace(request, head=LINE_END.join(lines) + HEAD_END)
+    """Return a request without the headers that have passwords of registries."""
+    lines = request.head.removesuffix(HEAD_END).split(LINE_END)
+    remaining_lines = [line for line in lines if not _has_secret(line)]
+    return replace(request, head=LINE_END.join(remaining_lines) + HEAD_END)
 
 
-def _headers(request: Request) -> dict[bytes, Any]:
-    """Return the decoded headers for registries. One that cannot be read is text."""
-    lines = request.head.removesuffix(HEAD_END).split(LINE_END)[1:]
-    return {
-        _name(line): _decoded(line.partition(b":")[2].strip())
-        for line in lines
-        if _name(line) in (_LOGIN, _LOGINS)
-    }
-
-
-def _name(line: bytes) -> bytes:
-    return line.partition(b":")[0].strip().lower()
+def _has_secret(line: bytes) -> bool:
+    name, _colon, text = line.partition(b":")
+    header = name.strip().lower()
+    if header not in (_LOGIN, _LOGINS):
+        return False
+    value = _decoded(text.strip())
+    logins = value.values() if header == _LOGINS and isinstance(value, dict) else [value]
+    return any(map(_is_secret, logins))
 
 
 def _decoded(text: bytes) -> Any:
@@ -66,10 +55,6 @@ def _decoded(text: bytes) -> Any:
         return json.loads(content or b"{}")
     except (ValueError, RecursionError):
         return text.decode("latin-1")
-
-
-def _logins(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 def _is_secret(login: Any) -> bool:
