@@ -84,6 +84,10 @@ class Suite:
         :param deadline: seconds since the epoch after which no further test starts.
         """
         with tempfile.TemporaryDirectory(prefix="stockyard-") as home:
+            # Contexts are in the directory of this file, and without the file in the source.
+            configuration = Path(home, ".docker", "config.json")
+            configuration.parent.mkdir()
+            configuration.write_text("{}", encoding="ascii")
             selected = Path(home, "selected")
             selected.write_text("\n".join(tests), encoding="utf-8")
             environment = {

@@ -64,6 +64,8 @@ def broken():
 
 def test_passes():
     assert os.environ["DOCKER_HOST"] == "unix:///x" and os.environ["HOME"] != "HOME"
+    # docker-py keeps contexts next to this file.
+    assert os.path.isfile(os.path.expanduser("~/.docker/config.json"))
 
 def test_fails():
     assert False, "on purpose"
