@@ -15,7 +15,8 @@ have_plots() {
   [[ ! -f $stamp || $(<"$stamp") != "$want" ]] || return 0
   say "making the environment of the plots"
   "${PYTHON:-/usr/bin/python3}" -m venv --clear "$plots"
-  "$plots/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/requirements/bench.txt"
+  "$plots/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+    --requirement "$root/requirements/bench.txt"
   printf '%s\n' "$want" >"$stamp"
 }
 

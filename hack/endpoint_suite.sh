@@ -20,7 +20,7 @@ make_environment() (
   [[ ! -f $stamp || $(<"$stamp") != "$want" ]] || return 0
   say "making the environment of docker-py"
   "${PYTHON:-/usr/bin/python3}" -m venv --clear "$work/venv"
-  "$work/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$pins"
+  "$work/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$pins"
   (cd "$work" && rm -rf docker-* && "$work/venv/bin/pip" download --quiet --disable-pip-version-check \
     --no-deps --no-binary :all: "$(grep '^docker==' "$pins")" && tar -xzf docker-*.tar.gz)
   printf '%s\n' "$want" >"$stamp"

@@ -31,9 +31,9 @@ main() {
   [[ ! -f $stamp || $(<"$stamp") != "$want" ]] || return 0
   say "making .venv with $("$python" --version)"
   "$python" -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/requirements/bootstrap.txt"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$root/requirements/bootstrap.txt"
   translate_pip_settings
-  UV_PYTHON_DOWNLOADS=never "$venv/bin/uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" \
+  UV_PYTHON_DOWNLOADS=never "$venv/bin/uv" pip install --quiet --require-hashes --compile-bytecode --python "$venv/bin/python" \
     --requirement "$root/requirements/dev.txt"
   printf '%s\n' "$root/plugins/module_utils" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/stockyard.pth"
   printf '%s\n' "$want" >"$stamp"
