@@ -248,3 +248,30 @@ def test_a_pipeline_leases_a_host_for_one_build(
     assert [command for _endpoint, command in did] == ["build", "run"]
     assert {endpoint for endpoint, _command in did} == before - after
     assert len(after) == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "refused"),
+    [
+        ({}, True),
+        ({"jenkins_agent_controller_url": "https://jenkins.example"}, False),
+        ({"jenkins_agent_jar_checksum": f"sha256:{'ab' * 32}"}, False),
+        ({"jenkins_agent_jar": "/srv/agent.jar"}, False),
+    ],
+)
+def test_program_of_an_agent_that_nothing_authenticates_is_refused(
+    controller: Controller, variables: dict[str, str], refused: bool
+) -> None:
+    role = {"name": "stockyard.container_hosts.jenkins_agent", "tasks_from": "inbound"}
+    given = {
+        "jenkins_agent_controller_url": "http://jenkins.example",
+        "jenkins_agent_node": "web-1",
+        "jenkins_agent_secret": "ab" * 32,
+        **variables,
+    }
+    played = controller.play([{"ansible.builtin.import_role": role, "vars": given}], "--check")
+    prefix = "stockyard.container_hosts.jenkins_agent : "
+    assert not played[f"{prefix}Validate the variables of the inbound agent"].get("failed")
+    result = played[f"{prefix}Check that the program of the agent is authentic"]
+    assert bool(result.get("failed")) is refused
+    assert not refused or "jenkins_agent_jar_checksum" in result["msg"]
