@@ -27,6 +27,7 @@ from stockyard.integrations.jenkins.mark import mark_of
 from stockyard.integrations.jenkins.node import DRAINED, USED, Node
 from stockyard.integrations.jenkins.node_info import NodeInfo
 from stockyard.integrations.jenkins.plan import NEW, Scope, belonging, plan
+from stockyard.model.lease import Lease
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.samples import host
@@ -121,6 +122,44 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     assert jenkins.names() == sorted(unreadable)
     assert not any(f"/{name}/" in r for name in unreadable for r in jenkins.requests[before:])
     assert {agent.name for agent in agents().skipped()} == {"copied", "damaged", "other-1-00000000"}
+
+
+def test_node_of_another_owner_is_never_touched(
+    agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
+) -> None:
+    """Its name and mark fit together, and its tenant and fleet are the same."""
+    agents().converge(60)
+    record = yard.context.provider.observe("stockyard").hosts[0].record
+    own_config = config.desired_config(agents().spec, record)
+    uuid = "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10"
+    mark = replace(mark_of(record, agents().spec.place), owner="else", uuid=uuid)
+    described = {**own_config, "description": mark.description}
+    controller.create(mark.node, config.form(mark.node, described))
+    before = len(jenkins.requests)
+    assert does(agents().converge(60)) == []
+    yard.fleets.apply(replace(FLEET, count=0))
+    assert len(does(agents().converge(60))) == 3
+    agents().remove(60, 5)
+    assert jenkins.names() == [mark.node]
+    assert not any(f"/{mark.node}/" in request for request in jenkins.requests[before:])
+    assert agents().skipped() == ()
+
+
+@pytest.mark.parametrize(
+    ("idle", "held", "expected"),
+    [(False, False, ["hold"]), (False, True, []), (True, False, ["delete"])],
+)
+@pytest.mark.parametrize("one_build", [False, True])
+def test_busy_node_of_a_leased_host_is_held_and_not_removed(
+    idle: bool, held: bool, expected: list[str], one_build: bool
+) -> None:
+    lease = Lease("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "me", 1.0, 2.0, "3f")
+    leased = host(lease=lease)
+    mark = mark_of(leased.record, "")
+    node = Node(mark.node, idle=idle, held=held, mark=mark)
+    spec = AgentSpec("ci", launcher="inbound", one_build=one_build)
+    todo = plan(spec, {leased.record.uuid: node}, [leased], {}, 2.0, Scope())
+    assert [action.verb for action in todo.actions] == expected
 
 
 def test_on_a_wrong_hypervisor_no_node_is_removed(
