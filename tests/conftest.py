@@ -20,8 +20,9 @@ set_hypothesis_home_dir(Path(__file__).parents[1] / "build" / "cache" / "hypothe
 # No deadline: a loaded machine is not a bug. Failures print the line that replays them.
 hypothesis.settings.register_profile("stockyard", deadline=None, print_blob=True, max_examples=50)
 hypothesis.settings.load_profile("stockyard")
-LIBVIRT = re.compile(r"[\[-]libvirt[\]-]")
-VSPHERE = re.compile(r"^tests/vcsim/|[\[-]vsphere[\]-]")
+# Unit tests need neither guests nor the simulated vCenter, whatever their parameters are named.
+LIBVIRT = re.compile(r"^tests/(?!unit/).*[\[-]libvirt[\]-]")
+VSPHERE = re.compile(r"^tests/vcsim/|^tests/(?!unit/).*[\[-]vsphere[\]-]")
 
 
 def _on_guests(name: str) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stockyard.errors import OperationRefused
+from stockyard.model.volume import Attachment
 from stockyard.providers.common.volume_files import RECORD, VolumeFiles
 from tests.helpers.locking import unlocked
 from tests.helpers.record_strategies import volume_record
@@ -70,3 +72,14 @@ def test_young_directory_and_recorded_volume_are_retained(
     assert [orphan.path for orphan in result.skipped] == [str(folder)]
     assert folder.exists()
     assert volumes.find(record) == record
+
+
+def test_attached_volume_is_not_deleted(volumes: VolumeFiles) -> None:
+    record = volume_record()
+    (volumes.add(record) / "disk.qcow2").write_text("data")
+    attached = volumes.claim(record, attachment=Attachment(record.uuid, "web-1", "/data"))
+    with pytest.raises(OperationRefused, match="attached to host web-1"):
+        volumes.remove(attached)
+    assert (volumes.path(record) / "disk.qcow2").read_text() == "data"
+    assert volumes.remove(volumes.claim(attached, attachment=None))
+    assert not volumes.path(record).exists()

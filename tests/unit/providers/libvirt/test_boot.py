@@ -22,7 +22,7 @@ import pytest
 from stockyard.clock import Deadline
 from stockyard.errors import Conflict, GuestBroken, HypervisorError, OperationRefused
 from stockyard.model.host import HostSpec
-from stockyard.providers.libvirt import boot, disks, processes
+from stockyard.providers.libvirt import boot, disks, network, processes
 from stockyard.providers.libvirt.domains import Domains
 from tests.helpers.samples import host_record
 
@@ -102,6 +102,34 @@ def disk(tmp_path: Path) -> Path:
 
 def start(domain: Any, disk: Path) -> str:
     return boot.start(domain, RECORD, disk, Deadline(20))
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_machine_boots_with_its_link_cut(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    """Before the agent has the identity, no frame leaves the guest, also after a reboot."""
+    steps: list[tuple[Any, ...]] = []
+
+    class Watched(Domain):
+        def createWithFlags(self, flags: int) -> None:  # noqa: N802  # libvirt's name
+            steps.append(("create", flags))
+            super().createWithFlags(flags)
+
+        def resume(self) -> None:
+            steps.append(("resume",))
+            super().resume()
+
+    class WatchedMonitor(NoMonitor):
+        def set_link(self, nic: str, up: bool) -> None:
+            steps.append(("link", nic, up))
+
+    monkeypatch.setattr(boot, "Monitor", WatchedMonitor)
+    domain = Watched()
+    domain.active = active
+    start(domain, disk)
+    created = [] if active else [("create", libvirt.VIR_DOMAIN_START_PAUSED)]
+    assert steps == [*created, ("link", network.nic(RECORD), False), ("resume",)]
 
 
 def test_occupied_port_is_no_proof_of_a_lost_guest(disk: Path) -> None:

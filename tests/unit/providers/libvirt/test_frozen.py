@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from stockyard.clock import Deadline
 from stockyard.errors import ImageError
 from stockyard.providers.libvirt import frozen
-from tests.helpers.samples import template_record
+from stockyard.providers.libvirt.provider import LibvirtProvider
+from tests.helpers.record_strategies import full_branch
+from tests.helpers.samples import host_record, template_record
 
 
 @pytest.fixture
@@ -37,8 +41,9 @@ def test_files_are_flushed_before_their_checksums_are_recorded(
     assert [name for name in flushed if name != "."] == list(frozen.PARTS)
     assert flushed.count(".") == len(frozen.PARTS)
     assert set(frozen.PARTS) < set(checksums)
-    assert (folder / "ram").stat().st_mode & 0o777 != 0o400
-    assert (folder / "state").stat().st_mode & 0o777 == 0o400
+    modes = {part: (folder / part).stat().st_mode & 0o777 for part in frozen.PARTS}
+    assert modes.pop("ram") != 0o400
+    assert modes == {"state": 0o400, frozen.DISK: 0o400}
 
 
 def test_changed_file_of_a_template_is_named(folder: Path) -> None:
@@ -60,3 +65,39 @@ def test_restored_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatc
     frozen.verify(folder, record)
     monkeypatch.setattr(frozen, "checksum", lambda path: pytest.fail(f"{path} is read again"))
     frozen.verify(folder, record)
+
+
+@pytest.mark.parametrize("part", ["ram", "ram-0", frozen.DISK])
+def test_files_of_a_branch_are_read_only_and_compared(folder: Path, part: str) -> None:
+    (folder / "ram-0").write_bytes(b"module")
+    parts = (*frozen.PARTS, "ram-0")
+    record = replace(full_branch(), checksums=frozen.seal_branch(folder, parts))
+    modes = {name: (folder / name).stat().st_mode & 0o777 for name in parts}
+    assert modes == {"state": 0o400, frozen.DISK: 0o400, "ram": 0o600, "ram-0": 0o600}
+    frozen.verify_branch(folder, record, parts)
+    (folder / part).chmod(0o600)
+    (folder / part).write_bytes(b"other")
+    with pytest.raises(ImageError, match="is damaged") as caught:
+        frozen.verify_branch(folder, record, parts)
+    assert str(folder / part) in caught.value.cause
+
+
+@pytest.mark.parametrize("mode", ["instant", "linked", "full"])
+def test_fork_of_a_changed_template_is_refused_before_anything_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    provider = object.__new__(LibvirtProvider)
+    monkeypatch.setattr(provider, "_folder", lambda record: tmp_path / record.uuid, raising=False)
+    template, host = template_record(), host_record()
+    source = tmp_path / template.uuid
+    source.mkdir()
+    for part in frozen.PARTS:
+        (source / part).write_bytes(part.encode())
+    template = replace(template, checksums=frozen.seal(source, "template base"))
+    (source / "state").chmod(0o600)
+    (source / "state").write_bytes(b"other")
+    with pytest.raises(ImageError, match="checksum differs"):
+        provider.fork(host, template, mode, Deadline(5))
+    with pytest.raises(ImageError, match="checksum differs"):
+        provider.derive_template(template_record(), template, Deadline(5))
+    assert [path.name for path in tmp_path.iterdir()] == [template.uuid]
