@@ -178,6 +178,7 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyar
 )
 from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._hosts import (
     Entry,
+    cacheable,
     groups,
     variables,
 )
@@ -231,10 +232,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self.load_cache_plugin()
         key = self.get_cache_key(path)
         # The cache contains the options, so that a changed file is read again.
-        cache_options = [
-            {option: value for option, value in options.items() if option != "password"}
-            for options in yard_options
-        ]
+        cache_options = cacheable(yard_options)
         used = self.get_option("cache")
         if (
             used

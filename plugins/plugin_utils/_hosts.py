@@ -77,6 +77,15 @@ def variables(entry: Entry, connection: str) -> dict[str, Any]:
     }
 
 
+def cacheable(yard_options: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the options of yards in the form in which the cache contains them: without secrets."""
+    secrets = ("password", "ca_private_key", "volume_key")
+    return [
+        {option: value for option, value in options.items() if option not in secrets}
+        for options in yard_options
+    ]
+
+
 def _by_ssh(entry: Entry) -> dict[str, Any]:
     ssh = entry["ssh"]
     # Ansible uses SSH by default. A variable would override `connection: local` of a play.

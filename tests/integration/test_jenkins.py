@@ -263,13 +263,15 @@ def test_program_of_an_agent_that_nothing_authenticates_is_refused(
     controller: Controller, variables: dict[str, str], refused: bool
 ) -> None:
     role = {"name": "stockyard.container_hosts.jenkins_agent", "tasks_from": "inbound"}
-    given = {
+    agent_variables = {
         "jenkins_agent_controller_url": "http://jenkins.example",
         "jenkins_agent_node": "web-1",
         "jenkins_agent_secret": "ab" * 32,
         **variables,
     }
-    played = controller.play([{"ansible.builtin.import_role": role, "vars": given}], "--check")
+    played = controller.play(
+        [{"ansible.builtin.import_role": role, "vars": agent_variables}], "--check"
+    )
     prefix = "stockyard.container_hosts.jenkins_agent : "
     assert not played[f"{prefix}Validate the variables of the inbound agent"].get("failed")
     result = played[f"{prefix}Check that the program of the agent is authentic"]

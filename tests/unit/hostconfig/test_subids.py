@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from itertools import combinations
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from stockyard import InvalidInput, OperationRefused
 from stockyard.hostconfig import subids
 from stockyard.hostconfig.machine import Machine
-from stockyard.hostconfig.subids import FILES, Wish, converge, plan, ranges
+from stockyard.hostconfig.subids import FILES, Range, Wish, converge, plan, ranges
 
 Put = Callable[[str, str], None]
 USERS = st.sampled_from(["red", "blue", "green", "dockremap"])
@@ -59,6 +61,108 @@ def test_a_range_over_anothers_is_refused(machine: Machine, put: Put) -> None:
     with pytest.raises(OperationRefused, match="me:100000:65536"):
         converge(machine, Wish("red", first=165535), check=False)
     assert converge(machine, Wish("red", first=165536), check=False).range
+
+
+@pytest.mark.parametrize(
+    ("first", "allowed"),
+    [
+        (199900, True),  # ends where the other range begins
+        (199901, False),
+        (200000, False),
+        (200099, False),
+        (200100, True),  # begins where the other range ends
+    ],
+)
+def test_ranges_may_touch_and_have_no_common_id(
+    machine: Machine, put: Put, first: int, allowed: bool
+) -> None:
+    put(FILES[0], "me:200000:100\n")
+    wish = Wish("red", 100, first)
+    if allowed:
+        assert converge(machine, wish, check=False).range == Range("red", first, 100)
+    else:
+        with pytest.raises(OperationRefused, match="would overlap with me:200000:100"):
+            converge(machine, wish, check=False)
+
+
+@pytest.mark.parametrize(("count", "first"), [(100, 100000), (101, 100300)])
+def test_gap_is_used_if_the_range_fits(machine: Machine, put: Put, count: int, first: int) -> None:
+    put(FILES[0], "me:100100:100\nyou:100200:100\n")
+    assert converge(machine, Wish("red", count), check=False).range == Range("red", first, count)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_own_range_that_overlaps_another_users_is_replaced(
+    machine: Machine, put: Put, file: str
+) -> None:
+    put(FILES[0], "red:100000:65536\n")
+    put(FILES[1], "red:100000:65536\n")
+    put(file, "red:100000:65536\nme:165535:10\n")
+    assert converge(machine, Wish("red"), check=False).range == Range("red", 165545, 65536)
+    assert "red:100000:65536" not in (machine.read(FILES[0]) or "") + (machine.read(FILES[1]) or "")
+
+
+def test_files_are_changed_under_the_lock_of_shadow(machine: Machine) -> None:
+    """usermod and useradd hold it while they write the same files."""
+    path = machine.path(subids.LOCK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    script = (
+        "import fcntl, sys\n"
+        "handle = open(sys.argv[1], 'w')\n"
+        "fcntl.lockf(handle, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(OperationRefused, match="the user database is being changed"):
+            converge(machine, Wish("red"), check=False)
+        assert machine.read(FILES[0]) is None
+        assert converge(machine, Wish("red"), check=True).changed
+        holder.communicate()
+    assert converge(machine, Wish("red"), check=False).changed
+
+
+LINES = st.lists(
+    st.tuples(USERS, st.integers(99990, 100100), st.integers(1, 30)).map(
+        lambda line: f"{line[0]}:{line[1]}:{line[2]}"
+    ),
+    max_size=5,
+).map(lambda lines: "".join(f"{line}\n" for line in lines))
+
+
+def ids_of(texts: Iterable[str], user: str, *, own: bool) -> set[int]:
+    """The ids of a user, or of all others, counted one by one."""
+    return {
+        number
+        for text in texts
+        for name, first, count in (line.split(":") for line in text.splitlines())
+        if (name == user) is own
+        for number in range(int(first), int(first) + int(count))
+    }
+
+
+@given(LINES, LINES, USERS, st.integers(1, 40), st.none() | st.integers(99990, 100120))
+def test_new_range_has_no_id_of_another_user(
+    uids: str, gids: str, user: str, count: int, first: int | None
+) -> None:
+    texts = dict(zip(FILES, (uids, gids), strict=True))
+    foreign = ids_of(texts.values(), user, own=False)
+    wish = Wish(user, count, first)
+    requested = set(range(first, first + count)) if first is not None else set()
+    try:
+        after = plan(texts, wish).after
+    except OperationRefused:
+        assert requested & foreign
+        return
+    own = ids_of(after.values(), user, own=True)
+    assert len(own) == count
+    assert not own & foreign
+    assert ids_of(after.values(), user, own=False) == foreign
+    assert not requested or own == requested
 
 
 def test_subuid_and_subgid_are_equal(machine: Machine, put: Put) -> None:

@@ -53,6 +53,14 @@ def test_reasons(trust: Trust, expected: list[str]) -> None:
     assert all(a.before != a.after for a in plan.actions)
 
 
+def test_diff_of_a_renewal_has_ca_certificate_and_revoked_serials() -> None:
+    trust = Trust("theirs", END - 1, {"bb": END, "aa": END})
+    (action,) = plan_fleet(FleetSpec("ci", "base"), GENERATION, [one()], trust=trust).actions
+    assert action.before == {"authority": "own", "certificate": "c1", "revoked": ["aa"]}
+    new = "known after its creation"
+    assert action.after == {"authority": "theirs", "certificate": new, "revoked": ["aa", "bb"]}
+
+
 def test_host_without_ca_information_is_unchanged() -> None:
     assert TRUST.reasons(replace(IDENTITY, authority="")) == []
     assert replace(TRUST, authority="").reasons(replace(IDENTITY, authority="")) == []

@@ -148,3 +148,14 @@ def test_hypervisors_of_one_tenant_keep_their_own_pins(tmp_path: Any) -> None:
 )
 def test_lease_states(changes: dict[str, Any], state: str) -> None:
     assert lease_state(host_record(**changes), 10.0) == state
+
+
+def test_cache_of_an_inventory_contains_no_secret() -> None:
+    secrets = ("password", "ca_private_key", "volume_key")
+    options = dict.fromkeys(secrets, "canary")
+    options |= {"hypervisor": "vsphere://v/d/c", "username": "me"}
+    cached = hosts.cacheable([options, {"hypervisor": "qemu:///session", "password": "canary"}])
+    assert cached == [
+        {"hypervisor": "vsphere://v/d/c", "username": "me"},
+        {"hypervisor": "qemu:///session"},
+    ]

@@ -9,6 +9,8 @@ import http.client
 import json
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from stockyard.guest.security import authorization
 from stockyard.guest.security.authz.body import Denied, decoded, folded
 from stockyard.guest.security.authz.policy import Policy
 from stockyard.guest.security.authz.rules import check, split
-from stockyard.guest.security.authz.server import answer, read_policy, serve
+from stockyard.guest.security.authz.server import LONGEST, answer, read_policy, serve
 from stockyard.model.security import PROFILES, SecuritySpec
 
 OPEN = Policy()
@@ -175,6 +177,38 @@ def test_go_takes_keys_in_any_case_and_so_does_the_plugin(key: str, spell: Any) 
 def test_two_keys_that_are_one_to_go_are_refused() -> None:
     text = b'{"Image": "x", "HostConfig": {}, "hostconfig": {"Privileged": true}}'
     assert "twice" in refused(OPEN, asked("POST", CREATE, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"Image": "x", "hostconfig": {"Privileged": true}, "HostConfig": {}}',
+        '{"Image": "x", "hostconfig": {}, "HostConfig": {"Privileged": true}}',
+        '{"Image": "x", "HostConfig": {"privileged": true, "Privileged": false}}',
+        '{"Image": "x", "HostConfig": {"Privileged": false, "privileged": true}}',
+        '{"Image": "x", "HostConfig": {"Binds": [], "binds": ["/:/host"]}}',
+        '{"Image": "x", "HostConfig": {"binds": ["/:/host"], "Binds": []}}',
+    ],
+)
+def test_dangerous_key_next_to_a_harmless_one_is_refused_in_each_order(text: str) -> None:
+    refused(OPEN, asked("POST", CREATE, text.encode()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"Image": "x", "hostconfig": {}, "HostConfig": {}}',
+        '{"Image": "x", "HostConfig": {}, "hostconfig": {}}',
+        '{"Image": "x", "HostConfig": {}, "HOSTCONFIG": null}',
+        '{"Image": "x", "HostConfig": {"privileged": false, "Privileged": false}}',
+        '{"Image": "x", "HostConfig": {"Binds": [], "binds": []}}',
+        '{"image": "x", "Image": "y"}',
+        '{"Image": "x", "Image": "x"}',
+        '{"Image": "x", "HostConfig": {"PortBindings": {}, "portbindings": {}}}',
+    ],
+)
+def test_key_that_go_reads_twice_is_refused_whatever_its_values(text: str) -> None:
+    assert "twice" in refused(OPEN, asked("POST", CREATE, text.encode()))
 
 
 def test_go_reads_the_first_value_only() -> None:
@@ -405,6 +439,50 @@ def test_plugin_serves_many_calls_on_one_connection(tmp_path: Path) -> None:
             assert json.loads(connection.getresponse().read())["Allow"] is allowed
         connection.close()
         server.shutdown()
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a plugin that allows ordinary requests."""
+    with serve(str(tmp_path / "s"), OPEN) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path / "s"
+        server.shutdown()
+
+
+def sent(plugin: Path, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+    """Send a call with these headers and no others; return the status and the body."""
+    with closing(Connection(plugin)) as connection:
+        connection.putrequest("POST", "/AuthZPlugin.AuthZReq")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        assert response.status == 200 or response.headers["Connection"] == "close"
+        return response.status, response.read()
+
+
+def test_longest_body_is_read_and_a_longer_one_refused(plugin: Path) -> None:
+    text = json.dumps(create({})).encode()
+    status, body = sent(plugin, {"Content-Length": str(LONGEST)}, text.ljust(LONGEST))
+    assert (status, json.loads(body)) == (200, {"Allow": True})
+    assert sent(plugin, {"Content-Length": str(LONGEST + 1)}, b"")[0] == 413
+    assert sent(plugin, {"Content-Length": "-1"}, b"")[0] == 413
+
+
+@pytest.mark.parametrize("encoding", ["chunked", "identity", "gzip"])
+@pytest.mark.parametrize("measured", [True, False])
+def test_body_with_a_transfer_encoding_is_refused(
+    plugin: Path, encoding: str, measured: bool
+) -> None:
+    """Its length would be that of the chunks, and the plugin would judge another body than dockerd
+    carries out.
+    """
+    text = json.dumps(create({})).encode()
+    headers = {"Transfer-Encoding": encoding}
+    if measured:
+        headers["Content-Length"] = str(len(text))
+    assert sent(plugin, headers, text)[0] == 413
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sweep of the directories of volumes: data is never deleted with them."""
+"""Directories of volumes without a record: no data is deleted with them."""
 
 from __future__ import annotations
 

@@ -7,19 +7,20 @@ test driver.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import libvirt
 import pytest
 
 from stockyard.clock import Deadline
-from stockyard.errors import HypervisorError
+from stockyard.errors import HypervisorError, OperationRefused
 from stockyard.hypervisor.records import decode, encode
 from stockyard.providers.libvirt import power
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.xml.domain import record_element
 from stockyard.providers.libvirt.xml.element import element, serialize
-from tests.helpers.samples import host_record
+from tests.helpers.samples import host_record, template_record
 
 RECORD = host_record(name="racer")
 XML = serialize(
@@ -105,3 +106,31 @@ def test_a_record_is_written_though_its_machine_ends(domain: Any, looks: int) ->
     assert bool(domain.isActive()) == (looks < 0)
     written = decode(counting.metadata(domain) or "")
     assert (written.phase, written.version) == ("deleting", RECORD.version + 1)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        replace(RECORD, owner="else"),
+        template_record(owner=RECORD.owner, uuid=RECORD.uuid),
+    ],
+    ids=["owner", "kind"],
+)
+def test_domain_with_the_uuid_of_a_record_and_another_marker_is_refused(
+    domain: Any, record: Any
+) -> None:
+    domains = Domains(domain.connect())
+    assert domains.find(RECORD).UUIDString() == RECORD.uuid
+    with pytest.raises(OperationRefused, match="belongs to another object or owner"):
+        domains.find(record)
+    with pytest.raises(OperationRefused, match="belongs to another object or owner"):
+        domains.find_existing(record)
+
+
+def test_domain_with_the_uuid_of_a_record_and_no_marker_is_refused() -> None:
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    connection = libvirt.open("test:///default")
+    stranger = connection.lookupByName("test")
+    with pytest.raises(OperationRefused, match="no metadata of stockyard"):
+        Domains(connection).find(replace(RECORD, uuid=stranger.UUIDString()))
+    connection.close()

@@ -34,6 +34,7 @@ from stockyard import (
 )
 from stockyard.model.host import HostRecord
 from stockyard.model.lease import Lease
+from stockyard.pki.store import Pki
 from stockyard.resources.leases import lease_lifecycle
 from tests.helpers.clocks import BriskClock, FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
@@ -295,6 +296,86 @@ def test_a_lease_without_its_key_is_not_taken(
     with pytest.raises(StockyardError):
         fleet.leases.acquire("ci", holder="me")
     assert [r.lease for r in records(fleet)] == [None, None]
+
+
+def fail_to_keep(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the directory of keys become full after the claim; return the numbers of the leases."""
+    numbers: list[str] = []
+
+    def keep_lease(_pki: Pki, lease: str, *_arguments: Any) -> Path:
+        numbers.append(lease)
+        raise StockyardError("the disk is full.")
+
+    monkeypatch.setattr(Pki, "keep_lease", keep_lease)
+    return numbers
+
+
+def test_lease_whose_key_cannot_be_written_after_the_claim_is_given_back(
+    fleet: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        numbers = fail_to_keep(patched)
+        hypervisor.calls.clear()
+        with pytest.raises(StockyardError, match="the disk is full"):
+            fleet.leases.acquire("ci", holder="me")
+    # The host was claimed, and the claim was taken back.
+    assert len(numbers) == 1
+    assert hypervisor.calls["claim"] == 2
+    assert [record.lease for record in records(fleet)] == [None, None]
+    holders = {fleet.leases.acquire("ci", holder=name).host for name in ("a", "b")}
+    assert len(holders) == 2
+
+
+def test_renewal_whose_key_cannot_be_written_keeps_the_previous_lease(
+    fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = fleet.leases.acquire("ci", holder="me", duration=600)
+    (before,) = [record.lease for record in records(fleet) if record.lease]
+    clock.time += 60
+    with monkeypatch.context() as patched:
+        fail_to_keep(patched)
+        with pytest.raises(StockyardError, match="the disk is full"):
+            lease.renew(3600)
+    assert [record.lease for record in records(fleet) if record.lease] == [before]
+
+
+def test_lease_belongs_to_its_holder_alone(fleet: Yard, clock: FakeClock) -> None:
+    """By fleet, tenant, labels and pool of the request, and by the exact name of the holder."""
+    lease = fleet.leases.acquire("ci", holder="me", duration=600)
+    context = fleet.context
+    observation = context.provider.observe("stockyard")
+    record = present(lease_lifecycle.held_by(context, ASKED, observation))
+    assert record.name == lease.host
+    for request in (
+        replace(ASKED, holder="you"),
+        replace(ASKED, holder="me2"),
+        replace(ASKED, holder="m"),
+        replace(ASKED, holder="ME"),
+        replace(ASKED, fleet="other"),
+        replace(ASKED, tenant="other"),
+        replace(ASKED, labels={"a": "b"}),
+        replace(ASKED, pool="gold"),
+    ):
+        assert lease_lifecycle.held_by(context, request, observation) is None
+    clock.time += 601
+    assert lease_lifecycle.held_by(context, ASKED, observation) is None
+
+
+def test_longest_lease_of_a_holder_is_the_present_one(fleet: Yard) -> None:
+    durations = (600, 1200)
+    leases = [fleet.leases.acquire("ci", holder="me", duration=length) for length in durations]
+    observation = fleet.context.provider.observe("stockyard")
+    record = present(lease_lifecycle.held_by(fleet.context, ASKED, observation))
+    assert record.name == leases[1].host
+
+
+def test_holder_cannot_use_the_lease_of_another(fleet: Yard) -> None:
+    own_lease = fleet.leases.ensure(LeaseSpec("me", "ci", duration=600.0)).object
+    foreign_lease = fleet.leases.ensure(LeaseSpec("you", "ci", duration=600.0)).object
+    assert own_lease.host != foreign_lease.host
+    assert fleet.leases.ensure(LeaseSpec("me", "ci", duration=600.0)).object.id == own_lease.id
+    fleet.leases.release_held(LeaseSpec("me", "ci"))
+    assert [lease.id for lease in fleet.leases.list()] == [foreign_lease.id]
 
 
 def test_without_the_ca_nothing_is_leased(

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stockyard import FleetSpec, HypervisorError, OperationRefused, VolumeSpec, Yard
 from stockyard.model.volume import Attachment, VolumeRecord
+from stockyard.providers.common.volume_files import VolumeFiles
+from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.resources.volumes.attachment import record_attachment
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.values import present
@@ -33,6 +34,11 @@ def observed(yard: Yard) -> VolumeRecord:
     return present(volumes.find("default", "data"))
 
 
+def files_of(hypervisor: FaultyProvider) -> VolumeFiles:
+    assert isinstance(hypervisor.inner, MemoryProvider)
+    return hypervisor.inner.volumes.files
+
+
 def claim_of(yard: Yard, name: str) -> Attachment:
     (host,) = (host for host in yard.hosts.list() if host.name == name)
     return Attachment(host.uuid, name, "/data")
@@ -49,15 +55,15 @@ def test_volume_that_another_host_took_after_the_plan_stays_with_that_host(two: 
 
 
 def test_volume_of_a_former_host_can_be_claimed(two: Yard) -> None:
-    gone = Attachment(str(uuid.uuid4()), "gone", "/data")
-    planned = two.context.provider.volumes.claim(observed(two), attachment=gone)
+    former_claim = Attachment(str(uuid.uuid4()), "gone", "/data")
+    planned = two.context.provider.volumes.claim(observed(two), attachment=former_claim)
     record_attachment(two.context, planned, claim_of(two, "ci-1"))
     assert present(observed(two).attachment).host == "ci-1"
 
 
 def test_dry_run_of_the_reaper_detaches_nothing(two: Yard) -> None:
-    gone = Attachment(str(uuid.uuid4()), "gone", "/data")
-    record = two.context.provider.volumes.claim(observed(two), attachment=gone)
+    former_claim = Attachment(str(uuid.uuid4()), "gone", "/data")
+    record = two.context.provider.volumes.claim(observed(two), attachment=former_claim)
     action = "detach volume data: its host no longer exists"
     assert action in map(str, two.reap(dry_run=True).plan.actions)
     assert observed(two) == record
@@ -70,14 +76,14 @@ def test_dry_run_of_the_reaper_deletes_no_incomplete_volume(two: Yard) -> None:
     action = "delete volume data: its deletion was interrupted"
     assert [str(planned) for planned in two.reap(dry_run=True).plan.actions] == [action]
     assert observed(two) == record
-    assert [str(taken) for taken in two.reap().plan.actions] == [action]
+    assert [str(performed) for performed in two.reap().plan.actions] == [action]
     assert two.volumes.list() == ()
 
 
 def test_dry_run_of_the_reaper_removes_no_directory_of_a_volume(
     two: Yard, hypervisor: FaultyProvider
 ) -> None:
-    folder = Path(hypervisor.inner.volumes.files.folder) / str(uuid.uuid4())
+    folder = files_of(hypervisor).folder / str(uuid.uuid4())
     folder.mkdir()
     dry = two.reap(dry_run=True, grace=0)
     assert any(str(folder) in str(action) for action in dry.plan.actions)
@@ -91,7 +97,7 @@ def test_dry_run_of_the_reaper_removes_no_directory_of_a_volume(
 def test_volume_whose_creation_fails_is_removed(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    store = hypervisor.inner.volumes
+    store, files = hypervisor.inner.volumes, files_of(hypervisor)
     real = getattr(store, method)
 
     def fail(*arguments: Any, **options: Any) -> None:
@@ -103,5 +109,5 @@ def test_volume_whose_creation_fails_is_removed(
         with pytest.raises(HypervisorError, match="on fire"):
             yard.volumes.apply(DATA)
     assert yard.volumes.list() == ()
-    assert list(Path(store.files.folder).iterdir()) == []
+    assert list(files.folder.iterdir()) == []
     assert yard.volumes.apply(DATA).changed
