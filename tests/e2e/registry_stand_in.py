@@ -84,7 +84,8 @@ class Registry(BaseHTTPRequestHandler):
             self._send(401, b"{}", WWW_Authenticate='Basic realm="team"')
         elif self.command in ("POST", "PATCH"):
             Registry.upload = body
-            self._send(202, b"", Location=f"/v2/{NAME}/blobs/uploads/1", Docker_Upload_UUID="1")
+            location, received = f"/v2/{NAME}/blobs/uploads/1", f"0-{len(body) - 1}"
+            self._send(202, b"", Location=location, Docker_Upload_UUID="1", Range=received)
         elif self.command == "PUT":
             # Each layer comes in one part.
             content = self.upload if "/uploads/" in self.path else body
