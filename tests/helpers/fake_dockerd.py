@@ -148,8 +148,13 @@ class FakeDockerd:
             self.listeners.append(writer)
             await reader.read()
             return False
-        if path.endswith("/attach"):
+        is_detached = b'"Detach": true' in body
+        if path.endswith("/attach") or (
+            path.endswith("/start") and "exec" in path and not is_detached
+        ):
             return await self._echo(reader, writer)
+        if path.endswith("/logs"):
+            return await self._follow(reader, writer)
         if path.endswith("/wait"):
             return await self._wait(path.split("/")[2], writer)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
@@ -177,6 +182,12 @@ class FakeDockerd:
         writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(text), text))
         return True
 
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Send the start of a log, which continues until the client ends."""
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nline\r\n")
+        await reader.read()
+        return False
+
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Send the input back when it ends, as ``sort`` would."""
         writer.write(
@@ -198,6 +209,8 @@ class FakeDockerd:
         if path in ("/version", "/info"):
             facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
             return 200, VERSION | facts | {"Images": len(self.images)}
+        if path == "/build/prune":
+            return 200, {"CachesDeleted": None, "SpaceReclaimed": 0}
         if path == "/build":
             return self._build(query)
         if path == "/system/df":
@@ -205,7 +218,7 @@ class FakeDockerd:
         answers = {
             "images": lambda: self._image(method, path.removeprefix("/images/"), query, body),
             "networks": lambda: self._network(method, parts[1:], body),
-            "exec": lambda: self._exec(parts[1]),
+            "exec": lambda: self._exec(parts),
             "volumes": lambda: self._volume(method, parts[1:], body),
             "containers": lambda: self._container(method, parts[1:], query, body),
         }
@@ -243,9 +256,11 @@ class FakeDockerd:
         self.volumes.add(name)
         return 201, {"Name": name}
 
-    def _exec(self, number: str) -> tuple[int, Any]:
-        known = number in self.execs
-        return (200, {"ID": number}) if known else (404, {"message": "No such exec"})
+    def _exec(self, parts: list[str]) -> tuple[int, Any]:
+        if parts[2:] == ["start"]:
+            return 200, b""
+        known = parts[1] in self.execs
+        return (200, {"ID": parts[1]}) if known else (404, {"message": "No such exec"})
 
     def _change_images(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path == "load":

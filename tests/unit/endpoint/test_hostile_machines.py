@@ -188,3 +188,17 @@ def test_a_machine_cannot_add_containers_to_a_network(tmp_path: Path) -> None:
             assert list(network["Containers"]) == members
 
     play(tmp_path, story)
+
+
+def test_deep_facts_are_ignored(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        _victim, attacker = await victim_and_attacker(bench)
+        facts = b'{"Id":"%s","State":%s1%s}' % (attacker.encode(), b'{"a":' * 900, b"}" * 900)
+        daemon = bench.machines.running["machine-2"]
+        daemon.forged[f"GET /containers/{attacker}/json"] = facts
+        await bench.endpoint.life.keeper.ask("machine-2", attacker)
+        await bench.machines.kill("machine-2")
+        entries = (await bench.call("GET", "/containers/json?all=1")).json
+        assert {entry["Names"][0] for entry in entries} == {"/victim", "/attacker"}
+
+    play(tmp_path, story)

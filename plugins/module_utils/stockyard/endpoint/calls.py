@@ -76,6 +76,17 @@ class Reply:
             ) from error
 
 
+def decode(text: bytes | str) -> Any:
+    """Return the value of JSON that a client sent.
+
+    :raises Refusal: if it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"invalid JSON: {error}") from error
+
+
 def json_reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
     """Return a reply with a JSON body, as dockerd writes it."""
     return Reply(status, json.dumps(value, separators=(",", ":")).encode() + b"\n")

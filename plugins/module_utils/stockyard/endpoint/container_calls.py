@@ -18,6 +18,7 @@ from ..errors import InvalidInput, PoolQuotaExceeded, StockyardError, Unsupporte
 from ..guest.security.reader.grammar import Refusal
 from .answers import answer
 from .calls import Call, Reply
+from .container_config import parse_config
 from .containers import Container, Containers, check_name
 from .docker_socket import DockerSocket
 from .images import ImageHost
@@ -66,7 +67,7 @@ class ContainerCalls:
 
     async def create(self, call: Call, body: bytes) -> Reply:
         """Create a container in a machine of its own, or in that of its partners."""
-        config = _parse(body)
+        config = parse_config(body)
         requested_name = call.value("name")
         name = check_name(requested_name) if requested_name else self.containers.propose_name()
         if "@" in (image := str(config.get("Image") or "")):
@@ -298,13 +299,3 @@ def _refusal(error: StockyardError) -> Refusal:
     if isinstance(error, (InvalidInput, Unsupported)):
         return Refusal(str(error), HTTPStatus.BAD_REQUEST)
     return Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        config = json.loads(body)
-    except ValueError as error:
-        raise Refusal(f"invalid JSON: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("HostConfig") or {}, dict):
-        raise Refusal("Config cannot be empty in order to create a container")
-    return config

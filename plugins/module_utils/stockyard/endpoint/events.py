@@ -103,7 +103,7 @@ def parse_filters(text: str) -> dict[str, list[str]]:
     try:
         filters = json.loads(text)
         return {str(key): [str(value) for value in values] for key, values in filters.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise Refusal("invalid filter") from error
 
 

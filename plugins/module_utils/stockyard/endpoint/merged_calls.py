@@ -226,10 +226,17 @@ class MergedCalls:
             "Volumes": [volume for volume in listed if isinstance(volume, dict)],
         }
 
-    async def events(self, call: Call) -> AsyncIterator[bytes]:
-        """Return the events of all machines and of the image host, each as a line of JSON."""
+    def events(self, call: Call) -> AsyncIterator[bytes]:
+        """Return the events of all machines and of the image host, each as a line of JSON.
+
+        :raises Refusal: if the filters or the times are invalid.
+        """
         filters = parse_filters(call.value("filters"))
-        since, until = _time(call.value("since")), _time(call.value("until"))
+        return self._events(filters, _time(call.value("since")), _time(call.value("until")))
+
+    async def _events(
+        self, filters: dict[str, list[str]], since: float | None, until: float | None
+    ) -> AsyncIterator[bytes]:
         with self.bus.reading() as reader:
             if since is not None:
                 for event in list(self.bus.recent):

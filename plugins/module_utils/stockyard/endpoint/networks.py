@@ -8,7 +8,6 @@ network share one machine.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..guest.security.reader.grammar import Refusal
-from .calls import Call, Reply, json_reply, with_query
+from .calls import Call, Reply, decode, json_reply, with_query
 from .container_list import is_selected
 from .containers import BUILT_IN_NETWORKS, Container, Containers
 from .events import parse_filters
@@ -228,8 +227,8 @@ class Networks:
     async def _subject(self, reference: str, body: bytes) -> tuple[str, Container]:
         """Return the network and the container of a call."""
         try:
-            container = str(json.loads(body)["Container"])
-        except (ValueError, KeyError, TypeError) as error:
+            container = str(decode(body)["Container"])
+        except (KeyError, TypeError) as error:
             raise Refusal("the call names no container") from error
         facts = await self._inspect(reference, HTTPStatus.NOT_FOUND)
         return str(facts["Name"]), self.containers.find(container)

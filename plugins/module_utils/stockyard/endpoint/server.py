@@ -546,6 +546,11 @@ async def _read_body(client: Peer, request: Request) -> bytes:
     """
     if request.body == NO_BODY:
         return b""
+    if (request.body.length or 0) > LONGEST_BODY:
+        raise Refusal(
+            f"The body of the request is longer than {LONGEST_BODY} bytes.",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        )
     if b"\r\nexpect: 100-continue" in request.head.lower():
         await client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:

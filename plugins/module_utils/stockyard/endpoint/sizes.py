@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..guest.security.reader.grammar import Refusal
+from .calls import decode
 
 MIB = 1 << 20
 _PROCESSOR = re.compile("[0-9]{1,6}")
@@ -76,10 +76,7 @@ def changed_limits(body: bytes) -> dict[str, Any]:
 
     :raises Refusal: if it is not a JSON object.
     """
-    try:
-        changes = json.loads(body or b"{}")
-    except ValueError as error:
-        raise Refusal(f"invalid JSON: {error}") from error
+    changes = decode(body or b"{}")
     if not isinstance(changes, dict):
         raise Refusal("the body of an update is no object")
     # Docker leaves a limit as it is if the call has 0 for it.

@@ -34,6 +34,8 @@ _PARTS = (
     ("HostConfig", "RestartPolicy"),
     ("NetworkSettings", "Networks"),
 )
+# The largest depth of facts; Docker's have about ten levels.
+_DEEPEST = 32
 # Docker's time of something that did not happen.
 NEVER = "0001-01-01T00:00:00Z"
 
@@ -105,7 +107,8 @@ def is_sound(facts: Any) -> bool:
         return False
     mounts = facts.get("Mounts") or []
     return (
-        isinstance(facts.get("State"), dict)
+        _is_flat(facts)
+        and isinstance(facts.get("State"), dict)
         and isinstance(facts.get("Args") or [], list)
         and isinstance(mounts, list)
         and all(isinstance(mount, dict) for mount in mounts)
@@ -119,6 +122,19 @@ def is_sound(facts: Any) -> bool:
             for network in ((facts.get("NetworkSettings") or {}).get("Networks") or {}).values()
         )
     )
+
+
+def _is_flat(facts: Facts) -> bool:
+    """Return whether facts are nested no deeper than those of Docker: they are copied."""
+    level: list[Any] = [facts]
+    for _depth in range(_DEEPEST):
+        level = [
+            part
+            for value in level
+            for part in (value.values() if isinstance(value, dict) else value)
+            if isinstance(part, (dict, list))
+        ]
+    return not level
 
 
 def unknown(container_id: str, name: str) -> Facts:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ..guest.security.reader.grammar import Refusal
-from .calls import Call, Reply, json_reply
+from .calls import Call, Reply, decode, json_reply
 from .events import parse_filters
 from .named_volumes import NamedVolume, check_driver, check_volume_name
 from .volumes import Volumes
@@ -140,10 +139,7 @@ def _facts(volume: NamedVolume) -> dict[str, Any]:
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        request = json.loads(body or b"{}")
-    except ValueError as error:
-        raise Refusal(f"invalid JSON: {error}") from error
+    request = decode(body or b"{}")
     if not isinstance(request, dict) or not isinstance(request.get("Labels") or {}, dict):
         raise Refusal("the description of the volume is no object")
     return request
