@@ -291,6 +291,28 @@ def test_other_ways_out_are_refused(method: str, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "uri",
+    [
+        "/build?remote=http://127.0.0.1:8080/x",
+        "/build?t=x&remote=https://127.0.0.1/x.tar.gz",
+        "/build?remote=git://127.0.0.1/x.git",
+        "/v1.41/build?remote=%68ttp://[::1]/x",
+        "/images/create?fromSrc=http://127.0.0.1:8080/x",
+        "/images/create?fromSrc=http%3A%2F%2F127.0.0.1%2Fx&repo=busybox",
+        "/v1.24/images/create?fromSrc=file:///etc/shadow",
+    ],
+)
+def test_docker_fetches_nothing_from_an_address_of_a_request(uri: str) -> None:
+    """It would do so in the network of the host, and show services on its loopback."""
+    assert "address" in refused(Policy(build=True), asked("POST", uri))
+
+
+def test_builds_and_imports_from_the_client_are_allowed() -> None:
+    check(Policy(build=True), asked("POST", "/build?t=x&remote="))
+    check(OPEN, asked("POST", "/images/create?fromSrc=-&repo=busybox"))
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         (

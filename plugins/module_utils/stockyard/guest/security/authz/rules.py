@@ -67,6 +67,9 @@ def no_unnamed_image(policy: Policy, _query: Query) -> None:
 def pull(policy: Policy, query: Query) -> None:
     """Refuse a registry's image that the policy does not list, and an image from an archive."""
     name, tag = query.get("fromImage", [""])[0], query.get("tag", [""])[0]
+    # dockerd would fetch a URL itself, and so reach services on the host's loopback.
+    if query.get("fromSrc", [""])[0] not in ("", "-"):
+        raise Denied("fromSrc must be -: dockerd fetches no archives from addresses")
     if not name:
         no_unnamed_image(policy, query)
         return
@@ -81,6 +84,8 @@ def build(policy: Policy, query: Query) -> None:
     if not policy.build:
         raise Denied("images are not built on this host")
     no_unnamed_image(policy, query)
+    if query.get("remote", [""])[0]:
+        raise Denied("a build may not set remote: dockerd fetches no context from an address")
     if query.get("version", ["1"]) not in (["1"], [""]):
         no_buildkit(policy, query)
     for name in ("networkmode", "securityopt", "cgroupparent", "outputs", "session"):
