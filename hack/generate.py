@@ -5,9 +5,10 @@
 ``make generate`` updates the checkout. A test fails if a file is out of date.
 
 - Type, choices and default of each documented option follow from the argument specs, which
-  :mod:`plugins.module_utils._options` computes from the SDK.
+  :mod:`stockyard.declarations.options` computes from the SDK.
 - The results that describe objects follow from the dataclasses of the SDK, see
   :mod:`hack.returns`.
+- The reference of the command line follows from its commands, see :mod:`hack.cli_reference`.
 - ``roles/yard/meta/argument_specs.yml`` follows from the documentation of the modules.
 
 The description of an option is written by hand, in its module or its fragment.
@@ -26,6 +27,7 @@ from unittest import mock
 
 import yaml
 
+from hack.cli_reference import with_reference
 from hack.plain_yaml import entries, paragraphs
 from hack.returns import MissingTextError, results
 
@@ -107,6 +109,8 @@ def generated() -> dict[Path, str]:
         documented(path.stem)
     texts = {path: with_options(path) for path in sorted(FRAGMENTS.glob("*.py"))}
     texts |= {path: with_results(path, with_options(path)) for path in modules}
+    page = CHECKOUT / "docs/cli.md"
+    texts[page] = with_reference(page.read_text())
     return {**texts, ROLE / "meta/argument_specs.yml": role_specs()}
 
 

@@ -10,6 +10,14 @@ link=$collections/ansible_collections/stockyard/container_hosts
 
 mkdir -p "$(dirname "$link")"
 ln -sfn "$root" "$link"
+[[ ! -d $root/.venv/bin ]] || ln -sfn "$root/hack/stockyard" "$root/.venv/bin/stockyard"
+
+# The command stockyard uses the declaration that `make demo` applied last.
+if [[ $1 == site ]]; then
+  for word in "${@:2}"; do
+    [[ $word != yard=* ]] || realpath --no-symlinks "${word#yard=}" >"$root/build/demo-declaration"
+  done
+fi
 
 export ANSIBLE_COLLECTIONS_PATH=$collections${ANSIBLE_COLLECTIONS_PATH:+:$ANSIBLE_COLLECTIONS_PATH}
 export ANSIBLE_LOCALHOST_WARNING=False ANSIBLE_INVENTORY_UNPARSED_WARNING=False

@@ -8,5 +8,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 say "the hosts belong to the user $(id -un); their keys are in ${XDG_CONFIG_HOME:-$HOME/.config}/stockyard. Go on with:"
 [[ -z ${STOCKYARD_BECOME:-} ]] || printf '  %s\n' "$STOCKYARD_BECOME"
-printf '  %s\n' "cd $root" "source .venv/bin/activate" "export ANSIBLE_COLLECTIONS_PATH=$root/build/collections" \
+printf '  %s\n' "cd $root" "source .venv/bin/activate" "stockyard ls" "export ANSIBLE_COLLECTIONS_PATH=$root/build/collections" \
   "ansible-playbook stockyard.container_hosts.site -e yard=examples/yard.yml"

@@ -11,16 +11,14 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import checked
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import (
-    SECURITY,
-    security_spec,
-)
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import (
     StockyardError,
 )
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.guest import (
     security,
 )
+
+from ..module_utils.stockyard.declarations.security import SECURITY, security_spec
 
 DOCUMENTATION = r"""
 name: security_bundle

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.module_utils.basic import env_fallback
 
-from ._options import options, specification
+from .stockyard.declarations.options import options, specification
 from .stockyard.errors import InvalidInput
 from .stockyard.integrations.jenkins.agents import Agents
 from .stockyard.integrations.jenkins.client import Controller

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._options import options, specification
+from .stockyard.declarations.options import options, specification
 from .stockyard.model.lease import LeaseSpec, seconds
 from .stockyard.result import Result
 from .stockyard.yard import Yard

@@ -124,7 +124,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..module_utils._ansible import run_local
-from ..module_utils._security import (
+from ..module_utils.stockyard.declarations.security import (
     SECURITY,
     security_spec,
 )

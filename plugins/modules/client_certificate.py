@@ -168,7 +168,7 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._options import options, specification
+from ..module_utils.stockyard.declarations.options import options, specification
 from ..module_utils.stockyard.resources.certificates.clients import Client
 from ..module_utils.stockyard.result import Result
 from ..module_utils.stockyard.yard import Yard

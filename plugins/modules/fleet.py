@@ -519,7 +519,7 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import (
+from ..module_utils.stockyard.declarations.specs import (
     FLEET,
     FLEET_STATES,
     fleet_spec,

@@ -193,10 +193,10 @@ import json
 from typing import Any
 
 from ..module_utils._ansible import run_local
-from ..module_utils._options import options
 from ..module_utils.stockyard.clock import (
     Deadline,
 )
+from ..module_utils.stockyard.declarations.options import options
 from ..module_utils.stockyard.hostconfig.machine import (
     of_root,
 )

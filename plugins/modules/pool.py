@@ -379,7 +379,7 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import (
+from ..module_utils.stockyard.declarations.specs import (
     POOL,
     pool_spec,
 )

@@ -123,7 +123,7 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import reap
+from ..module_utils._reaping import reap
 
 OPTIONS = {
     "grace": {"type": "str", "default": "1h"},

@@ -512,7 +512,7 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import (
+from ..module_utils.stockyard.declarations.specs import (
     TEMPLATE,
     template_spec,
 )

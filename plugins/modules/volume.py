@@ -252,11 +252,8 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._volumes import (
-    VOLUME,
-    VOLUME_STATES,
-    change_volume,
-)
+from ..module_utils._volumes import change_volume
+from ..module_utils.stockyard.declarations.volumes import VOLUME, VOLUME_STATES
 
 OPTIONS = {
     **VOLUME,

@@ -218,10 +218,11 @@ error:
 from typing import Any
 
 from ..module_utils._ansible import (
+    checked,
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import (
+from ..module_utils.stockyard.declarations.yard import (
     DECLARATION,
     declaration,
 )
@@ -249,7 +250,7 @@ def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[A
     if params["state"] == "absent":
         return yard.teardown(templates=params["templates"], volumes=params["volumes"], **mode)
     return yard.apply(
-        declaration(params),
+        declaration(params, checked),
         check=mode["check"],
         save_plan=params["save_plan"] or "",
         apply_plan=params["apply_plan"] or "",

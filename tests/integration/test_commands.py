@@ -43,6 +43,7 @@ ELSEWHERE = {
     r"ansible-playbook -i web\.stockyard\.yml page\.yml": "tests/e2e/test_newcomer.py",
     r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
     r"docker info": "tests/e2e/test_docker_client.py",
+    r"stockyard (ssh|exec|cp|docker|tunnel|logs|console) ": "tests/e2e/test_cli.py",
     r"(stockyard endpoint serve|export DOCKER_HOST=|docker run) ?": "tests/e2e/test_endpoint.py",
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
     r"molecule (test|create|converge|login --host debian)": "tests/e2e/test_molecule.py",
@@ -97,12 +98,12 @@ def test_lines_that_the_demo_ends_with_lead_to_its_tools(
     )
     assert f"keys are in {controller.home}/.config/stockyard" in result.stderr
     lines = [line.strip() for line in result.stdout.splitlines()]
-    assert lines[:-4] == [become] * bool(become)
+    assert lines[:-5] == [become] * bool(become)
     subprocess.run(
         [CHECKOUT / "hack" / "playbook.sh", "site", "--version"], check=True, capture_output=True
     )
     typed = subprocess.run(
-        ["bash", "-euc", "\n".join([*lines[-4:-1], f"{lines[-1]} --check"])],
+        ["bash", "-euc", "\n".join([*lines[-5:-1], f"{lines[-1]} --check"])],
         env=environment,
         check=False,
         capture_output=True,

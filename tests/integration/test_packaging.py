@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -281,7 +282,19 @@ def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path:
     run(*pip, "install", "--no-index", "--no-deps", wheel, home=home)
     where = run(python, "-I", "-c", "import stockyard; print(stockyard.__file__)", home=home)
     assert Path(where.strip()).is_relative_to(tmp_path)
-    assert "lease" in run(tmp_path / "venv" / "bin" / "stockyard", "--help", home=home)
+    command = tmp_path / "venv" / "bin" / "stockyard"
+    result = subprocess.run([command, "ls"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "the command line needs the library click" in result.stderr
+    assert "lease" in run(command, "--help", home=home, PYTHONPATH=click_alone(tmp_path))
+
+
+def click_alone(folder: Path) -> str:
+    """Return a directory with one library of this environment, that of the command line."""
+    folder = folder / "libraries"
+    folder.mkdir()
+    (folder / "click").symlink_to(Path(importlib.import_module("click").__file__ or "").parent)
+    return str(folder)
 
 
 def test_console_command_is_installed_as_in_the_readme(home: Path, tmp_path: Path) -> None:
@@ -300,7 +313,7 @@ def test_console_command_is_installed_as_in_the_readme(home: Path, tmp_path: Pat
     )
     run("bash", "-euc", script, home=place, PIP_DISABLE_PIP_VERSION_CHECK="1")
     command = str(place / ".local" / "bin" / "stockyard")
-    assert "lease" in run(command, "--help", home=place)
+    assert "lease" in run(command, "--help", home=place, PYTHONPATH=click_alone(tmp_path))
     python = place / ".local" / "lib" / "stockyard" / "bin" / "python"
     hidden = [str(python), "-c", WITHOUT_LIBVIRT]
     result = subprocess.run(
@@ -356,7 +369,7 @@ def test_line_that_installs_them_from_a_registry_is_recognized(line: str) -> Non
 def test_wheel_metadata_is_complete(metadata: Message) -> None:
     assert metadata["Version"] == GALAXY["version"]
     assert metadata["License-Expression"] == "GPL-3.0-or-later"
-    assert metadata.get_all("Provides-Extra") == ["endpoint", "libvirt", "vsphere"]
+    assert metadata.get_all("Provides-Extra") == ["cli", "endpoint", "libvirt", "vsphere"]
 
 
 def test_the_wheel_is_typed(wheel: Path) -> None:

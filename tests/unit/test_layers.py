@@ -36,6 +36,8 @@ ALLOWED = {
     "web": {"clock", "errors"},
     "model": {"errors", "escaping"},
     "planning": {"errors", "escaping", "model"},
+    # Declared objects from options, for modules and for the command line.
+    "declarations": {"errors", "model", "planning"},
     "hypervisor": BASE,
     "pki": {"errors", "files", "model"},
     "guest": {"clock", "errors", "hypervisor", "model"},
@@ -126,6 +128,7 @@ ALLOWED = {
     "cli": {
         *BASE,
         "clients",
+        "declarations",
         "endpoint",
         "integrations",
         "planning",
@@ -134,7 +137,9 @@ ALLOWED = {
         "result",
         "yard",
     },
-    "": {*RESOURCE, "clients", "providers", "resources.certificates", "result", "yard"},
+    # The names that the top package exports.
+    "public": {*RESOURCE, "clients", "providers", "resources.certificates", "result", "yard"},
+    "": {"public", *RESOURCE, "clients", "providers", "resources.certificates", "result", "yard"},
 }
 FORBIDDEN = {"ansible", "ansible_collections", "importlib", "stockyard"}
 

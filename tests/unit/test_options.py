@@ -13,7 +13,7 @@ import pytest
 from stockyard import InvalidInput
 from stockyard.model import naming
 
-MODULE = importlib.import_module("plugins.module_utils._options")
+MODULE = importlib.import_module("stockyard.declarations.options")
 options, specification = MODULE.options, MODULE.specification
 
 

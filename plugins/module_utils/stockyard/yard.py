@@ -9,16 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .clients.certificates import CertificatesClient
-from .clients.endpoints import EndpointsClient
-from .clients.fleets import FleetsClient
-from .clients.hosts import HostsClient
-from .clients.leases import LeasesClient
-from .clients.pools import PoolsClient
-from .clients.templates import TemplatesClient
-from .clients.volumes import VolumesClient
 from .clock import Clock, SystemClock
 from .escaping import one_line
 from .hypervisor.provider import Progress, Provider
@@ -31,13 +25,18 @@ from .planning.declaration import Declaration
 from .providers.open import open_provider
 from .resources.context import Context
 from .resources.operation import run
-from .resources.volumes import encryption
-from .resources.yard.reap_yard import YardReaping
-from .resources.yard.saved_plans import SavedConvergence
-from .resources.yard.suspend_yard import YardResume, YardSuspension
-from .resources.yard.teardown import YardDeletion
 from .result import Result
-from .views import inventory, report
+
+if TYPE_CHECKING:
+    from .clients.certificates import CertificatesClient
+    from .clients.endpoints import EndpointsClient
+    from .clients.fleets import FleetsClient
+    from .clients.hosts import HostsClient
+    from .clients.leases import LeasesClient
+    from .clients.pools import PoolsClient
+    from .clients.templates import TemplatesClient
+    from .clients.volumes import VolumesClient
+    from .views.inventory import Listing
 
 DEFAULT_HYPERVISOR = "qemu:///session"
 DEFAULT_OWNER = "stockyard"
@@ -47,6 +46,8 @@ REAP_GRACE = 3600.0
 
 class Yard:
     """A connection to a hypervisor, for one owner's objects. Use it in a ``with`` statement.
+
+    Its parts are imported when they are first used.
 
     Its resource clients are ``templates``, ``fleets``, ``hosts``, ``volumes``, ``leases``,
     ``pools``, ``endpoints`` and ``certificates``.
@@ -92,16 +93,64 @@ class Yard:
             pki=pki,
             clock=clock or SystemClock(),
             progress=_escaping(progress),
-            volume_key=encryption.check_secret(volume_key),
+            volume_key=_checked(volume_key),
         )
-        self.templates = TemplatesClient(self.context)
-        self.hosts = HostsClient(self.context)
-        self.fleets = FleetsClient(self.context, self.hosts)
-        self.volumes = VolumesClient(self.context)
-        self.leases = LeasesClient(self.context)
-        self.pools = PoolsClient(self.context)
-        self.endpoints = EndpointsClient(self.context)
-        self.certificates = CertificatesClient(self.context)
+
+    @cached_property
+    def templates(self) -> TemplatesClient:
+        """Return the client for templates."""
+        from .clients.templates import TemplatesClient
+
+        return TemplatesClient(self.context)
+
+    @cached_property
+    def hosts(self) -> HostsClient:
+        """Return the client for hosts."""
+        from .clients.hosts import HostsClient
+
+        return HostsClient(self.context)
+
+    @cached_property
+    def fleets(self) -> FleetsClient:
+        """Return the client for fleets."""
+        from .clients.fleets import FleetsClient
+
+        return FleetsClient(self.context, self.hosts)
+
+    @cached_property
+    def volumes(self) -> VolumesClient:
+        """Return the client for volumes."""
+        from .clients.volumes import VolumesClient
+
+        return VolumesClient(self.context)
+
+    @cached_property
+    def leases(self) -> LeasesClient:
+        """Return the client for leases."""
+        from .clients.leases import LeasesClient
+
+        return LeasesClient(self.context)
+
+    @cached_property
+    def pools(self) -> PoolsClient:
+        """Return the client for pools."""
+        from .clients.pools import PoolsClient
+
+        return PoolsClient(self.context)
+
+    @cached_property
+    def endpoints(self) -> EndpointsClient:
+        """Return the client for endpoints."""
+        from .clients.endpoints import EndpointsClient
+
+        return EndpointsClient(self.context)
+
+    @cached_property
+    def certificates(self) -> CertificatesClient:
+        """Return the client for client certificates."""
+        from .clients.certificates import CertificatesClient
+
+        return CertificatesClient(self.context)
 
     def __enter__(self) -> Yard:
         return self
@@ -143,6 +192,8 @@ class Yard:
         :raises OperationRefused: if it would delete a fleet that is not declared, by no saved plan
             and without ``force``.
         """
+        from .resources.yard.saved_plans import SavedConvergence
+
         convergence = SavedConvergence(
             self.context,
             declaration,
@@ -171,6 +222,8 @@ class Yard:
         Volumes hold data that must outlive hosts: without the request they stay, and the result
         names them.
         """
+        from .resources.yard.teardown import YardDeletion
+
         deletion = YardDeletion(self.context, templates, volumes)
         plan = run(deletion, check=check, timeout=timeout)
         return Result(
@@ -186,11 +239,15 @@ class Yard:
 
         :raises OutOfSpace: if the storage lacks the space for the memory of all hosts.
         """
+        from .resources.yard.suspend_yard import YardSuspension
+
         plan = run(YardSuspension(self.context), check=check, timeout=timeout)
         return Result(plan, self.hosts.list())
 
     def resume(self, *, check: bool = False, timeout: float = TIMEOUT) -> Result[HostInfo]:
         """Resume every suspended host of the yard with its memory, and change nothing else."""
+        from .resources.yard.suspend_yard import YardResume
+
         plan = run(YardResume(self.context), check=check, timeout=timeout)
         return Result(plan, self.hosts.list())
 
@@ -203,19 +260,25 @@ class Yard:
         :param grace: seconds that the creation of an object can take before the object counts as
             orphaned.
         """
+        from .resources.yard.reap_yard import YardReaping
+
         result = run(YardReaping(self.context, grace), check=dry_run, timeout=timeout)
         return Result(result.plan, result.skipped)
 
-    def listing(self) -> inventory.Listing:
+    def listing(self) -> Listing:
         """Return all hosts from one reading of the hypervisor, for inventories; their SSH host keys
         are pinned.
         """
+        from .views import inventory
+
         return inventory.listing(self.context)
 
     def report(self, path: str | Path, form: str = "html", *, check: bool = False) -> ReportInfo:
         """Write the present state of the yard to a file: a page for people (``html``), or
         ``metrics`` for Prometheus.
         """
+        from .views import report
+
         changed, snapshot = report.report(self.context, Path(path).expanduser(), form, check=check)
         return ReportInfo(changed=changed, dest=str(path), figures=snapshot.figures)
 
@@ -225,6 +288,18 @@ def _escaping(progress: Progress | None) -> Progress:
     contain text from guests.
     """
     return (lambda line: progress(one_line(line))) if progress else (lambda _line: None)
+
+
+def _checked(volume_key: str) -> str:
+    """Return the secret of volume keys.
+
+    :raises InvalidInput: if the secret is too short.
+    """
+    if not volume_key:
+        return ""
+    from .resources.volumes import encryption
+
+    return encryption.check_secret(volume_key)
 
 
 def _config_home() -> Path:

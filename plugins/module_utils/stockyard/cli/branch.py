@@ -5,55 +5,18 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..model.branch import CONTAINER_ACTIONS, VOLUME_ACTIONS, BranchSpec
-from ..yard import Yard
-from . import labels, say
 from .durations import length
+from . import say
+from .command import DRY_RUN, HOST, JSON, TENANT, Argument, Command, Option, Options, label, pairs
+
+if TYPE_CHECKING:
+    from ..yard import Yard
 
 
-def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command and its options to the parser."""
-    branch = commands.add_parser(
-        "branch",
-        parents=[common],
-        help="create hosts with the memory, disk and containers of a running host",
-    )
-    branch.add_argument("host", metavar="HOST", help="the running host")
-    branch.add_argument("names", nargs="*", metavar="NAME", help="the names of the children")
-    branch.add_argument(
-        "--count", type=int, default=1, help="number of children without names (default: 1)"
-    )
-    branch.add_argument("--fleet", default="", help="the fleet that the children belong to")
-    branch.add_argument("--tenant", default="default")
-    branch.add_argument(
-        "--containers",
-        choices=CONTAINER_ACTIONS,
-        default="keep",
-        help="action on the containers of the children (default: %(default)s)",
-    )
-    branch.add_argument(
-        "--volumes",
-        choices=VOLUME_ACTIONS,
-        default="copy",
-        help="volumes of the children: copies of those of the host, or none (default: %(default)s)",
-    )
-    labels.add(branch, "a label of the children")
-    branch.add_argument("--ttl", default="", help="lifetime of the children: 90s, 45m, 2h")
-    branch.add_argument("--lease", default="", help="the number of the lease of a leased host")
-    branch.add_argument(
-        "--allow-hostile", action="store_true", help="also branch a host with the profile hostile"
-    )
-    branch.add_argument(
-        "--dry-run", action="store_true", help="print the hosts to create, and create nothing"
-    )
-    branch.add_argument("--json", action="store_true", help="print all facts of the children")
-    branch.set_defaults(run=_branch)
-
-
-def _branch(yard: Yard, options: argparse.Namespace) -> int:
+def _branch(yard: Yard, options: Options) -> int:
     spec = BranchSpec(
         options.host,
         tuple(options.names),
@@ -62,7 +25,7 @@ def _branch(yard: Yard, options: argparse.Namespace) -> int:
         tenant=options.tenant,
         containers=options.containers,
         volumes=options.volumes,
-        labels=labels.parse(options.label),
+        labels=pairs("--label", options.label),
         ttl=length("ttl", options.ttl) if options.ttl else 0.0,
         lease=options.lease,
         allow_hostile=options.allow_hostile,
@@ -72,9 +35,40 @@ def _branch(yard: Yard, options: argparse.Namespace) -> int:
         plan = [str(action) for action in result.plan.actions]
         say.data({"plan": plan, "hosts": [host.to_dict() for host in result.objects]})
     elif options.dry_run:
-        for action in result.plan.actions:
-            say.out(f"would {action}")
+        say.actions(options, [str(action) for action in result.plan.actions])
     else:
         for host in result.objects:
             say.out(f"{host.name}  {host.docker.endpoint}")
     return 0
+
+
+BRANCH = Command(
+    "branch",
+    "create hosts with the memory, disk and containers of a running host",
+    _branch,
+    (
+        HOST,
+        Argument("names", "NAME", "the names of the children", many=True, required=False),
+        Option("--count", "number of children without names", 1, kind=int),
+        Option("--fleet", "the fleet that the children belong to"),
+        TENANT,
+        Option(
+            "--containers",
+            "action on the containers of the children",
+            "keep",
+            choices=CONTAINER_ACTIONS,
+        ),
+        Option(
+            "--volumes",
+            "volumes of the children: copies of those of the host, or none",
+            "copy",
+            choices=VOLUME_ACTIONS,
+        ),
+        label("a label of the children"),
+        Option("--ttl", "lifetime of the children: 90s, 45m, 2h"),
+        Option("--lease", "the number of the lease of a leased host"),
+        Option("--allow-hostile", "also branch a host with the profile hostile", flag=True),
+        DRY_RUN,
+        JSON,
+    ),
+)

@@ -1,72 +1,53 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command ``stockyard endpoint``: serves a Docker API whose containers are virtual machines."""
+"""Command ``stockyard endpoint``: lists endpoints, and serves a Docker API whose containers are
+virtual machines.
+"""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..endpoint.serve import serve
 from ..errors import InvalidInput, NotFound
 from ..model.endpoint import EndpointSpec
 from ..model.host import DOCKER_PORT
-from ..yard import Yard
+from . import say
+from .command import JSON, TENANT, Command, Group, Option, Options
+
+if TYPE_CHECKING:
+    from ..yard import Yard
 
 
-def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command and its options to the parser."""
-    actions = commands.add_parser(
-        "endpoint", help="serve a Docker API whose containers are virtual machines"
-    ).add_subparsers(required=True, metavar="ACTION")
-    command = actions.add_parser(
-        "serve",
-        parents=[common],
-        help="serve until SIGTERM; without --unix and --tls, as the endpoint is declared",
+def _list(yard: Yard, options: Options) -> int:
+    endpoints = yard.endpoints.list(options.tenant or None)
+    if options.json:
+        say.data([endpoint.to_dict() for endpoint in endpoints])
+        return 0
+    say.table(
+        ("NAME", "STATE", "IMAGE HOST", "MACHINES", "DOCKER HOST"),
+        [
+            (
+                endpoint.name,
+                endpoint.state,
+                endpoint.image_host,
+                str(len(endpoint.machines)),
+                " ".join(endpoint.docker_hosts),
+            )
+            for endpoint in endpoints
+        ],
     )
-    command.add_argument(
-        "--unix", default="", metavar="PATH", help="serve a Unix socket, for this user only"
-    )
-    command.add_argument(
-        "--tls",
-        default="",
-        metavar="ADDRESS[:PORT]",
-        help=f"serve mutual TLS with the tenant's authority (default port: {DOCKER_PORT})",
-    )
-    command.add_argument(
-        "--name", default="endpoint", help="name of the endpoint (default: %(default)s)"
-    )
-    command.add_argument(
-        "--image-host",
-        default="images",
-        metavar="HOST",
-        help="the running host with the images (default: %(default)s)",
-    )
-    command.add_argument("--tenant", default="default")
-    command.add_argument(
-        "--spares",
-        type=int,
-        default=0,
-        metavar="NUMBER",
-        help="with --unix or --tls: machines that are forked before a container needs them "
-        "(default: %(default)s)",
-    )
-    command.add_argument(
-        "--socket-in-containers",
-        action="store_true",
-        help="let containers bind /var/run/docker.sock, which leads to the endpoint",
-    )
-    command.set_defaults(run=_serve)
+    return 0
 
 
-def _serve(yard: Yard, options: argparse.Namespace) -> int:
+def _serve(yard: Yard, options: Options) -> int:
     spec = _spec(options) if options.unix or options.tls else _declared(yard, options)
     serve(yard, spec)
     return 0
 
 
-def _declared(yard: Yard, options: argparse.Namespace) -> EndpointSpec:
+def _declared(yard: Yard, options: Options) -> EndpointSpec:
     """Return an endpoint as it is on record.
 
     :raises NotFound: if it is not on record.
@@ -88,7 +69,7 @@ def _declared(yard: Yard, options: argparse.Namespace) -> EndpointSpec:
     )
 
 
-def _spec(options: argparse.Namespace) -> EndpointSpec:
+def _spec(options: Options) -> EndpointSpec:
     """Return the endpoint that the options describe."""
     address, _colon, port = options.tls.partition(":")
     if port and not port.isdecimal():
@@ -103,3 +84,42 @@ def _spec(options: argparse.Namespace) -> EndpointSpec:
         spares=options.spares,
         socket_in_containers=options.socket_in_containers,
     )
+
+
+ENDPOINT = Group(
+    "endpoint",
+    "serve a Docker API whose containers are virtual machines",
+    (
+        Command("ls", "list endpoints", _list, (Option("--tenant", "only this tenant"), JSON)),
+        Command(
+            "serve",
+            "serve until SIGTERM; without --unix and --tls, as the endpoint is declared",
+            _serve,
+            (
+                Option("--unix", "serve a Unix socket, for this user only", metavar="PATH"),
+                Option(
+                    "--tls",
+                    f"serve mutual TLS with the tenant's authority (default port: {DOCKER_PORT})",
+                    metavar="ADDRESS[:PORT]",
+                ),
+                Option("--name", "name of the endpoint", "endpoint"),
+                Option(
+                    "--image-host", "the running host with the images", "images", metavar="HOST"
+                ),
+                TENANT,
+                Option(
+                    "--spares",
+                    "with --unix or --tls: machines that are forked before a container needs them",
+                    0,
+                    metavar="NUMBER",
+                    kind=int,
+                ),
+                Option(
+                    "--socket-in-containers",
+                    "let containers bind /var/run/docker.sock, which leads to the endpoint",
+                    flag=True,
+                ),
+            ),
+        ),
+    ),
+)

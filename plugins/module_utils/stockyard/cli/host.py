@@ -1,75 +1,154 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command ``stockyard host``: suspends hosts and resumes them."""
+"""Command ``stockyard host``: creates, deletes, restarts, suspends and resumes hosts."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
-from ..model.lease import seconds
+from ..model.fleet import SingleSpec
+from ..model.host import HostSpec
+from .durations import length
+from ..model.network import EGRESSES
+from ..model.volume import VolumeUse
 from ..result import Result
-from ..yard import Yard
 from . import say
+from .branch import BRANCH
+from .command import (
+    DRY_RUN,
+    JSON,
+    TENANT,
+    Argument,
+    Command,
+    Group,
+    Option,
+    Options,
+    label,
+    pairs,
+    timeout,
+)
+
+if TYPE_CHECKING:
+    from ..yard import Yard
+
+NAMES = Argument("names", "NAME", "the hosts", many=True, required=False, complete="host")
+NAMED = replace(NAMES, required=True)
+ALL = Option("--all", "all hosts of the yard, of all tenants, leased or not", flag=True)
+CHANGE = (TENANT, timeout("10m"), DRY_RUN, JSON)
 
 
-def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command and its options to the parser."""
-    host = commands.add_parser("host", help="suspend and resume hosts").add_subparsers(
-        required=True, metavar="ACTION"
+def _create(yard: Yard, options: Options) -> int:
+    volumes = pairs("--volume", options.volume, "NAME=PATH")
+    spec = HostSpec(
+        ports=options.port,
+        egress=options.egress,
+        egress_proxy=options.egress_proxy,
+        network=options.network,
+        pool=options.pool,
+        vcpus=options.vcpus,
+        memory_mib=options.memory_mib,
+        volumes=tuple(VolumeUse(name, path) for name, path in volumes.items()),
     )
-    suspend = _naming(
-        host.add_parser("suspend", parents=[common], help="save the memory of hosts and stop them")
+    single = SingleSpec(
+        options.name,
+        options.template,
+        options.tenant,
+        spec,
+        pairs("--label", options.label),
+        length("ttl", options.ttl) if options.ttl else 0.0,
     )
-    suspend.add_argument("--force", action="store_true", help="suspend leased hosts too")
-    suspend.set_defaults(run=_suspend)
-    resume = _naming(
-        host.add_parser("resume", parents=[common], help="resume hosts with their memory")
-    )
-    resume.set_defaults(run=_resume)
+    return say.changes(options, [yard.hosts.apply(single, **_mode(options))], "hosts")
 
 
-def _naming(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the arguments that select the hosts."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="the hosts")
-    parser.add_argument(
-        "--all", action="store_true", help="all hosts of the yard, of all tenants, leased or not"
-    )
-    parser.add_argument("--tenant", default="default")
-    parser.add_argument(
-        "--timeout", default="10m", help="maximum time for each host (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the actions, and change nothing"
-    )
-    return parser
+def _delete(yard: Yard, options: Options) -> int:
+    return _each(options, partial(yard.hosts.delete, tenant=options.tenant))
 
 
-def _suspend(yard: Yard, options: argparse.Namespace) -> int:
+def _restart(yard: Yard, options: Options) -> int:
+    return _each(options, partial(yard.hosts.restart, tenant=options.tenant))
+
+
+def _replace(yard: Yard, options: Options) -> int:
+    return _each(options, partial(yard.hosts.replace, tenant=options.tenant))
+
+
+def _suspend(yard: Yard, options: Options) -> int:
     suspend_host = partial(yard.hosts.suspend, tenant=options.tenant, force=options.force)
-    return _run(options, yard.suspend, suspend_host)
+    return _each(options, suspend_host, yard.suspend)
 
 
-def _resume(yard: Yard, options: argparse.Namespace) -> int:
-    return _run(options, yard.resume, partial(yard.hosts.resume, tenant=options.tenant))
+def _resume(yard: Yard, options: Options) -> int:
+    return _each(options, partial(yard.hosts.resume, tenant=options.tenant), yard.resume)
 
 
-def _run(
-    options: argparse.Namespace,
-    change_yard: Callable[..., Result[Any]],
+def _each(
+    options: Options,
     change_host: Callable[..., Result[Any]],
+    change_yard: Callable[..., Result[Any]] | None = None,
 ) -> int:
-    if options.all == bool(options.names):
+    """Change each named host, or the whole yard."""
+    if change_yard and options.all == bool(options.names):
         raise InvalidInput("no host was named.", remedy="name the hosts, or specify --all")
-    mode = {"check": options.dry_run, "timeout": seconds("timeout", options.timeout)}
-    calls = (
-        [partial(change_host, name) for name in options.names] if options.names else [change_yard]
-    )
+    calls: list[Callable[..., Result[Any]]] = [partial(change_host, name) for name in options.names]
+    if change_yard and not calls:
+        calls = [change_yard]
+    results = []
     for call in calls:
-        for action in call(**mode).plan.actions:
-            say.out(f"{'would ' * options.dry_run}{action}")
-    return 0
+        result = call(**_mode(options))
+        results.append(result)
+        if not options.json:
+            say.actions(options, [str(action) for action in result.plan.actions])
+    return say.changes(options, results, "hosts") if options.json else 0
+
+
+def _mode(options: Options) -> dict[str, Any]:
+    return {"check": options.dry_run, "timeout": length("timeout", options.timeout)}
+
+
+HOST_COMMANDS = Group(
+    "host",
+    "create, delete, restart, suspend and resume hosts",
+    (
+        Command(
+            "create",
+            "create a single host, or change it",
+            _create,
+            (
+                Argument("name", "NAME", "the host"),
+                Option("--template", "the template to fork", required=True),
+                Option("--port", "a TCP port to publish", many=True, kind=int),
+                Option("--ttl", "lifetime of the host: 90s, 45m, 2h"),
+                Option("--volume", "a volume to attach", metavar="NAME=PATH", many=True),
+                Option("--pool", "the pool of the host"),
+                Option("--egress", "destinations of the host", "none", choices=EGRESSES),
+                Option("--egress-proxy", "with --egress proxy", metavar="HOST:PORT"),
+                Option("--network", "a libvirt network, or a port group"),
+                Option("--vcpus", "virtual CPUs; 0 for those of the template", 0, kind=int),
+                Option("--memory-mib", "memory; 0 for that of the template", 0, kind=int),
+                label("a label of the host"),
+                *CHANGE,
+            ),
+        ),
+        Command("delete", "delete hosts", _delete, (NAMED, *CHANGE)),
+        Command("restart", "restart hosts", _restart, (NAMED, *CHANGE)),
+        Command(
+            "replace",
+            "delete hosts and create others under the same names",
+            _replace,
+            (NAMED, *CHANGE),
+        ),
+        Command(
+            "suspend",
+            "save the memory of hosts and stop them",
+            _suspend,
+            (NAMES, ALL, Option("--force", "suspend leased hosts too", flag=True), *CHANGE),
+        ),
+        Command("resume", "resume hosts with their memory", _resume, (NAMES, ALL, *CHANGE)),
+        BRANCH,
+    ),
+)

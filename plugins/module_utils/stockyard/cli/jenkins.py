@@ -10,53 +10,22 @@ succeeds when the host may be deleted. A host without a node may be deleted.
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from ..clock import Deadline
 from ..errors import InvalidInput
 from ..integrations.jenkins.client import Controller
 from ..integrations.jenkins.drain import drain
 from ..integrations.jenkins.node import Node
-from . import say
 from .durations import length
+from . import say
+from .command import Command, Group, Option, Options
 
 HOST = ("owner", "tenant", "fleet", "host")
 
 
-def add(commands: Any) -> None:
-    """Add the command and its options to the parser."""
-    jenkins = commands.add_parser("jenkins", help="a fleet's nodes on a Jenkins controller")
-    actions = jenkins.add_subparsers(required=True, metavar="ACTION")
-    drain_parser = actions.add_parser(
-        "drain", help="take a host's node out of service and wait for its builds"
-    )
-    for option in HOST:
-        drain_parser.add_argument(
-            f"--{option}",
-            default=os.environ.get(f"STOCKYARD_{option.upper()}", ""),
-            help="as a hook receives it",
-        )
-    drain_parser.add_argument(
-        "--url", default=os.environ.get("JENKINS_URL", ""), help="by default $JENKINS_URL"
-    )
-    drain_parser.add_argument(
-        "--user", default=os.environ.get("JENKINS_USER_ID", ""), help="by default $JENKINS_USER_ID"
-    )
-    drain_parser.add_argument(
-        "--token-file", metavar="FILE", help="the API token; by default $JENKINS_API_TOKEN"
-    )
-    drain_parser.add_argument(
-        "--ca-path", default="", metavar="FILE", help="PEM certificates to trust"
-    )
-    drain_parser.add_argument("--grace", default="10m", help="maximum time to wait for builds: 30m")
-    drain_parser.add_argument("--quiet", action="store_true", help="do not print progress")
-    drain_parser.set_defaults(direct=_drain, failure=0)
-
-
-def _drain(options: argparse.Namespace) -> int:
+def _drain(options: Options) -> int:
     _complete(options)
     grace = Deadline(length("grace", options.grace))
     controller = Controller(options.url, options.user, _token(options.token_file), options.ca_path)
@@ -65,7 +34,7 @@ def _drain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _complete(options: argparse.Namespace) -> None:
+def _complete(options: Options) -> None:
     missing = [f"--{option}" for option in (*HOST, "url") if not getattr(options, option)]
     if missing:
         raise InvalidInput(
@@ -74,7 +43,7 @@ def _complete(options: argparse.Namespace) -> None:
         )
 
 
-def _belongs_to_host(node: Node, options: argparse.Namespace) -> bool:
+def _belongs_to_host(node: Node, options: Options) -> bool:
     mark = node.mark
     return mark is not None and all(
         getattr(mark, field) == getattr(options, field) for field in HOST
@@ -94,3 +63,37 @@ def _token(path: str | None) -> str:
 
 def _silent(_line: str) -> None:
     return
+
+
+JENKINS = Group(
+    "jenkins",
+    "a fleet's nodes on a Jenkins controller",
+    (
+        Command(
+            "drain",
+            "take a host's node out of service and wait for its builds",
+            _drain,
+            (
+                *(
+                    Option(
+                        f"--{name}",
+                        "as a hook receives it",
+                        environment=f"STOCKYARD_{name.upper()}",
+                    )
+                    for name in HOST
+                ),
+                Option("--url", "by default $JENKINS_URL", environment="JENKINS_URL"),
+                Option("--user", "by default $JENKINS_USER_ID", environment="JENKINS_USER_ID"),
+                Option(
+                    "--token-file",
+                    "the API token; by default $JENKINS_API_TOKEN",
+                    metavar="FILE",
+                ),
+                Option("--ca-path", "PEM certificates to trust", metavar="FILE"),
+                Option("--grace", "maximum time to wait for builds: 30m", "10m"),
+                Option("--quiet", "do not print progress", flag=True),
+            ),
+            opens_yard=False,
+        ),
+    ),
+)

@@ -1,41 +1,46 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options, errors and exit codes of the console command.
+"""Console command ``stockyard``: its table of commands, errors and exit codes.
 
 Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the lease has expired; 4 no host is free now, or
-another controller is at work: try again later. ``lease exec`` has different codes, see
-:mod:`.run`.
+another controller is at work: try again later. ``exec``, ``ssh`` and ``docker`` have the code of
+their command. ``lease exec`` has different codes, see :mod:`.run`.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..errors import Busy, InvalidInput, LeaseExpired, StockyardError
-from ..yard import DEFAULT_OWNER, Yard
-from . import branch, endpoint, host, jenkins, lease, reap, say, template
+from . import connection, parse, say
+from .command import Command, Entry, Options, Outcome, Program
+from .parse import CommandLine, Section
 
-FAILED, USAGE, OVER, BUSY = 1, 2, 3, 4
-Command = Callable[[Yard, argparse.Namespace], int]
+FAILED, USAGE, OVER, BUSY, INTERRUPTED = 1, 2, 3, 4, 130
+NOT_RUNNABLE, NOT_FOUND = 126, 127
+HELP = "Disposable Docker hosts, forked in a second."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    options = parser().parse_args(arguments)
+    """Run one command and return its exit code. A program that the command starts replaces this
+    process.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    instruction = os.environ.get("_STOCKYARD_COMPLETE", "") if arguments is None else ""
     try:
-        if "direct" in options:
-            return int(options.direct(options))
-        with _open(options) as yard:
-            command: Command = options.run
-            return command(yard, options)
+        if instruction:
+            return parse.answer_shell(LINE, instruction)
+        outcome = parse.run(LINE, words)
+        return execute(outcome) if isinstance(outcome, Program) else outcome
     except StockyardError as error:
         say.err(f"stockyard: {error}")
-        return options.failure or _code(error)
+        return _code(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output closed it. The interpreter must not fail at its end because of
         # that.
@@ -43,74 +48,255 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    common = _common()
-    top = argparse.ArgumentParser(prog="stockyard", description="Container hosts as cattle.")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    lease.add(commands, common)
-    host.add(commands, common)
-    branch.add(commands, common)
-    template.add(commands, common)
-    endpoint.add(commands, common)
-    reap.add(commands, common)
-    jenkins.add(commands)
-    return top
-
-
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    group = common.add_argument_group("the yard")
-    owner = os.environ.get("STOCKYARD_OWNER") or DEFAULT_OWNER
-    group.add_argument(
-        "--hypervisor", default="", metavar="URI", help="by default $STOCKYARD_HYPERVISOR"
-    )
-    group.add_argument(
-        "--owner", default=owner, help="by default $STOCKYARD_OWNER, else %(default)s"
-    )
-    group.add_argument(
-        "--storage", metavar="DIR", help="directory or datastore of the hypervisor's files"
-    )
-    group.add_argument("--pki-dir", metavar="DIR", help="directory of keys and certificates")
-    group.add_argument(
-        "--ca-certificate",
-        metavar="FILE",
-        help="the tenant's CA, as PEM, instead of one in --pki-dir",
-    )
-    group.add_argument("--ca-private-key", metavar="FILE", help="its private key")
-    group.add_argument(
-        "--volume-key",
-        metavar="FILE",
-        help="secret from which the keys of encrypted volumes are derived",
-    )
-    group.add_argument("--quiet", action="store_true", help="do not print progress")
-    common.set_defaults(failure=0)
-    return common
-
-
-def _open(options: argparse.Namespace) -> Yard:
-    return Yard(
-        options.hypervisor,
-        owner=options.owner,
-        storage=options.storage,
-        pki_dir=options.pki_dir,
-        ca_certificate=_read(options.ca_certificate),
-        ca_private_key=_read(options.ca_private_key),
-        volume_key=_read(options.volume_key).strip(),
-        progress=None if options.quiet else say.err,
-    )
-
-
-def _read(path: str | None) -> str:
+def execute(program: Program) -> int:
+    """Replace this process by a program; return an exit code if that fails."""
+    if program.progress:
+        say.progress(program.progress)
+    sys.stdout.flush()
     try:
-        return Path(path).read_text(encoding="utf-8") if path else ""
-    except (OSError, ValueError) as error:
-        raise InvalidInput("the file cannot be read.", name=str(path), cause=str(error)) from error
+        environment = {**os.environ, **program.environment}
+        os.execvpe(program.argv[0], program.argv, environment)  # noqa: S606  # the purpose
+    except OSError as error:
+        say.err(f"stockyard: {program.argv[0]}: {error.strerror}")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+
+
+def _call(command: Command, options: Options) -> Outcome:
+    try:
+        if not command.opens_yard:
+            return command.run(options)
+        with connection.open_yard(options) as yard:
+            return command.run(yard, options)
+    except StockyardError as error:
+        if not command.failure:
+            raise
+        say.err(f"stockyard: {error}")
+        return command.failure
 
 
 def _code(error: StockyardError) -> int:
     kinds = ((LeaseExpired, OVER), (Busy, BUSY), (InvalidInput, USAGE))
     return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
+
+
+def _complete(kind: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the names of objects for a shell; none if the yard cannot be read."""
+    try:
+        with connection.open_yard(Options(**{**values, "quiet": True})) as yard:
+            if kind == "host":
+                return [host["name"] for host in yard.listing().hosts]
+            lists: dict[str, Callable[[], Sequence[Any]]] = {
+                "template": yard.templates.list,
+                "volume": yard.volumes.list,
+                "pool": yard.pools.list,
+            }
+            return sorted({item.name for item in lists[kind]()})
+    except StockyardError:
+        return []
+
+
+# Each function imports its command: a command starts in a fraction of a second because it imports
+# no other one.
+
+
+def _list() -> Entry:
+    from .ls import LIST
+
+    return LIST
+
+
+def _show() -> Entry:
+    from .ls import SHOW
+
+    return SHOW
+
+
+def _ssh() -> Entry:
+    from .access import SSH
+
+    return SSH
+
+
+def _exec() -> Entry:
+    from .access import EXEC
+
+    return EXEC
+
+
+def _copy() -> Entry:
+    from .access import COPY
+
+    return COPY
+
+
+def _docker() -> Entry:
+    from .access import DOCKER
+
+    return DOCKER
+
+
+def _tunnel() -> Entry:
+    from .access import TUNNEL
+
+    return TUNNEL
+
+
+def _logs() -> Entry:
+    from .logs import LOGS
+
+    return LOGS
+
+
+def _console() -> Entry:
+    from .logs import CONSOLE
+
+    return CONSOLE
+
+
+def _host() -> Entry:
+    from .host import HOST_COMMANDS
+
+    return HOST_COMMANDS
+
+
+def _branch() -> Entry:
+    from .branch import BRANCH
+
+    return BRANCH
+
+
+def _template() -> Entry:
+    from .template import TEMPLATE
+
+    return TEMPLATE
+
+
+def _init() -> Entry:
+    from .declare import INIT
+
+    return INIT
+
+
+def _plan() -> Entry:
+    from .declare import PLAN
+
+    return PLAN
+
+
+def _apply() -> Entry:
+    from .declare import APPLY
+
+    return APPLY
+
+
+def _destroy() -> Entry:
+    from .declare import DESTROY
+
+    return DESTROY
+
+
+def _volume() -> Entry:
+    from .volume import VOLUME
+
+    return VOLUME
+
+
+def _pool() -> Entry:
+    from .pool import POOL
+
+    return POOL
+
+
+def _lease() -> Entry:
+    from .lease import LEASE
+
+    return LEASE
+
+
+def _endpoint() -> Entry:
+    from .endpoint import ENDPOINT
+
+    return ENDPOINT
+
+
+def _jenkins() -> Entry:
+    from .jenkins import JENKINS
+
+    return JENKINS
+
+
+def _reap() -> Entry:
+    from .reap import REAP
+
+    return REAP
+
+
+def _report() -> Entry:
+    from .report import REPORT
+
+    return REPORT
+
+
+def _doctor() -> Entry:
+    from .doctor import DOCTOR
+
+    return DOCTOR
+
+
+def _completion() -> Entry:
+    from .completion import COMPLETION
+
+    return COMPLETION
+
+
+SECTIONS = (
+    Section(
+        "The whole yard",
+        {
+            "init": ("write a declaration, yard.yml", _init),
+            "plan": ("print what apply would change", _plan),
+            "apply": ("converge the yard to its declaration", _apply),
+            "destroy": ("delete all hosts of the yard", _destroy),
+        },
+    ),
+    Section(
+        "Hosts",
+        {
+            "ls": ("list the hosts", _list),
+            "show": ("show all facts of a host", _show),
+            "ssh": ("log in to a host", _ssh),
+            "exec": ("run a command on a host", _exec),
+            "cp": ("copy files to or from a host", _copy),
+            "docker": ("run Docker's client on a host", _docker),
+            "tunnel": ("forward a local port to a host", _tunnel),
+            "logs": ("print the journal of a host or the log of a container", _logs),
+            "console": ("print the console log of a host", _console),
+            "host": ("create, delete, restart, suspend and resume hosts", _host),
+            "branch": ("create hosts from a running host", _branch),
+        },
+    ),
+    Section(
+        "Other objects",
+        {
+            "template": ("list, build, create and delete templates", _template),
+            "volume": ("manage volumes", _volume),
+            "pool": ("manage pools", _pool),
+            "lease": ("lease a ready host", _lease),
+            "endpoint": ("serve a Docker API whose containers are virtual machines", _endpoint),
+            "jenkins": ("drain a node on a Jenkins controller", _jenkins),
+        },
+    ),
+    Section(
+        "Maintenance",
+        {
+            "reap": ("delete expired, incomplete and orphaned objects", _reap),
+            "report": ("write a page or metrics of the yard", _report),
+            "doctor": ("find what is missing on this machine and on the hypervisor", _doctor),
+            "completion": ("print the completion of the command for a shell", _completion),
+        },
+    ),
+)
+LINE = CommandLine(HELP, SECTIONS, connection.OPTIONS, _call, _complete)
 
 
 # Not the file name that Python reserves for this purpose: Galaxy rejects collections that contain

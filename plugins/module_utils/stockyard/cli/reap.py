@@ -5,41 +5,37 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..yard import Yard
-from . import say
 from .durations import length
+from . import say
+from .command import DRY_RUN, JSON, Command, Option, Options
+
+if TYPE_CHECKING:
+    from ..yard import Yard
 
 
-def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command and its options to the parser."""
-    reap = commands.add_parser(
-        "reap", parents=[common], help="delete expired, incomplete and orphaned objects"
-    )
-    reap.add_argument(
-        "--dry-run", action="store_true", help="print the objects to delete, and delete nothing"
-    )
-    reap.add_argument(
-        "--grace",
-        default="1h",
-        help="time after which an incomplete object counts as orphaned: 30m",
-    )
-    reap.add_argument("--json", action="store_true")
-    reap.set_defaults(run=_reap)
-
-
-def _reap(yard: Yard, options: argparse.Namespace) -> int:
+def _reap(yard: Yard, options: Options) -> int:
     result = yard.reap(dry_run=options.dry_run, grace=length("grace", options.grace))
+    plan = [str(action) for action in result.plan.actions]
     if options.json:
-        plan = [str(action) for action in result.plan.actions]
         say.data(
             {"plan": plan, "skipped_objects": [skipped.to_dict() for skipped in result.objects]}
         )
         return 0
-    for action in result.plan.actions:
-        say.out(f"{'would ' * options.dry_run}{action}")
+    say.actions(options, plan)
     for skipped in result.objects:
         say.out(f"skipped: {skipped.kind} {skipped.name}: {skipped.reason}")
     return 0
+
+
+REAP = Command(
+    "reap",
+    "delete expired, incomplete and orphaned objects",
+    _reap,
+    (
+        DRY_RUN,
+        Option("--grace", "time after which an incomplete object counts as orphaned: 30m", "1h"),
+        JSON,
+    ),
+)

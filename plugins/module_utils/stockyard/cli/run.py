@@ -16,11 +16,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from ..clients.leases import HeldLease
 from ..clock import Clock
 from ..errors import LeaseExpired, StockyardError
 from . import say
+
+if TYPE_CHECKING:
+    from ..clients.leases import HeldLease
 
 LOST, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
 # Seconds in which a command must end after SIGTERM.

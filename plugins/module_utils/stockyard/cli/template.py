@@ -1,61 +1,166 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command ``stockyard template``: creates templates from running hosts."""
+"""Command ``stockyard template``: lists, builds, creates and deletes templates."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from ..model.lease import seconds
+from ..errors import InvalidInput
+from .durations import length
 from ..model.template import TemplateSpec
-from ..yard import Yard
-from . import say
+from ..planning.declaration import Declaration
+from . import locate, say
+from .command import (
+    DRY_RUN,
+    JSON,
+    TENANT,
+    Argument,
+    Command,
+    Group,
+    Option,
+    Options,
+    timeout,
+)
+from .declare import REBUILD, declared
+
+if TYPE_CHECKING:
+    from ..yard import Yard
+
+NAME = Argument("name", "NAME", "the template", complete="template")
 
 
-def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command and its options to the parser."""
-    template = commands.add_parser(
-        "template", help="create templates from running hosts"
-    ).add_subparsers(required=True, metavar="ACTION")
-    create = template.add_parser(
-        "create",
-        parents=[common],
-        help="create a template from a running host, without the identity of the host",
-    )
-    create.add_argument("name", metavar="NAME", help="the template")
-    create.add_argument("--from-host", required=True, metavar="HOST", help="the running host")
-    create.add_argument(
-        "--revision",
-        default="",
-        metavar="TEXT",
-        help="another text requests another generation of a template that exists",
-    )
-    create.add_argument("--tenant", default="default")
-    create.add_argument(
-        "--timeout", default="30m", help="maximum time for the template (default: %(default)s)"
-    )
-    create.add_argument(
-        "--dry-run", action="store_true", help="print the actions, and create nothing"
-    )
-    create.add_argument("--json", action="store_true", help="print all facts of the template")
-    create.set_defaults(run=_create)
+def _list(yard: Yard, options: Options) -> int:
+    templates = yard.templates.list(options.tenant or None)
+    if options.json:
+        say.data([template.to_dict() for template in templates])
+        return 0
+    rows = [
+        (
+            template.name,
+            template.generation,
+            template.phase,
+            "yes" if template.usable else "no",
+            f"{template.hardware.vcpus}",
+            f"{template.hardware.memory_mib} MiB",
+            f"{datetime.fromtimestamp(template.created, UTC):%Y-%m-%d %H:%M}",
+            template.tenant,
+        )
+        for template in templates
+    ]
+    headings = ("NAME", "GENERATION", "PHASE", "USABLE", "VCPUS", "MEMORY", "CREATED", "TENANT")
+    say.table(headings, rows)
+    return 0
 
 
-def _create(yard: Yard, options: argparse.Namespace) -> int:
+def _create(yard: Yard, options: Options) -> int:
     spec = TemplateSpec(
         options.name,
         tenant=options.tenant,
         from_host=options.from_host,
         revision=options.revision,
     )
-    timeout = seconds("timeout", options.timeout)
-    result = yard.templates.apply(spec, check=options.dry_run, timeout=timeout)
+    mode = {"check": options.dry_run, "timeout": length("timeout", options.timeout)}
+    return say.changes(options, [yard.templates.apply(spec, **mode)], "templates")
+
+
+def _build(yard: Yard, options: Options) -> int:
+    file = locate.required(options.yard)
+    whole = declared(file, options.rebuild, "no")
+    names = {term.spec.name for term in whole.templates}
+    unknown = sorted(set(options.names) - names)
+    if unknown:
+        raise InvalidInput(
+            f"template {unknown[0]} is not declared.",
+            name=f"declaration {file.path}",
+            remedy=f"name one of {', '.join(sorted(names))}" if names else "declare it",
+        )
+    chosen = tuple(
+        term for term in whole.templates if not options.names or term.spec.name in options.names
+    )
+    result = yard.apply(Declaration(templates=chosen), check=options.dry_run)
     plan = [str(action) for action in result.plan.actions]
     if options.json:
-        say.data({"plan": plan, "templates": [info.to_dict() for info in result.objects]})
-        return 0
-    for action in plan:
-        say.out(f"{'would ' * options.dry_run}{action}")
+        built = [yard.templates.list(term.spec.tenant, term.spec.name)[-1:] for term in chosen]
+        generations = [template.to_dict() for item in built for template in item]
+        say.data({"changed": result.changed, "plan": plan, "templates": generations})
+    else:
+        say.actions(options, plan)
     return 0
+
+
+def _delete(yard: Yard, options: Options) -> int:
+    result = yard.templates.delete(
+        options.name,
+        options.tenant,
+        check=options.dry_run,
+        timeout=length("timeout", options.timeout),
+    )
+    return say.changes(options, [result], "templates")
+
+
+def _prune(yard: Yard, options: Options) -> int:
+    names = yard.templates.prune()
+    if options.json:
+        say.data({"changed": bool(names), "deleted": list(names)})
+        return 0
+    for name in names:
+        say.out(f"delete {name}")
+    return 0
+
+
+TEMPLATE = Group(
+    "template",
+    "list, build, create and delete templates",
+    (
+        Command(
+            "ls",
+            "list all generations of templates, the current one last",
+            _list,
+            (Option("--tenant", "only this tenant"), JSON),
+        ),
+        Command(
+            "build",
+            "build declared templates, or all of them",
+            _build,
+            (
+                Argument("names", "NAME", "the templates", many=True, required=False),
+                REBUILD,
+                DRY_RUN,
+                JSON,
+            ),
+        ),
+        Command(
+            "create",
+            "create a template from a running host, without the identity of the host",
+            _create,
+            (
+                Argument("name", "NAME", "the template"),
+                Option("--from-host", "the running host", metavar="HOST", required=True),
+                Option(
+                    "--revision",
+                    "another text requests another generation of a template that exists",
+                    metavar="TEXT",
+                ),
+                TENANT,
+                timeout("30m"),
+                DRY_RUN,
+                JSON,
+            ),
+        ),
+        Command(
+            "delete",
+            "delete all generations of a template",
+            _delete,
+            (NAME, TENANT, timeout("10m"), DRY_RUN, JSON),
+        ),
+        Command(
+            "prune",
+            "delete old generations without hosts, and images without templates",
+            _prune,
+            (JSON,),
+        ),
+    ),
+)

@@ -51,3 +51,27 @@ def export_line(environment: Mapping[str, str]) -> str:
     """Return a line with which a POSIX shell sets environment variables."""
     assignments = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     return " ".join(["export", *assignments])
+
+
+def ssh_options(known_hosts: str, private_key: str) -> list[str]:
+    """Return the options of ssh(1) that accept the pinned key only.
+
+    :param private_key: the file of the only key to log in with; empty for the user's own keys.
+    """
+    pinned = [
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        f"UserKnownHostsFile={_ssh_path(known_hosts)}",
+    ]
+    return [*pinned, "-o", "IdentitiesOnly=yes", "-i", private_key] if private_key else pinned
+
+
+def _ssh_path(path: str) -> str:
+    """Return a path as an option of ssh_config(5): quoted if it contains blanks, with doubled
+    percent signs.
+    """
+    escaped_path = path.replace("%", "%%")
+    if not any(char.isspace() or char in "\"\\'#" for char in escaped_path):
+        return escaped_path
+    return '"' + escaped_path.replace("\\", "\\\\").replace('"', '\\"') + '"'

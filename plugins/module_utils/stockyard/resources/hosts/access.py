@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
-from ...model.access_info import DockerAccess, SshAccess, export_line
+from ...model.access_info import DockerAccess, SshAccess, export_line, ssh_options
 from ...model.fleet_info import FleetInfo
 from ...model.host import DOCKER_PORT, Host, HostRecord, Identity
 from ...model.host_info import HostIdentityInfo, HostInfo, MountedVolume
@@ -160,27 +160,10 @@ def shared_with_template(record: HostRecord) -> tuple[str, ...]:
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
     """Return the command line that logs in, with the pinned key only."""
-    options = [
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-o",
-        f"UserKnownHostsFile={_ssh_path(known_hosts)}",
-    ]
-    if private_key:
-        options += ["-o", "IdentitiesOnly=yes", "-i", private_key]
+    options = ssh_options(known_hosts, private_key)
     return shlex.join(
         ["ssh", "-p", str(record.ssh_port), *options, "--", f"{record.ssh_user}@{record.address}"]
     )
-
-
-def _ssh_path(path: str) -> str:
-    """Return a path as an option of ssh_config(5): quoted if it contains blanks, with doubled
-    percent signs.
-    """
-    escaped_path = path.replace("%", "%%")
-    if not any(char.isspace() or char in "\"\\'#" for char in escaped_path):
-        return escaped_path
-    return '"' + escaped_path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def context_command(name: str, endpoint: str, certificates: str) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._named import named
-from ._options import options, specification
-from .stockyard.model.endpoint import EndpointSpec
-from .stockyard.model.host import HostSpec
+from ..model.endpoint import EndpointSpec
+from ..model.host import HostSpec
+from .named import named
+from .options import options, specification
 
 Params = dict[str, Any]
 

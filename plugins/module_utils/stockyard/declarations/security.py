@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._options import options, specification
-from .stockyard.model.security import Limits, SecuritySpec
+from ..model.security import Limits, SecuritySpec
+from .options import options, specification
 
 Params = dict[str, Any]
 

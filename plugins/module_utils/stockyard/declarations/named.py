@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from .stockyard.errors import InvalidInput
-from .stockyard.model.naming import shown
+from ..errors import InvalidInput
+from ..model.naming import shown
 
 Params = dict[str, Any]
 Spec = TypeVar("Spec")

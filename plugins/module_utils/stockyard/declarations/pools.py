@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._named import named
-from ._options import options, specification
-from .stockyard.model.pool import PoolSpec
-from .stockyard.model.preload import KINDS, Preload
+from ..model.pool import PoolSpec
+from ..model.preload import KINDS, Preload
+from .named import named
+from .options import options, specification
 
 Params = dict[str, Any]
 

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line reaches hosts: by SSH, with Docker's client, through a tunnel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stockyard import HostInfo
+
+from .conftest import OWNER, WORK, Docker
+
+pytestmark = pytest.mark.real
+
+
+class Console:
+    """The command in a directory with a declaration of the yard."""
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "PATH": path}
+        (folder / "yard.yml").write_text(
+            f"yard_owner: {OWNER}\nyard_hypervisor: qemu:///session\n"
+            f"yard_storage: {WORK}/store\nyard_pki_dir: {WORK}/pki\n"
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start the command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "stockyard.cli.main", *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """Run the command to its end, and return its output."""
+        process = self.start(*words)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == code, output + errors
+        return output
+
+
+@pytest.fixture
+def console(tmp_path: Path, fleet: list[HostInfo], docker: Docker) -> Console:
+    """The command, with Docker's client in its path."""
+    return Console(tmp_path, f"{docker.client.parent}:{os.environ['PATH']}")
+
+
+def test_commands_reach_a_host(console: Console, fleet: list[HostInfo], tmp_path: Path) -> None:
+    name = fleet[0].name
+    assert f"{name} " in console("ls")
+    assert console("exec", name, "--", "uname", "-s") == "Linux\n"
+    assert console("exec", name, "sh", "-c", "echo $((1 + 1)); exit 7", code=7) == "2\n"
+    assert console("ssh", name, "hostname") == f"{name}\n"
+    (tmp_path / "a b").write_text("page")
+    console("cp", "a b", f"{name}:/tmp/c d")
+    console("cp", f"{name}:/tmp/c d", "back")
+    assert (tmp_path / "back").read_text() == "page"
+    assert console("docker", name, "info", "--format", "{{.Name}}") == f"{name}\n"
+    assert console("logs", name, "--lines", "3")
+    assert console("console", name, "--lines", "3")
+
+
+def test_tunnel_leads_to_the_loopback_of_a_host(console: Console, fleet: list[HostInfo]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = console.start("tunnel", fleet[0].name, f"{port}:22")
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+                    assert connection.recv(4) == b"SSH-"
+                    break
+            except ConnectionRefusedError:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)

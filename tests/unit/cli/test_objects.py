@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands for templates, volumes, pools and endpoints, and for maintenance."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stockyard import EndpointSpec, Yard
+from stockyard.cli.main import LINE, main
+from stockyard.cli.version import VERSION
+
+from .conftest import Console
+
+
+def test_templates_are_listed_and_deleted(real: Yard, console: Console) -> None:
+    (template,) = console.json("template", "ls")
+    assert template == real.templates.get("base").to_dict()
+    assert template["generation"] in console("template", "ls")[1]
+    assert console.json("template", "prune") == {"changed": False, "deleted": []}
+    assert console("template", "delete", "base")[0] == 1
+    real.fleets.delete("ci")
+    assert console("template", "delete", "base", "--dry-run")[1].startswith("would delete template")
+    assert console.json("template", "delete", "base")["templates"] == []
+
+
+def test_volumes_are_created_attached_and_deleted(real: Yard, console: Console) -> None:
+    assert console("volume", "create", "data", "--size-gib", "2")[1].startswith("create volume")
+    attached = console.json("volume", "attach", "data", "ci-1", "/data")
+    assert (attached["volumes"][0]["host"], attached["changed"]) == ("ci-1", True)
+    assert "2 GiB" in console("volume", "ls")[1]
+    assert console("volume", "delete", "data")[0] == 1
+    assert console("volume", "detach", "data")[0] == 0
+    snapshot = ("volume", "create", "copy", "--source", "data", "--snapshot")
+    assert console.json(*snapshot)["volumes"][0]["snapshot"]
+    for name in ("copy", "data"):
+        assert console("volume", "delete", name)[0] == 0
+    assert console.json("volume", "ls") == []
+    assert console("volume", "attach", "none", "ci-1", "/x")[0] in (0, 1)
+
+
+def test_pools_are_created_and_deleted(real: Yard, console: Console) -> None:
+    create = ("pool", "create", "small", "--hosts", "2")
+    assert console(*create)[1].startswith("create pool small")
+    assert console.json("pool", "ls")[0]["hosts"] == 2
+    assert console("pool", "ls")[1].splitlines()[1].split()[:2] == ["small", "0/2"]
+    assert console("host", "create", "box", "--template", "base", "--pool", "small")[0] == 0
+    assert console("pool", "delete", "small")[0] == 1
+    assert console("pool", "create", "small", "--hosts", "-1")[0] == 2
+    console("host", "delete", "box")
+    assert console.json("pool", "delete", "small")["pools"] == []
+
+
+def test_endpoints_are_listed(real: Yard, console: Console) -> None:
+    real.endpoints.apply(EndpointSpec("doors", "store", template="base", socket="/x.sock"))
+    assert console.json("endpoint", "ls")[0]["name"] == "doors"
+    assert "unix:///x.sock" in console("endpoint", "ls")[1]
+
+
+def test_report_is_written(real: Yard, console: Console, tmp_path: Path) -> None:
+    page, metrics = tmp_path / "yard.html", tmp_path / "yard.prom"
+    assert console("report", str(page))[1] == f"wrote {page}\n"
+    assert "ci-1" in page.read_text()
+    answer = console.json("report", str(metrics), "--format", "metrics")
+    assert (answer["changed"], answer["figures"]["hosts"]) == (True, 2)
+    assert console("report", str(tmp_path / "none" / "x"))[0] != 0
+
+
+def test_doctor_names_what_is_missing_and_its_remedy(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    findings = {item["subject"]: item for item in console.json("doctor")}
+    assert findings["yard"] == {
+        "state": "ok",
+        "subject": "yard",
+        "text": "owner stockyard, 2 hosts",
+        "remedy": "",
+    }
+    assert findings["declaration"]["remedy"] == "stockyard init"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, output, _errors = console("doctor")
+    assert code == 1
+    assert "problem: ssh: not found; needed by ssh, exec, logs and tunnel\n" in output
+    assert "  remedy: sudo apt-get install openssh-client\n" in output
+
+
+def test_doctor_reports_an_unreachable_hypervisor(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STOCKYARD_HYPERVISOR", "nonsense://x")
+    assert main(["doctor"]) == 1
+    assert "problem: hypervisor: " in capsys.readouterr().out
+    assert main(["ls"]) == 2
+    monkeypatch.setenv("STOCKYARD_HYPERVISOR", "vsphere://127.0.0.1:1/dc/cluster?insecure")
+    assert main(["ls"]) in (1, 2)
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("stockyard: ")) == ("", 2)
+
+
+def test_version_is_that_of_the_collection(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert yaml.safe_load((checkout / "galaxy.yml").read_text())["version"] == VERSION
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"stockyard {VERSION}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(
+    capsys: pytest.CaptureFixture[str], shell: str
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "_STOCKYARD_COMPLETE" in script
+    assert main(["completion", "tcsh"]) == 2
+
+
+def test_names_of_hosts_complete_an_argument(real: Yard, uri: str, console: Console) -> None:
+    words = f"stockyard exec --hypervisor {uri} --pki-dir {console.where[3]} ci"
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(Path(sys.modules["stockyard"].__file__ or "").parents[1]),
+        "_STOCKYARD_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "stockyard.cli.main"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.stdout.split() == ["plain,ci-1", "plain,ci-2"], result.stderr
+
+
+def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, (text, entry) in LINE.entries.items():
+        assert main([name, "--help"]) == 0
+        assert entry().name == name
+        output = capsys.readouterr().out
+        assert output.startswith(f"Usage: stockyard {name}")
+        assert text[0].islower()
+        for action in re.findall(r"^  ([a-z]+)  ", output.partition("Commands:")[2], re.MULTILINE):
+            assert main([name, action, "--help"]) == 0
+            capsys.readouterr()
+
+
+def test_start_takes_little_longer_than_that_of_python() -> None:
+    """Compare processor time, as other processes change the elapsed time."""
+
+    def best(*arguments: str) -> float:
+        return min(_seconds([sys.executable, *arguments]) for _ in range(3))
+
+    best("-m", "stockyard.cli.main", "--version")
+    assert best("-m", "stockyard.cli.main", "--version") < 0.25 + best("-c", "pass")
+
+
+def _seconds(argv: list[str]) -> float:
+    before = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID), _children()
+    subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    return _children() - before[1]
+
+
+def _children() -> float:
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
