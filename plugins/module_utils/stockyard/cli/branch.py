@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..model.branch import CONTAINER_ACTIONS, VOLUME_ACTIONS, BranchSpec
-from .durations import length
 from . import say
 from .command import DRY_RUN, HOST, JSON, TENANT, Argument, Command, Option, Options, label, pairs
+from .durations import length
 
 if TYPE_CHECKING:
     from ..yard import Yard

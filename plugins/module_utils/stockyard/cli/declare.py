@@ -14,10 +14,10 @@ from ..declarations.file import DeclarationFile
 from ..declarations.validation import validated
 from ..declarations.yard import declaration
 from ..errors import InvalidInput, OperationRefused
-from .durations import length
 from ..planning.declaration import PRUNE, Declaration
 from . import locate, say
 from .command import DRY_RUN, JSON, Argument, Command, Option, Options, timeout
+from .durations import length
 
 if TYPE_CHECKING:
     from ..yard import Yard

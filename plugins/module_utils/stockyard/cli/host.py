@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInput
 from ..model.fleet import SingleSpec
 from ..model.host import HostSpec
-from .durations import length
 from ..model.network import EGRESSES
 from ..model.volume import VolumeUse
 from ..result import Result
@@ -32,6 +31,7 @@ from .command import (
     pairs,
     timeout,
 )
+from .durations import length
 
 if TYPE_CHECKING:
     from ..yard import Yard

@@ -18,9 +18,9 @@ from ..errors import InvalidInput
 from ..integrations.jenkins.client import Controller
 from ..integrations.jenkins.drain import drain
 from ..integrations.jenkins.node import Node
-from .durations import length
 from . import say
 from .command import Command, Group, Option, Options
+from .durations import length
 
 HOST = ("owner", "tenant", "fleet", "host")
 

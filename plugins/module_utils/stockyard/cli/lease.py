@@ -16,8 +16,8 @@ from ..model.host import SUSPENDED
 from ..model.lease import seconds
 from ..model.lease_info import LeaseInfo
 from . import run, say
-from .durations import length
 from .command import JSON, TENANT, Argument, Command, Group, Option, Options, label, pairs
+from .durations import length
 
 if TYPE_CHECKING:
     from ..clients.leases import HeldLease

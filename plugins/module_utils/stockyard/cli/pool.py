@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .durations import length
 from ..model.pool import PoolSpec
 from . import say
 from .command import (
@@ -21,6 +20,7 @@ from .command import (
     Options,
     timeout,
 )
+from .durations import length
 
 if TYPE_CHECKING:
     from ..yard import Yard

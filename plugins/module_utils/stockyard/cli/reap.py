@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .durations import length
 from . import say
 from .command import DRY_RUN, JSON, Command, Option, Options
+from .durations import length
 
 if TYPE_CHECKING:
     from ..yard import Yard

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
-from .durations import length
 from ..model.template import TemplateSpec
 from ..planning.declaration import Declaration
 from . import locate, say
@@ -25,6 +24,7 @@ from .command import (
     timeout,
 )
 from .declare import REBUILD, declared
+from .durations import length
 
 if TYPE_CHECKING:
     from ..yard import Yard

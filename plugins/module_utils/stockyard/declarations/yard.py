@@ -133,7 +133,8 @@ def _items(declared: Params, kind: str, options: Params, check: Check) -> list[P
     if kind == "fleets":
         item_options["state"] = {**ITEM["state"], "choices": FLEET_STATES}
     return [
-        check(item_options, item, _title(kind, number, item)) for number, item in enumerate(items, 1)
+        check(item_options, item, _title(kind, number, item))
+        for number, item in enumerate(items, 1)
     ]
 
 
