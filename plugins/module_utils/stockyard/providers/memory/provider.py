@@ -49,7 +49,6 @@ from ..common.pool_files import FilePoolStore
 from ..common.stored_records import compare_and_set
 from .branches import MemoryBranches
 from .disks import Disks
-from .guest import AgentChannel, boot
 from .machines import (
     check_free,
     check_frozen,
@@ -230,6 +229,9 @@ class MemoryProvider(NoGuestClock):
         return
 
     def start(self, record: Record, deadline: Deadline) -> str:
+        # Programs that only read need no agent.
+        from .guest import boot
+
         with self.state.change() as machines:
             machine, _record = find(machines, record)
             if machine.state != "running":
@@ -284,6 +286,8 @@ class MemoryProvider(NoGuestClock):
             raise HypervisorError(
                 "the machine of the host is not running, so it has no channel.", name=record.title
             )
+        from .guest import AgentChannel
+
         return AgentChannel(
             record.title,
             self.disks.path(record),
