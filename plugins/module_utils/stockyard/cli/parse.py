@@ -94,7 +94,7 @@ def root(line: CommandLine) -> click.Group:
             """Write the commands by section, without importing them."""
             for part in line.sections:
                 with formatter.section(part.title):
-                    formatter.write_dl([(name, text) for name, (text, _) in part.entries.items()])
+                    formatter.write_dl([(name, entry[0]) for name, entry in part.entries.items()])
 
     version = click.Option(
         ["--version"],
