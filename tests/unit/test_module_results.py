@@ -78,6 +78,7 @@ class ReplacedModule:
         assert not validation.error_messages, validation.error_messages
         self.params = validation.validated_parameters
         self.check_mode, self._diff = check, True
+        self.no_log_values: set[str] = set()
 
     def exit_json(self, **result: Any) -> None:
         """End with a success."""
