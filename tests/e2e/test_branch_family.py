@@ -46,16 +46,19 @@ WRITTEN, LOGS = 4 << 20, 12 << 20
 def family(
     yard: Yard, template: TemplateInfo, docker: Docker, busybox: bytes
 ) -> Iterator[tuple[HostInfo, ...]]:
-    """A parent and its eight children. Their counters continued, and are paused: nine of them use
-    most of the machine.
+    """A parent and its eight children. Their counters are paused, because nine of them use most of
+    the machine; each continued for a moment.
     """
     parent = yard.hosts.apply(SingleSpec(PARENT, "docker")).object
     start_counter(docker, parent, busybox)
-    hosts = (parent, *yard.hosts.branch(BranchSpec(PARENT, CHILDREN), timeout=900).objects)
-    for host in hosts:
+    spec = BranchSpec(PARENT, CHILDREN, containers="pause")
+    children = yard.hosts.branch(spec, timeout=900).objects
+    docker(parent, "pause", "counter")
+    for host in (parent, *children):
+        docker(host, "unpause", "counter")
         check_counter(docker, host)
         docker(host, "pause", "counter")
-    yield hosts
+    yield (parent, *children)
     for name in (PARENT, *CHILDREN):
         yard.hosts.delete(name)
     assert leftovers(yard) == set()
