@@ -99,6 +99,28 @@ def test_playbooks_suspend_and_resume_a_yard(controller: Controller, played: Pla
     assert len(site[CONVERGE]["plan"]) == 1, site.output
 
 
+def test_hosts_with_encrypted_volumes_are_shut_down_and_started(controller: Controller) -> None:
+    declaration = controller.root / "safe.yml"
+    security, volumes = {"encrypted_data": True}, [{"name": "{host}-docker"}]
+    declared = {
+        "yard_owner": "safes",
+        "yard_volume_key": "0f1e2d3c4b5a69788796a5b4c3d2e1ff",
+        "yard_templates": [{"name": "sealed", "docker": "stopped", "security": security}],
+        "yard_fleets": [{"name": "safe", "template": "sealed", "count": 1, "volumes": volumes}],
+    }
+    declaration.write_text(json.dumps(declared))
+    extra = ("-e", f"yard={declaration}")
+    controller.run("stockyard.container_hosts.site", *extra)
+    run = controller.run("stockyard.container_hosts.suspend", *extra)
+    reason = "its memory contains the key of encrypted volume safe-1-docker"
+    assert run["Suspend all hosts"]["plan"] == [
+        f"stop host safe-1: the yard is suspended, and {reason}"
+    ], run.output
+    site = controller.run("stockyard.container_hosts.site", *extra)
+    assert site[CONVERGE]["plan"] == ["start host safe-1: it is off"], site.output
+    controller.run("stockyard.container_hosts.teardown", *extra)
+
+
 def test_command_suspends_and_resumes(controller: Controller, played: Played) -> None:
     assert played["host"]["changed"]
 
