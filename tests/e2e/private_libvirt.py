@@ -88,7 +88,7 @@ def run(
         result = subprocess.run(
             line, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         return json.loads(result.stdout.splitlines()[-1])
     finally:
         shutil.rmtree(home)

@@ -21,7 +21,7 @@ from tests.helpers.fake_dockerd import FakeMachines
 async def ready(bench: Bench, count: int) -> None:
     """Wait until there are spares."""
     async with asyncio.timeout(5):
-        while len(bench.endpoint.life.reserved) != count:
+        while len(bench.endpoint.spares._ready) != count:
             await asyncio.sleep(0.01)
 
 
