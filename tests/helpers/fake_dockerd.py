@@ -39,6 +39,8 @@ class FakeDockerd:
     :param is_silent: whether no call is answered.
     :param silent_paths: the paths of calls that are not answered.
     :param forged: the answers of a hostile program instead of Docker's, by method and path.
+    :param refused_paths: the paths of calls that are answered by 500.
+    :param heads: the heads of answers instead of Docker's, by path.
     :param claimed_names: further names of all images in an archive.
     """
 
@@ -53,6 +55,8 @@ class FakeDockerd:
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     is_silent: bool = False
     silent_paths: list[str] = field(default_factory=list)
+    refused_paths: list[str] = field(default_factory=list)
+    heads: dict[str, str] = field(default_factory=dict)
     forged: dict[str, Any] = field(default_factory=dict)
     claimed_names: tuple[str, ...] = ()
     server: asyncio.Server | None = None
@@ -161,11 +165,9 @@ class FakeDockerd:
         status, answer = self._result(method, path, query, body)
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         content = b"" if status == 204 else content
-        writer.write(
-            f"HTTP/1.1 {status} Any\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n".encode()
-            + content
-        )
+        answer_head = f"HTTP/1.1 {status} Any\r\nContent-Type: application/json\r\n"
+        answer_head += f"Content-Length: {len(content)}"
+        writer.write(f"{self.heads.get(path, answer_head)}\r\n\r\n".encode() + content)
         await writer.drain()
         return True
 
@@ -203,9 +205,10 @@ class FakeDockerd:
     ) -> tuple[int, Any]:
         parts = path.strip("/").split("/")
         login = {"Status": "Login Succeeded"}
+        refused = (500, {"message": "refused"})
         simple = {"HEAD /_ping": "OK", "GET /_ping": "OK", "POST /auth": login} | self.forged
-        if f"{method} {path}" in simple:
-            return 200, simple[f"{method} {path}"]
+        if path in self.refused_paths or f"{method} {path}" in simple:
+            return refused if path in self.refused_paths else (200, simple[f"{method} {path}"])
         if path in ("/version", "/info"):
             facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
             return 200, VERSION | facts | {"Images": len(self.images)}

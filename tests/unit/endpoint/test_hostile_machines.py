@@ -91,6 +91,74 @@ def test_a_machine_cannot_take_the_name_of_a_container(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_machine_cannot_take_an_id_of_a_container(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        victim, attacker = await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        short = victim[:12]
+        listed = [
+            {"Id": short, "Names": ["/short"], "Created": 1},
+            {"Id": NUMBER, "Names": [f"/{short}"], "Created": 1},
+            {"Id": victim, "Names": ["/same"], "Created": 1},
+        ]
+        daemon.forged["GET /containers/json"] = [*listed, daemon.containers[attacker]]
+        await bench.endpoint.life._refresh("machine-2")
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        await restarted.start()
+        for endpoint in (bench.endpoint, restarted):
+            assert endpoint.containers.find(short).machine == "machine-1"
+        await restarted.close()
+
+    play(tmp_path, story)
+
+
+def test_errors_of_one_machine_do_not_hide_the_others(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        daemon.refused_paths += ["/containers/json", "/containers/prune"]
+        entries = (await bench.call("GET", "/containers/json?all=1")).json
+        assert {entry["Names"][0] for entry in entries} == {"/victim", "/attacker"}
+        assert (await bench.call("GET", "/info")).json["Containers"] == 2
+        await bench.call("POST", "/containers/victim/stop")
+        pruned = (await bench.call("POST", "/containers/prune")).json
+        assert len(pruned["ContainersDeleted"]) == 1
+        # An error of all machines is that of the call.
+        assert (await bench.call("GET", "/containers/json?all=1")).status == 500
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 200 OK\r\nX: y\nContent-Length: 0\r\nContent-Length: 5",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\r\nContent-Length: +5",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0_5",
+        "HTTP/1.1 200 OK\r\nContent-Length : 5",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n Content-Length: 7",
+        "HTTP/1.1 200 OK\rX: y\r\nContent-Length: 5",
+        "HTTP/1.1 100 Continue\r\nX: y\nz: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5",
+    ],
+)
+def test_an_answer_with_two_ends_is_refused(tmp_path: Path, head: str) -> None:
+    async def story(bench: Bench) -> None:
+        _victim, attacker = await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        daemon.heads |= {"/containers/attacker/json": head, f"/containers/{attacker}/exec": head}
+        for method, path in (
+            ("GET", "/containers/attacker/json"),
+            ("POST", f"/containers/{attacker}/exec"),
+        ):
+            answer = await bench.call(method, path, {} if method == "POST" else None)
+            assert answer.status == 502, answer.body
+        assert (await bench.call("GET", "/containers/victim/json")).status == 200
+
+    play(tmp_path, story)
+
+
 def test_a_machine_cannot_get_volumes_or_networks(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         _victim, attacker = await victim_and_attacker(bench)

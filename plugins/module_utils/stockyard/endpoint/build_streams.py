@@ -79,11 +79,12 @@ class ObservedPeer(Peer):
 
     def __init__(self, peer: Peer, observe: Callable[[bytes], Awaitable[None]]) -> None:
         super().__init__(peer.reader, peer.writer)
+        self._peer = peer
         self._observe = observe
 
     async def send(self, data: bytes) -> None:
         await self._observe(data)
-        await super().send(data)
+        await self._peer.send(data)
 
 
 class _Frames:

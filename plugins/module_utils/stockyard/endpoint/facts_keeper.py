@@ -63,9 +63,11 @@ class FactsKeeper:
         """
         reply = await self.lines.ask(machine, "GET", f"/containers/{container_id}/json")
         facts = reply.json() if reply.status == HTTPStatus.OK else None
-        # A program in the machine cannot speak for containers in other machines.
+        # A program in the machine cannot speak for containers in other machines, and changes no
+        # names.
         if isinstance(facts, dict) and facts.get("Id") == container_id:
-            self.snapshots.put(facts)
+            container = self.containers.with_id(container_id)
+            self.snapshots.put(facts | ({"Name": f"/{container.name}"} if container else {}))
 
     async def save(self, machine: str) -> None:
         """Write the facts of all containers of a machine into its record, if they changed."""

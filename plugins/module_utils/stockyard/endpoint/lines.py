@@ -23,6 +23,7 @@ from ..guest.security.reader.grammar import (
     parse_answer,
 )
 from ..guest.security.reader.streams import LIMIT, Peer
+from .answer_heads import check_head
 from .calls import JSON, Reply
 from .events import is_sound
 from .machines import IMAGE_HOST, Machines
@@ -30,7 +31,7 @@ from .machines import IMAGE_HOST, Machines
 # The longest answer that the endpoint reads completely.
 LONGEST_ANSWER = 1 << 26
 # The longest event, in bytes.
-LONGEST_EVENT = 1 << 20
+LONGEST_EVENT = 1 << 17
 # Seconds for an answer: to a call about many machines, of which one can be silent; to most calls;
 # and to calls that work on whole images, layers or file systems.
 SHORT, PATIENCE, LONG = 15.0, 120.0, 1800.0
@@ -194,6 +195,7 @@ async def read_answer(peer: Peer, method: str) -> tuple[Answer, dict[str, str]]:
     """Return the head of the next answer and its headers."""
     while True:
         raw = await peer.reader.readuntil(HEAD_END)
+        check_head(raw)
         answer = parse_answer(raw, method.encode())
         if answer.status >= HTTPStatus.OK or answer.status == SWITCHING:
             return answer, _headers(raw)

@@ -12,7 +12,6 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -360,11 +359,14 @@ class MachineLife:
             self._note_sent(machine, identifier)
 
     def _is_taken(self, name: str, machine: str) -> bool:
-        """Return whether a container in another machine has a name: programs in a machine can give
-        its containers any name.
+        """Return whether clients mean a container in another machine by a name: programs in a
+        machine can give its containers any name, such as the start of an id.
         """
-        holder = self.containers.named(name)
-        return holder is not None and holder.machine != machine
+        return any(
+            container.name == name or container.id.startswith(name)
+            for container in self.containers
+            if container.machine != machine
+        )
 
     def _note_sent(self, machine: str, container_id: str) -> None:
         self._unsent.get(machine, set()).discard(container_id)
@@ -387,32 +389,34 @@ class MachineLife:
         self._silent.discard(machine)
         if reply.status != HTTPStatus.OK:
             return
-        present = {entry["Id"] for entry in listed}
+        self._drop_missing(machine, {entry["Id"] for entry in listed})
+        # Later the endpoint knows the containers that it created: programs in a machine change
+        # their names, volumes and networks only for Docker there.
+        for entry in listed if starting else ():
+            if self._is_own(entry, machine):
+                self._enter(entry, machine)
+        for container in self.containers.on(machine):
+            with contextlib.suppress(Refusal):
+                await self.keeper.ask(machine, container.id)
+        self.settle(machine)
+
+    def _drop_missing(self, machine: str, present: set[str]) -> None:
         for container in self.containers.on(machine):
             if container.id not in present:
                 self.containers.remove(container.id)
                 self.snapshots.remove(container.id)
-        for entry in listed:
-            if self._is_own(entry, machine):
-                self._enter(entry, machine, starting=starting)
-                with contextlib.suppress(Refusal):
-                    await self.keeper.ask(machine, entry["Id"])
-        self.settle(machine)
 
     def _is_own(self, entry: Entry, machine: str) -> bool:
         name = entry_name(entry)
         return not (self.is_elsewhere(entry["Id"], machine) or self._is_taken(name, machine))
 
-    def _enter(self, entry: Entry, machine: str, *, starting: bool) -> None:
-        """Enter a container into the index."""
+    def _enter(self, entry: Entry, machine: str) -> None:
+        """Enter a container into the index, with what its record lacks."""
         number, name = entry["Id"], entry_name(entry)
+        if known := self.containers.with_id(number):
+            name = known.name or name
         networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
         user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
         mounts = [mount for mount in entry.get("Mounts") or () if mount.get("Type") == "volume"]
         volumes = frozenset(str(mount.get("Name")) for mount in mounts)
-        container = Container(number, name, machine, user_defined, volumes)
-        known = self.containers.with_id(number)
-        if known and not starting:
-            # Programs in a machine cannot get other volumes, or the containers of a network.
-            container = replace(known, name=name)
-        self.containers.add(container)
+        self.containers.add(Container(number, name, machine, user_defined, volumes))

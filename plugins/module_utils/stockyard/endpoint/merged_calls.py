@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -61,11 +61,11 @@ class MergedCalls:
         replies = await asyncio.gather(*(self._ask(name, "GET", path) for name in names))
         stopped_too = call.flag("all") or limit > 0
         entries: list[dict[str, Any]] = []
+        if refusal := _common_refusal(replies):
+            return refusal
         for name, reply in zip(names, replies, strict=True):
-            if reply is None:
+            if reply is None or reply.status != HTTPStatus.OK:
                 entries += self._entries(name, filters, stopped_too=stopped_too)
-            elif reply.status != HTTPStatus.OK:
-                return reply
             else:
                 entries += self._own_entries(name, reply)
         entries = [
@@ -125,11 +125,11 @@ class MergedCalls:
         # Programs in a machine can name containers of others.
         present = {name: self.life.containers.on(name) for name in (*running, *waking)}
         replies = await asyncio.gather(*map(prune, present))
+        if not deleted and (refusal := _common_refusal(replies)):
+            return refusal
         for containers, reply in zip(present.values(), replies, strict=True):
-            if reply is None:
+            if reply is None or reply.status != HTTPStatus.OK:
                 continue
-            if reply.status != HTTPStatus.OK:
-                return reply
             pruned = _object(reply)
             numbers = pruned.get("ContainersDeleted")
             for container in containers:
@@ -175,7 +175,7 @@ class MergedCalls:
             for name, reply in zip(names, listings, strict=True)
             for entry in (
                 self._own_entries(name, reply)
-                if reply
+                if reply and reply.status == HTTPStatus.OK
                 else self._entries(name, {}, stopped_too=True)
             )
         ]
@@ -273,6 +273,15 @@ async def _until(reader: asyncio.Queue[Event | None], until: float | None) -> As
         if event is None:
             return
         yield event
+
+
+def _common_refusal(replies: Iterable[Reply | None]) -> Reply | None:
+    """Return the refusal of a call that no machine accepted; ``None`` if one did, or if none
+    answered.
+    """
+    answers = [reply for reply in replies if reply]
+    refusals = [reply for reply in answers if reply.status != HTTPStatus.OK]
+    return refusals[0] if refusals and len(refusals) == len(answers) else None
 
 
 def _object(reply: Reply) -> dict[str, Any]:

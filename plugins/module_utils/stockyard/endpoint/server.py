@@ -23,6 +23,7 @@ from ..guest.security.reader.grammar import (
     Request,
 )
 from ..guest.security.reader.streams import LIMIT, Peer, Stream
+from .answer_heads import AnswerCheck
 from .answers import answer
 from .build_streams import BuildStreams, ObservedPeer
 from .builds import Builds
@@ -362,14 +363,10 @@ class Endpoint:
             client, docker = streams.client(client), streams.docker(docker)
         reusable = False
         timeout = asyncio.timeout(self.lines.patience if route.is_quick else None)
-
-        async def note_answer(_data: bytes) -> None:
-            timeout.reschedule(None)
-
         try:
             async with timeout:
-                answered = ObservedPeer(client, note_answer) if route.is_quick else client
-                reusable = await Exchange(answered, docker, request).run()
+                observed = ObservedPeer(client, AnswerCheck(timeout).observe)
+                reusable = await Exchange(observed, docker, request).run()
             return reusable
         except TimeoutError as error:
             if timeout.expired():
