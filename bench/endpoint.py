@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from stockyard import EndpointSpec, SingleSpec, Yard
@@ -24,14 +25,15 @@ from stockyard.endpoint.machine_life import MachineLife
 from stockyard.endpoint.server import Endpoint
 from stockyard.endpoint.yard_machines import YardMachines
 
-from . import floor
 from .book import Book, seconds
 from .docker_run import FIRST_BYTE, REMOVED, Connect, Run, call, execute, mutual_tls, run, unix
 from .options import Options
-from .real import IMAGE, opened, private_mib
+from .real import IMAGE, TEMPLATE, opened, private_mib
 from .spans import PHASES, Phase, watching
 
 NAME, IMAGES, READY, FORK = "bench", "images", "ready", "fork"
+# The runtime that docs/endpoint.md recommends.
+CRUN = replace(TEMPLATE, name="bench-crun", image=replace(TEMPLATE.image, runtime="crun"))
 WHOLE = "endpoint: docker run until the first byte"
 AGAIN = "endpoint: the next docker run after the former, until the first byte"
 BARE, FORKED = "ready host: docker run until the first byte", "fork: Docker over mutual TLS"
@@ -56,8 +58,9 @@ CALLS: tuple[Phase, ...] = (
 def measure(book: Book, options: Options) -> None:
     """Measure runs at the endpoint, forks and runs in a ready host alternately."""
     with opened(options.work) as (yard, _template):
-        ready = yard.hosts.apply(SingleSpec(READY, floor.TEMPLATE)).object
-        spec = EndpointSpec(NAME, IMAGES, floor.TEMPLATE, socket="/run/not-served.sock")
+        yard.templates.apply(CRUN)
+        ready = yard.hosts.apply(SingleSpec(READY, CRUN.name)).object
+        spec = EndpointSpec(NAME, IMAGES, CRUN.name, socket="/run/not-served.sock")
         yard.endpoints.apply(spec)
         bare = mutual_tls(ready)
         with serving(yard, spec) as connect:
@@ -120,7 +123,7 @@ def _sample(
     """
     time.sleep(PAUSE)
     with watching() as spans:
-        yard.hosts.apply(SingleSpec(FORK, floor.TEMPLATE))
+        yard.hosts.apply(SingleSpec(FORK, CRUN.name))
     book.note(FORKED, "s", spans.end_of(ANSWER))
     yard.hosts.delete(FORK)
     time.sleep(1.0)

@@ -64,9 +64,9 @@ options:
         that template, and adds O(packages), O(files), O(preload), O(commands) and O(provision) of
         this one to it. No image is built and no guest boots, so this takes less time than a build.
       - The kernel, the machine (O(vcpus), O(max_vcpus), O(memory_mib), O(max_memory_mib),
-        O(spare_ports), O(accelerator)), O(suite), O(docker), O(ssh_user) and O(disk_gib) are those
-        of the other template. A different value is an error, except for a value that is the default
-        of its option, which is ignored.
+        O(spare_ports), O(accelerator)), O(suite), O(docker), O(runtime), O(ssh_user) and
+        O(disk_gib) are those of the other template. A different value is an error, except for a
+        value that is the default of its option, which is ignored.
       - O(security) is that of the other template by default. Another profile restarts the guest
         once. A difference in C(user_namespaces) or C(limits.disk_percent) is an error, because
         Docker would lose the images of the other template.
@@ -118,7 +118,7 @@ options:
     description:
       - The name or path of a virtual machine or template in vCenter to clone, instead of an image
         that is built. It must contain the agent already. It cannot be combined with O(packages),
-        O(files), O(preload), O(commands), O(provision), O(security) and O(cloud_image).
+        O(files), O(preload), O(commands), O(provision), O(security), O(runtime) and O(cloud_image).
       - C(library:LIBRARY/ITEM) selects an item of a content library.
       - Required on vSphere without O(from), and an error on other hypervisors.
     type: str
@@ -137,6 +137,17 @@ options:
     type: str
     choices: [running, stopped]
     default: running
+  runtime:
+    description:
+      - The program with which Docker creates the processes of containers.
+      - V(runc) is Docker's own choice. V(crun) is a smaller program in C. It starts containers and
+        C(docker exec) faster, and uses less memory. Debian's package C(crun) is installed, and
+        becomes the default runtime of Docker. A container can still ask for C(runc).
+      - A C(default-runtime) in a declared C(/etc/docker/daemon.json) is not changed.
+      - A derived template has the runtime of its parent.
+    type: str
+    choices: [runc, crun]
+    default: runc
   upgrade:
     description:
       - Whether to compare the template with the packages on the mirror, and to build a new

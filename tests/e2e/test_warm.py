@@ -83,7 +83,9 @@ def roomy_template() -> TemplateSpec:
         Preload("build", str(CONTEXT), "built:1"),
     )
     commands = ("docker image inspect built:1 >/dev/null", "echo was-here > /etc/was-here")
-    image = ImageSpec(packages=TEMPLATE.image.packages, preload=preload, commands=commands)
+    image = ImageSpec(
+        packages=TEMPLATE.image.packages, preload=preload, commands=commands, runtime="crun"
+    )
     shut = SecuritySpec(limits={"memory_percent": 75, "container_memory_percent": 50})
     return replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048, security=shut)
 
@@ -124,6 +126,8 @@ def test_fork_has_the_preloaded_images(roomy: HostInfo, docker: Docker) -> None:
         == b"built in the template\n"
     )
     print(f"its first container took {time.monotonic() - begin:.1f} s")
+    runtime = docker(roomy, "info", "--format", "{{.DefaultRuntime}}").stdout
+    assert runtime == b"crun\n"
     assert ssh(roomy, "cat", "/etc/was-here").stdout == "was-here\n"
 
 

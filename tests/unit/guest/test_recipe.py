@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from stockyard import BuildOptions, Hardware, ImageSpec, TemplateSpec
+from stockyard import BuildOptions, Hardware, ImageSpec, InvalidInput, TemplateSpec
 from stockyard.guest import bundle
 from stockyard.guest.recipe import LINK, SSHD_SOURCES, declared_digest, recipe, template_digest
 from stockyard.guest.rendering import render
+from stockyard.model import codec
+from stockyard.model.security import SecuritySpec
+from tests.helpers.samples import template_record
 
 BASE = TemplateSpec("base")
 
@@ -45,10 +49,54 @@ def test_digest_covers_the_declaration_only() -> None:
         TemplateSpec("base", image=ImageSpec(commands=("true",))),
         TemplateSpec("base", hardware=Hardware(accelerator="tcg")),
         TemplateSpec("base", docker="stopped"),
+        TemplateSpec("base", image=ImageSpec(runtime="crun")),
     ],
 )
 def test_every_change_is_another_digest(changed: TemplateSpec) -> None:
     assert declared_digest(changed) != declared_digest(BASE)
+
+
+DAEMON = "/etc/docker/daemon.json"
+
+
+def test_other_runtime_is_installed_and_the_default_of_dockerd() -> None:
+    ordinary, with_crun = recipe(ImageSpec()), recipe(ImageSpec(runtime="crun"))
+    assert set(with_crun.packages) - set(ordinary.packages) == {"crun"}
+    changed = {path for path, file in with_crun.files.items() if file != ordinary.files[path]}
+    assert changed == {DAEMON}
+    keys = json.loads(with_crun.files[DAEMON].text)
+    assert keys.pop("default-runtime") == "crun"
+    assert keys.pop("runtimes") == {"crun": {"path": "/usr/bin/crun"}}
+    assert keys == json.loads(ordinary.files[DAEMON].text)
+
+
+@pytest.mark.parametrize(
+    "security", [SecuritySpec("shared"), SecuritySpec(user_namespaces="rootless")]
+)
+def test_other_runtime_keeps_the_settings_of_a_profile(security: SecuritySpec) -> None:
+    path = DAEMON if security.profile == "shared" else "/etc/docker/rootless.json"
+    ordinary = json.loads(recipe(ImageSpec(), profile=security).files[path].text)
+    keys = json.loads(recipe(ImageSpec(runtime="crun"), profile=security).files[path].text)
+    assert keys["default-runtime"] == "crun"
+    assert keys | ordinary == keys
+
+
+def test_runtimes_of_the_declaration_stay() -> None:
+    own = {"default-runtime": "kata", "runtimes": {"kata": {"path": "/usr/bin/kata"}}}
+    spec = ImageSpec(runtime="crun", files={DAEMON: json.dumps(own)})
+    keys = json.loads(recipe(spec).files[DAEMON].text)
+    assert keys["default-runtime"] == "kata"
+    assert set(keys["runtimes"]) == {"kata", "crun"}
+
+
+def test_runtime_of_docker_is_in_no_older_digest() -> None:
+    assert "runtime" not in codec.to_dict(ImageSpec())
+    assert "runtime" not in codec.to_dict(template_record())
+
+
+def test_runtime_cannot_be_added_to_a_source() -> None:
+    with pytest.raises(InvalidInput, match="a runtime cannot be added"):
+        ImageSpec(source="golden", runtime="crun")
 
 
 def test_generation_covers_the_built_image() -> None:

@@ -116,6 +116,7 @@ HERE = {
     "TemplateSpec.from_host",
     "TemplateSpec.docker",
     "ImageSpec.suite",
+    "ImageSpec.runtime",
     "ImageSpec.files",
     "Hardware.accelerator",
     "HostSpec.fork_mode",

@@ -55,7 +55,7 @@ def test_derived_template_has_the_machine_of_its_parent() -> None:
     parent = TemplateSpec(
         "docker",
         hardware=Hardware(vcpus=2, memory_mib=2048),
-        image=ImageSpec(suite="bookworm", disk_gib=20, ssh_user="ci"),
+        image=ImageSpec(suite="bookworm", disk_gib=20, ssh_user="ci", runtime="crun"),
         docker="stopped",
         max_memory_mib=4096,
     )
@@ -74,6 +74,7 @@ def test_derived_template_has_the_machine_of_its_parent() -> None:
         (replace(JDK, image=ImageSpec(disk_gib=99)), "disk_gib"),
         (replace(JDK, image=ImageSpec(ssh_user="other")), "ssh_user"),
         (replace(JDK, docker="stopped"), "docker"),
+        (replace(JDK, image=ImageSpec(runtime="crun")), "runtime"),
     ],
 )
 def test_another_machine_than_the_parents_is_refused(spec: TemplateSpec, option: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import InvalidInput
 from ..model import codec, daemon_json
-from ..model.image import ImageSpec
+from ..model.image import DEFAULT_RUNTIME, ImageSpec
 from ..model.recipe import GuestFile, Recipe
 from ..model.security import SecuritySpec, Settings
 from ..model.template import TemplateSpec
@@ -80,18 +80,33 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
     return Recipe(
         suite=spec.suite,
         packages=tuple(
-            sorted({*base_packages, *spec.packages, *_docker_cli(spec.suite), *hardening.packages})
+            sorted(
+                {
+                    *base_packages,
+                    *spec.packages,
+                    *_docker_cli(spec.suite),
+                    *_runtime_packages(spec.runtime),
+                    *hardening.packages,
+                }
+            )
         ),
         early=cloud.seed(spec.suite) if spec.cloud_image else _initramfs(),
-        files={
-            **(_cloud_files() if spec.cloud_image else {}),
-            **_system_files(spec.ssh_user),
-            **({SSHD_SOURCES: GuestFile(texts.SSHD_SOURCES)} if spec.suite != "bookworm" else {}),
-            **_docker_gate(docker),
-            **_agent_files(),
-            **_shutters(hardening),
-            **_extra_files(spec, hardening),
-        },
+        files=_with_runtime(
+            {
+                **(_cloud_files() if spec.cloud_image else {}),
+                **_system_files(spec.ssh_user),
+                **(
+                    {SSHD_SOURCES: GuestFile(texts.SSHD_SOURCES)}
+                    if spec.suite != "bookworm"
+                    else {}
+                ),
+                **_docker_gate(docker),
+                **_agent_files(),
+                **_shutters(hardening),
+                **_extra_files(spec, hardening),
+            },
+            spec.runtime,
+        ),
         disk_gib=spec.disk_gib,
         source=spec.source,
         preload=tuple((item.kind, item.name, item.digest) for item in spec.preload),
@@ -167,6 +182,29 @@ def options_digest(spec: TemplateSpec) -> str:
 def _docker_cli(suite: str) -> tuple[str, ...]:
     """Return the package of Docker's client. Debian 13 split it from the daemon's package."""
     return () if suite == "bookworm" else ("docker-cli",)
+
+
+def _runtime_packages(runtime: str) -> tuple[str, ...]:
+    """Return the package of a runtime that Docker's package does not need."""
+    return () if runtime == DEFAULT_RUNTIME else (runtime,)
+
+
+def _with_runtime(files: dict[str, GuestFile], runtime: str) -> dict[str, GuestFile]:
+    """Return the files of an image whose dockerd has this default runtime. A default runtime in the
+    declared ``daemon.json`` stays.
+    """
+    if runtime == DEFAULT_RUNTIME:
+        return files
+    own_runtimes = {runtime: {"path": f"/usr/bin/{runtime}"}}
+    changed_files = {}
+    for path in (security.daemon.PATH, security.daemon.ROOTLESS):
+        if path in files:
+            declared_keys = daemon_json.parse(files[path].text, path)
+            runtimes = {**own_runtimes, **(declared_keys.get("runtimes") or {})}
+            keys = {"default-runtime": runtime, **declared_keys, "runtimes": runtimes}
+            text = json.dumps(keys, indent=2, sort_keys=True) + "\n"
+            changed_files[path] = replace(files[path], text=text)
+    return files | changed_files
 
 
 def _initramfs() -> dict[str, GuestFile]:

@@ -17,6 +17,9 @@ from .repository import Repository, web_address
 _USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
 DEFAULT_SUITE = "trixie"
+# Programs that create the processes of containers for Docker.
+RUNTIMES = ("runc", "crun")
+DEFAULT_RUNTIME = "runc"
 # Accounts of every image: those of Debian's base-passwd, of the packages in every image, and of
 # stockyard's TLS front.
 RESERVED_USERS = frozenset((
@@ -41,6 +44,7 @@ class ImageSpec:
     :param commands: shell commands that root runs in the guest before the freeze, one after the
         other.
     :param cloud_image: a disk of this suite to start from, instead of packages only.
+    :param runtime: the program with which its Docker runs containers by default.
     """
 
     suite: str = field(default=DEFAULT_SUITE, metadata={"choices": SUITES})
@@ -52,6 +56,7 @@ class ImageSpec:
     preload: tuple[Preload, ...] = ()
     commands: tuple[str, ...] = ()
     cloud_image: CloudImage | None = None
+    runtime: str = field(default=DEFAULT_RUNTIME, metadata={"choices": RUNTIMES, **codec.SPARSE})
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -74,10 +79,11 @@ class ImageSpec:
                 "source and cloud_image exclude each other.",
                 remedy="declare only one of them",
             )
-        if self.source and (self.packages or self.files or self.preload or self.commands):
+        additions = self.packages or self.files or self.preload or self.commands
+        if self.source and (additions or self.runtime != DEFAULT_RUNTIME):
             raise InvalidInput(
-                "source is a finished machine, to which packages, files, images and commands "
-                "cannot be added.",
+                "source is a finished machine, to which packages, files, images, commands and a "
+                "runtime cannot be added.",
                 remedy="add them to another template, which is derived from this one, or omit "
                 "source on a hypervisor that builds images",
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidInput, Unsupported
 from . import naming
 from .codec import SPARSE
-from .image import BuildOptions, ImageSpec
+from .image import DEFAULT_RUNTIME, RUNTIMES, BuildOptions, ImageSpec
 from .provision import Provision
 from .security import PROFILES, SecuritySpec
 
@@ -287,6 +287,7 @@ class TemplateRecord:
     :param derivation: the generation that it was derived from; ``None`` if it was built.
     :param security: the security of its hosts; ``None`` if unknown.
     :param from_host: the host that it was created from; empty if it was built or derived.
+    :param runtime: the program with which its Docker runs containers by default.
     """
 
     owner: str
@@ -315,6 +316,7 @@ class TemplateRecord:
     derivation: Derivation | None = field(default=None, metadata=SPARSE)
     security: SecuritySpec | None = field(default=None, metadata=SPARSE)
     from_host: str = field(default="", metadata=SPARSE)
+    runtime: str = field(default=DEFAULT_RUNTIME, metadata=SPARSE)
 
     kind = "template"
 
@@ -333,6 +335,7 @@ class TemplateRecord:
         naming.image(self.image)
         naming.choice("docker", self.docker, DOCKER_KINDS)
         naming.user(self.ssh_user)
+        naming.choice("runtime", self.runtime, RUNTIMES)
         naming.mac(self.mac)
         naming.choice("phase", self.phase, TEMPLATE_PHASES)
         for attribute in ("created", "promoted"):

@@ -61,15 +61,18 @@ def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
     if isinstance(template, TemplateSpec):
         image = template.image
         suite, ssh_user, disk_gib = image.suite, image.ssh_user, image.disk_gib
+        runtime = image.runtime
         is_clone = bool(image.source)
     else:
         suite = template.source.suite if template.source else ""
         ssh_user, disk_gib = template.ssh_user, template.disk_gib
+        runtime = template.runtime
         is_clone = template.is_clone
     return facts | {
         "suite": suite,
         "ssh_user": ssh_user,
         "disk_gib": disk_gib,
+        "runtime": runtime,
         "security": template.security,
         "is_clone": is_clone,
     }
@@ -104,6 +107,7 @@ def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
         suite=parent["suite"] or spec.image.suite,
         ssh_user=parent["ssh_user"],
         disk_gib=parent["disk_gib"] or spec.image.disk_gib,
+        runtime=parent["runtime"],
     )
     hardware = Hardware(**{name: parent[name] for name in Hardware.__dataclass_fields__})
     return replace(

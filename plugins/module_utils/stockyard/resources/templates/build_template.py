@@ -505,6 +505,7 @@ def _draft(
         hardware=spec.hardware,
         docker=spec.docker,
         ssh_user=spec.image.ssh_user,
+        runtime=spec.image.runtime,
         phase="booting",
         created=ctx.clock.now(),
         mac=mac_of(template_uuid, ctx.provider.capabilities),
