@@ -123,6 +123,34 @@ def test_invalid_scenario_is_refused(
     assert not controller.state.exists()
 
 
+def test_variables_of_the_group_molecule_are_refused(controller: Controller, root: Path) -> None:
+    """They are variables of the hosts, which the play that forks them does not read."""
+    inventory = root / "group.json"
+    group = {"hosts": {"debian": {}}, "vars": {"molecule_ttl": "1h", "yard_owner": "x", "own": 1}}
+    inventory.write_text(json.dumps({"molecule": group, "all": {"vars": {"yard_storage": "/x"}}}))
+    (root / "state").mkdir()
+    surrounding = {
+        **controller.environment,
+        "MOLECULE_EPHEMERAL_DIRECTORY": str(root / "state"),
+        "MOLECULE_PROJECT_DIRECTORY": str(root / "group"),
+    }
+    line = ["ansible-playbook", "-i", str(inventory), "stockyard.container_hosts.molecule_create"]
+    result = subprocess.run(
+        line,
+        cwd=controller.home,
+        env=surrounding,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode != 0
+    output = " ".join(result.stdout.split())
+    assert "molecule_ttl, yard_owner would have no effect" in output
+    assert "Set it for the group all" in output
+    assert not controller.state.exists()
+
+
 def test_two_names_that_become_one_are_refused(root: Path) -> None:
     clash = checkout(root, "clash")
     clash.declare(mine_variables(root), ("db_1", "db.1"))

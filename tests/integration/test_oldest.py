@@ -84,7 +84,7 @@ def test_oldest_ansible_is_that_of_the_collection(old: OldController) -> None:
 def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
     first_run = old.run(SITE, *DEMO)
     assert first_run.returncode == 0, first_run.output
-    assert "web-3: Docker tcp://127." in first_run.stdout
+    assert '"web-3  ssh ' in first_run.stdout
     second_run = old.run(SITE, *DEMO)
     assert "changed=0 " in second_run.stdout, second_run.output
     for playbook in ("rebuild", "report"):

@@ -52,12 +52,14 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
     first_run = controller.run(SITE, *DEMO)
     assert changed(first_run, 1), first_run.output
     for host in first_run["stockyard.container_hosts.yard : Converge the yard"]["members"]:
-        for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
-            assert f'"{line}"' in first_run.stdout
+        name, context = host["name"], host["docker"]["context"]
+        # A table of the SSH commands, and one of the contexts, which can be created again.
+        assert f'"{name}  {host["ssh"]["command"]}"' in first_run.stdout
+        assert f'"{name}  docker context rm --force {name}; {context}"' in first_run.stdout
 
     second_run = controller.run(SITE, *DEMO)
     assert changed(second_run, 0), second_run.output
-    assert "web-3: Docker tcp://127." in second_run.stdout
+    assert '"web-3  ssh ' in second_run.stdout
 
     # Undeclared objects: a forgotten fleet, and a single host.
     with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
