@@ -44,6 +44,11 @@ class Bench(Protocol):
     def pause(self, record: Record) -> None:
         """Stop a running machine where it is, as a full disk does."""
 
+    def has_link(self, record: Record) -> bool | None:
+        """Return whether the network link of a machine is up; ``None`` if the hypervisor shows
+        that only to the guest.
+        """
+
     def forget(self, record: Record) -> None:
         """Remove the record of a machine without stockyard, and leave its files."""
 
@@ -98,6 +103,10 @@ class MemoryBench(VolumeNotes):
     def pause(self, record: Record) -> None:
         self._edit(record.domain, {"state": "paused"})
 
+    def has_link(self, record: Record) -> bool:
+        _header, *lines = self.path.read_text().splitlines()
+        return bool(dict(json.loads(line) for line in lines)[record.domain]["link"])
+
     def forget(self, record: Record) -> None:
         self._edit(record.domain, None)
 
@@ -139,6 +148,9 @@ class LibvirtBench(VolumeNotes):
 
     def pause(self, record: Record) -> None:
         self._with_domain(record, lambda domain: domain.suspend())
+
+    def has_link(self, _record: Record) -> None:
+        """QEMU shows it only to the guest: see tests/e2e/test_identity_before_network.py."""
 
     def forget(self, record: Record) -> None:
         self._with_domain(
@@ -202,6 +214,16 @@ class VsphereBench:
 
     def pause(self, record: Record) -> None:
         self.vcenter.power(self._machine(record.domain)._moId, "suspended")
+
+    def has_link(self, record: Record) -> bool:
+        from pyVmomi import vim
+
+        (card,) = (
+            device
+            for device in self._machine(record.domain).config.hardware.device
+            if isinstance(device, vim.vm.device.VirtualEthernetCard)
+        )
+        return bool(card.connectable and card.connectable.connected)
 
     def has_disk(self, disk: str) -> bool:
         from pyVmomi import vim

@@ -152,11 +152,13 @@ def test_agent_serves_after_a_refusal(
 
 
 def test_link_is_connected_and_disconnected(
-    provider: Provider, drafts: Drafts, deadline: Deadline
+    bench: Bench, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     record = drafts.forked(deadline)
+    assert bench.has_link(record) in (False, None)
     for up in (True, True, False):
         provider.set_link(record, up)
+        assert bench.has_link(record) in (up, None)
     assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
 
 
@@ -188,7 +190,7 @@ def test_a_running_machine_is_not_forked_again(
     provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
     record = drafts.forked(deadline)
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match=record.name):
         provider.fork(record, drafts.template, provider.capabilities.modes[0], deadline)
     assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
 
@@ -200,7 +202,7 @@ def test_a_machine_that_is_off_does_not_answer(provider: Provider, drafts: Draft
     with pytest.raises(StockyardError, match=r"is not running|has no machine"):
         ask(provider, record, Deadline(60), op="hello")
     assert time.monotonic() - begin < 20
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match=record.name):
         provider.set_link(record, True)
 
 
@@ -213,7 +215,7 @@ def test_a_machine_that_is_killed_is_seen_and_stays_on_record(
         bench.kill(record)
         assert state_of(provider, record) in ("off", "crashed")
         assert on_record(provider, record) == record
-        with pytest.raises(StockyardError):
+        with pytest.raises(StockyardError, match=record.name):
             channel.request({"op": "hello"}, Deadline(2))
     finally:
         channel.close()
@@ -243,7 +245,7 @@ def test_suspended_machine_is_observed_and_resumed(
     assert state_of(second, record) == "suspended"
     assert on_record(second, record) == before
     provider.suspend(record, deadline)
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match=record.name):
         ask(provider, record, Deadline(2), op="hello")
     changed = second.claim(before, labels={"note": "kept"})
     assert on_record(provider, record) == changed

@@ -132,7 +132,7 @@ def left_alone(
             lambda: provider.claim(record, phase="deleting"),
             lambda: provider.create_host(drafts(record.name), drafts.template),
         ):
-            with pytest.raises(StockyardError):
+            with pytest.raises(StockyardError, match=f"{record.name}|{record.domain}"):
                 attempt()
         assert record.domain in [s.name for s in provider.observe(record.owner).unreadable]
     finally:
@@ -149,7 +149,7 @@ def test_a_record_that_was_copied_proves_nothing(
         observation = provider.observe(original.owner)
         assert copy.domain in [s.name for s in observation.unreadable]
         assert [h.record.uuid for h in observation.hosts].count(original.uuid) == 1
-        with pytest.raises(StockyardError):
+        with pytest.raises(StockyardError, match=f"{copy.name}|{copy.domain}"):
             provider.destroy(copy)
         assert on_record(provider, original) == original
     finally:

@@ -10,6 +10,8 @@ import json
 import resource
 import shlex
 import subprocess
+import tempfile
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ from tests.helpers.values import present
 from .conftest import Controller
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8WluiUp+fbmL me@home"
-TEMPLATED = "{{ lookup('ansible.builtin.pipe', 'touch /tmp/owned') }}"
+# A path of its own for each run: a file of an earlier failure would fail all later runs.
+OWNED = Path(tempfile.gettempdir()) / f"owned-{uuid.uuid4()}"
+TEMPLATED = f"{{{{ lookup('ansible.builtin.pipe', 'touch {OWNED}') }}}}"
 
 
 class Inventory:
@@ -197,7 +201,7 @@ def test_labels_are_not_evaluated_as_templates(
     assert played.returncode == 0, played.output
     labels, lease = played["shown"]["msg"]
     assert (labels["note"], lease["holder"]) == (TEMPLATED, TEMPLATED)
-    assert not Path("/tmp/owned").exists()  # noqa: S108
+    assert not OWNED.exists()
 
 
 def test_results_contain_no_secret(inventory: Inventory) -> None:

@@ -133,7 +133,7 @@ def test_controller_is_killed_during_a_branch(
     assert yard.hosts.get("trunk").state == "running"
     if reap_first:
         yard.reap(grace=0.0)
-        assert all(host.ready for host in yard.hosts.list())
+        assert {host.ready for host in yard.hosts.list()} == {True}
     children = yard.hosts.branch(CHILDREN, timeout=120).objects
     yard.reap()
     assert not yard.hosts.branch(CHILDREN).changed
@@ -178,13 +178,13 @@ def test_a_controller_is_killed_while_it_derives_templates(
     assert controller.returncode == -signal.SIGKILL
     if reap_first:
         yard.reap(grace=0.0)
-        assert all(template.usable for template in yard.templates.list())
+        assert {template.usable for template in yard.templates.list()} == {True}
     yard.apply(LEVELS)
     yard.reap()
     assert not yard.apply(LEVELS).changed
     templates = yard.context.provider.observe("stockyard").templates
     assert {template.record.name for template in templates} == {"base", "jdk", "app"}
-    assert all(template.usable for template in templates)
+    assert {template.usable for template in templates} == {True}
     assert base.record in [template.record for template in templates]
     assert set(own_vcenter.machines()) - LEFT == {
         "stockyard-register",

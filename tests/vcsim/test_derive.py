@@ -268,7 +268,7 @@ def test_security_of_a_source_is_refused(yard: Yard, vcenter: Simulator, check: 
 @pytest.mark.parametrize("method", ["InstantClone_Task", "ReconfigVM_Task"])
 def test_failed_derivation_leaves_nothing(yard: Yard, vcenter: Simulator, method: str) -> None:
     vcenter.fail(method, "InsufficientResourcesFault", skip=2 * (method == "ReconfigVM_Task"))
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match="template jdk"):
         yard.templates.apply(JDK)
     assert [template.name for template in yard.templates.list()] == ["base"]
     assert yard.templates.apply(JDK).objects[0].usable

@@ -93,7 +93,7 @@ def test_host_that_fails_to_suspend_continues_with_its_network(
     yard: Yard, vcenter: Simulator
 ) -> None:
     vcenter.fail("SuspendVM_Task", "SystemError")
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match="host web-1"):
         yard.hosts.suspend("web-1")
     assert states(yard) == ["running"] * 2
     assert link(vcenter) == (True, True)

@@ -28,7 +28,7 @@ def test_machine_with_a_hostile_name_is_reported_on_one_printable_line(
     code, output, errors = console("reap", "--dry-run")
     assert code == 0
     assert f"skipped: machine stockyard.default.x{SHOWN}: " in output
-    assert all(line.isprintable() for line in (output + errors).splitlines())
+    assert {line.isprintable() for line in (output + errors).splitlines()} == {True}
 
 
 def test_progress_and_errors_are_printable_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,4 +36,4 @@ def test_progress_and_errors_are_printable_lines(capsys: pytest.CaptureFixture[s
     say.err(f"host web-1: waits for {ESCAPES}\nhost web-2: ready")
     errors = capsys.readouterr().err
     assert errors.count("\n") == 2
-    assert all(line.isprintable() for line in errors.split("\n"))
+    assert {line.isprintable() for line in errors.split("\n")} == {True}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stockyard.clock import Deadline
-from stockyard.errors import GuestError, StockyardError, Unsupported
+from stockyard.errors import GuestError, Unsupported
 from stockyard.guest.agent import key_wrap, main, wire
 from stockyard.guest.agent.apply import Identity
 from stockyard.guest.client import Guest, IdentityRequest, ServerCertificate
@@ -283,7 +283,7 @@ def test_empty_reply_is_refused_if_a_value_is_needed(name: str) -> None:
     if name in ("draw", "volume-mount"):
         assert CALLS[name](guest)
         return
-    with pytest.raises(StockyardError):
+    with pytest.raises(GuestError, match=rf"host web-1: .*({name}|no usable SSH host key)"):
         CALLS[name](guest)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import replace
@@ -40,8 +41,12 @@ def test_invalid_duration_is_refused(text: object) -> None:
 
 @given(st.text() | st.integers() | st.none())
 def test_any_text_is_a_duration_or_refused(text: object) -> None:
+    grammar = re.fullmatch(r"([0-9]+)([smhd]?)", str(text)) if text is not None else None
+    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
     with suppress(InvalidInput):
-        assert seconds("duration", text) >= 0
+        duration = seconds("duration", text)
+        assert grammar
+        assert duration == int(grammar[1]) * units[grammar[2]]
 
 
 def test_a_lease_ends_at_its_end() -> None:

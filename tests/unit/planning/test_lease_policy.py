@@ -38,7 +38,6 @@ counts = st.integers(0, 20)
 @given(counts, counts, counts, counts)
 def test_spares_are_created_up_to_the_maximum(count: int, spare: int, most: int, held: int) -> None:
     free = lease_policy.unleased(count, spare, most, held)
-    assert free >= 0
     if most:
         assert free + held <= max(most, held)
         assert free >= min(spare, max(0, most - held))

@@ -56,7 +56,7 @@ def test_each_child_is_a_ready_host_with_its_own_identity(yard: Yard, trunk: Hos
         "create host twig-2: branched from host trunk",
     ]
     hosts = [yard.hosts.get("trunk"), *result.objects]
-    assert all(host.ready for host in hosts)
+    assert {host.ready for host in hosts} == {True}
     for key in ("uuid", "mac", "address"):
         assert len({getattr(host, key) for host in hosts}) == 3
     for key in ("machine_id", "ssh_host_key", "certificate"):

@@ -84,7 +84,7 @@ def read(yard: Yard, host: str, path: str) -> str:
 
 
 def test_each_child_has_copies_of_all_volumes(yard: Yard, trunk: HostInfo) -> None:
-    assert all(child.ready for child in yard.hosts.branch(SHOOTS).objects)
+    assert {child.ready for child in yard.hosts.branch(SHOOTS).objects} == {True}
     write(yard, "trunk", "data", "after")
     write(yard, "shoot-1", "data", "of shoot-1")
     assert read(yard, "trunk", "data") == "after"
@@ -167,7 +167,7 @@ def test_the_volume_of_a_child_can_be_detached_and_attached_elsewhere(
 
 def test_a_child_without_volumes_has_none(yard: Yard, trunk: HostInfo) -> None:
     before = names(yard)
-    assert all(child.ready for child in yard.hosts.branch(NONE).objects)
+    assert {child.ready for child in yard.hosts.branch(NONE).objects} == {True}
     assert names(yard) == before
     provider = memory(yard)
     for child in NONE.children:
@@ -321,7 +321,7 @@ def secret_trunk(hypervisor: FaultyProvider, tmp_path: Path) -> Iterator[Yard]:
 def test_a_host_is_branched_after_the_detachment_of_an_encrypted_volume(
     secret_trunk: Yard,
 ) -> None:
-    assert all(child.ready for child in secret_trunk.hosts.branch(SHOOTS).objects)
+    assert {child.ready for child in secret_trunk.hosts.branch(SHOOTS).objects} == {True}
 
 
 def test_a_host_whose_memory_can_contain_a_key_is_refused_until_it_boots(
@@ -361,7 +361,7 @@ def test_a_child_without_the_volume_of_docker_is_refused(yard: Yard) -> None:
     yard.hosts.apply(SingleSpec("trunk", "stateful", host=spec))
     with pytest.raises(Unsupported, match="would have no Docker"):
         yard.hosts.branch(NONE, check=True)
-    assert all(child.ready for child in yard.hosts.branch(SHOOTS).objects)
+    assert {child.ready for child in yard.hosts.branch(SHOOTS).objects} == {True}
     assert "shoot-1-docker" in names(yard)
 
 

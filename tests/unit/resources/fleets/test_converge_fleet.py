@@ -55,7 +55,7 @@ def test_fleet_is_created_and_then_unchanged(yard: Yard) -> None:
     result = yard.fleets.apply(fleet())
     assert verbs(result) == ["create ci-1", "create ci-2", "create ci-3"]
     assert [h.name for h in result.objects] == ["ci-1", "ci-2", "ci-3"]
-    assert all(h.ready for h in result.objects)
+    assert {h.ready for h in result.objects} == {True}
     second_result = yard.fleets.apply(fleet())
     assert not second_result.changed
     assert second_result.objects == result.objects
@@ -154,7 +154,7 @@ def test_incomplete_host_of_a_dead_controller_is_created_again(
 ) -> None:
     hypervisor.fail("fork", SystemExit())
     hypervisor.fail("destroy", HypervisorError("the controller is dead."))
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match="the controller is dead"):
         yard.fleets.apply(fleet(1))
     assert [h.record.phase for h in hosts(yard).values()] == ["creating"]
     result = yard.fleets.apply(fleet(1))
@@ -170,7 +170,7 @@ def test_one_failure_spoils_one_host(yard: Yard, hypervisor: FaultyProvider, ste
         yard.fleets.apply(fleet())
     remaining_hosts = hosts(yard)
     assert len(remaining_hosts) == 2
-    assert all(h.serving for h in remaining_hosts.values())
+    assert {h.serving for h in remaining_hosts.values()} == {True}
     assert len(known_hosts(yard)) == 2
     assert len(yard.fleets.apply(fleet()).plan.actions) == 1
     assert not yard.fleets.apply(fleet()).changed
@@ -193,7 +193,7 @@ def test_a_host_that_is_not_itself_never_gets_on_the_network(
     yard: Yard, hypervisor: FaultyProvider, answer: dict[str, Any]
 ) -> None:
     hypervisor.tamper("identify", lambda genuine: {**genuine, **answer})
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match="host ci-1: "):
         yard.fleets.apply(fleet(1))
     assert hypervisor.calls["set_link"] == 0
     assert hosts(yard) == {}
@@ -365,7 +365,7 @@ def test_twenty_controllers_at_once_make_one_set_of_hosts(
     assert {kind for kind, _size in outcomes} <= {"ok", "Busy"}, outcomes
     assert [size for kind, size in outcomes if kind == "ok" and size] == [4]
     assert sorted(hosts(yard)) == ["ci-1", "ci-2", "ci-3", "ci-4"]
-    assert all(h.serving for h in hosts(yard).values())
+    assert {h.serving for h in hosts(yard).values()} == {True}
     assert not yard.fleets.apply(fleet(4)).changed
 
 

@@ -213,8 +213,8 @@ def test_whole_yard_is_suspended_and_resumed(yard: Yard) -> None:
 def test_failed_suspend_does_not_stop_other_hosts(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleets.apply(FLEET)
     yard.hosts.apply(SINGLE)
-    hypervisor.fail("suspend", HypervisorError("no"))
-    with pytest.raises(StockyardError):
+    hypervisor.fail("suspend", HypervisorError("the disk is on fire."))
+    with pytest.raises(StockyardError, match="the disk is on fire"):
         yard.suspend()
     assert sorted(states(yard).values()) == ["running", "suspended", "suspended"]
 

@@ -135,7 +135,7 @@ def test_yard_is_suspended_and_hosts_with_keys_are_shut_down_until_the_next_run(
     assert [action.verb for action in sealed.fleets.apply(SAFE).plan.actions] == ["start", "start"]
     assert [action.verb for action in sealed.resume().plan.actions] == ["resume"]
     assert {host.name: host.uuid for host in sealed.hosts.list() if host.ready} == uuids
-    assert all(volume.mounted for volume in sealed.volumes.list())
+    assert {volume.mounted for volume in sealed.volumes.list()} == {True}
 
 
 def test_single_host_with_a_key_is_shut_down_with_its_yard(sealed: Yard) -> None:

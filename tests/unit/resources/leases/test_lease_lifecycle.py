@@ -293,7 +293,7 @@ def test_a_lease_without_its_key_is_not_taken(
     fleet: Yard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "pki/stockyard/default/leases").write_text("a file where a directory belongs")
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match="the directory for keys cannot be used"):
         fleet.leases.acquire("ci", holder="me")
     assert [r.lease for r in records(fleet)] == [None, None]
 

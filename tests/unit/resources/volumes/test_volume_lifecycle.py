@@ -24,7 +24,6 @@ from stockyard import (
     NotFound,
     OperationRefused,
     SingleSpec,
-    StockyardError,
     TemplateSpec,
     TemplateTerm,
     Unsupported,
@@ -445,5 +444,5 @@ def test_another_tenants_volume_is_another_one(two: Yard) -> None:
         ("default", "ci-1"),
         ("other", "ci-9"),
     }
-    with pytest.raises(StockyardError):
+    with pytest.raises(NotFound, match="host ci-9: the host does not exist"):
         two.volumes.attach(DATA, host="ci-9", path="/data")

@@ -56,7 +56,7 @@ def test_nothing_is_left_on_the_hypervisors_disk(yard: Yard, tmp_path: Path) -> 
 def test_teardown_deletes_incomplete_hosts(yard: Yard, hypervisor: FaultyProvider) -> None:
     for step in ("fork", "destroy"):
         hypervisor.fail(step, HypervisorError("no."))
-    with pytest.raises(StockyardError):
+    with pytest.raises(StockyardError, match="its remains could not be deleted"):
         yard.fleets.apply(FleetSpec("ci", "base"))
     assert len(yard.hosts.list()) == 1
     yard.teardown()
