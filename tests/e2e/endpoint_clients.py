@@ -18,18 +18,15 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stockyard import Hardware, TemplateInfo, Yard
 from tests.endpoint_suite.images import complete_root
 from tests.helpers import docker_clients
 from tests.helpers.docker_clients import DockerClients
-
-from .conftest import TEMPLATE
 
 ADDRESS = "STOCKYARD_ENDPOINT"
 IMAGE = "toolbox"
@@ -98,13 +95,6 @@ class Docker:
         """Return the facts of a container."""
         (facts,) = json.loads(self("inspect", "--type", "container", name))
         return dict(facts)
-
-
-@pytest.fixture(scope="module")
-def origin(yard: Yard, template: TemplateInfo) -> TemplateInfo:
-    """The template of the image host, whose forks can have the volumes of several jobs."""
-    spec = replace(TEMPLATE, name="volumes", hardware=Hardware(spare_ports=8))
-    return yard.templates.apply(spec).object
 
 
 @pytest.fixture(scope="module")

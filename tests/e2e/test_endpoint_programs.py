@@ -8,24 +8,34 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from stockyard import Hardware, TemplateInfo, Yard
 from tests.endpoint_suite.registry import free_port
 from tests.helpers.docker_clients import DockerClients
 from tests.helpers.other_collections import others
 
 from . import endpoint_clients, test_endpoint
+from .conftest import TEMPLATE
 from .endpoint_clients import IMAGE, SOCKET, WEB, Docker, wait_until_empty
 
 # The fixtures of an endpoint that serves machines, and those of its clients.
 client, image_host = test_endpoint.client, test_endpoint.image_host
 service, socket = test_endpoint.service, test_endpoint.socket
-origin, clients = endpoint_clients.origin, endpoint_clients.clients
-environment, images = endpoint_clients.environment, endpoint_clients.images
-client_image, latest = endpoint_clients.client_image, endpoint_clients.latest
+clients, environment = endpoint_clients.clients, endpoint_clients.environment
+images, client_image = endpoint_clients.images, endpoint_clients.client_image
+latest = endpoint_clients.latest
 pytestmark = [pytest.mark.real, pytest.mark.full]
+
+
+@pytest.fixture(scope="module")
+def origin(yard: Yard, template: TemplateInfo) -> TemplateInfo:
+    """The template of the image host, whose forks can have the volumes of several jobs of act."""
+    spec = replace(TEMPLATE, name="volumes", hardware=Hardware(spare_ports=8))
+    return yard.templates.apply(spec).object
 
 
 WORKFLOW = """\
