@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,39 +71,56 @@ class DockerClients:
 
 
 def fetch() -> DockerClients:
-    """Return the clients; those of a release that is not there yet are fetched."""
-    pins = repr((DEBIAN, ACT, TESTCONTAINERS))
-    folder = WORK / hashlib.sha256(pins.encode()).hexdigest()[:16]
+    """Return the clients, fetched if they are not there."""
+    return DockerClients(cached((DEBIAN, ACT, TESTCONTAINERS), _fetch))
+
+
+def cached(pins: object, fill: Callable[[Path, Path], None]) -> Path:
+    """Return the directory of some programs, which is filled if it does not exist.
+
+    :param pins: the names and versions of the programs.
+    :param fill: creates its second argument, the directory. The first argument is a directory for
+        temporary files.
+    """
+    folder = WORK / hashlib.sha256(repr(pins).encode()).hexdigest()[:16]
     if not folder.exists():
         WORK.mkdir(parents=True, exist_ok=True)
         with (WORK / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
-                _fetch(folder)
-    return DockerClients(folder)
+                print(f"fetching clients of Docker to {folder}", file=sys.stderr, flush=True)
+                with tempfile.TemporaryDirectory(dir=WORK) as temporary:
+                    place = Path(temporary) / "clients"
+                    fill(Path(temporary), place)
+                    os.replace(place, folder)
+    return folder
 
 
-def _fetch(folder: Path) -> None:
-    print(f"fetching clients of Docker to {folder}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=WORK) as temporary:
-        place = Path(temporary) / "clients"
-        for release, packages in DEBIAN.items():
-            _unpack(Path(temporary) / release, place / release, release, packages)
-        plugins = place / "home" / ".docker" / "cli-plugins"
-        plugins.mkdir(parents=True)
-        for name in PLUGINS:
-            shutil.copy(place / "trixie" / "usr/libexec/docker/cli-plugins" / name, plugins)
-        settings = {"GOBIN": str(place), "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-        _run(build.go(), "install", "-p", "1", ACT, settings=settings)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run(*pip, "--target", str(place / "packages"), TESTCONTAINERS)
-        os.replace(place, folder)
+def _fetch(temporary: Path, place: Path) -> None:
+    for release, packages in DEBIAN.items():
+        unpack(temporary / release, place / release, release, packages)
+    plugins = place / "home" / ".docker" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    for name in PLUGINS:
+        shutil.copy(place / "trixie" / "usr/libexec/docker/cli-plugins" / name, plugins)
+    settings = {"GOBIN": str(place), "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    run(build.go(), "install", "-p", "1", ACT, settings=settings)
+    pip_install(place / "packages", TESTCONTAINERS)
 
 
-def _unpack(work: Path, target: Path, release: str, packages: tuple[str, ...]) -> None:
+def pip_install(target: Path, *requirements: str) -> None:
+    """Install Python packages into a directory."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "--target", str(target), *requirements)
+
+
+def unpack(
+    work: Path, target: Path, release: str, packages: tuple[str, ...], *, complete: bool = False
+) -> None:
     """Unpack packages of a release, which need not be that of this machine.
 
     :param work: a directory for apt.
+    :param complete: whether to unpack all packages that they depend on, too.
     """
     for name in ("state/lists/partial", "cache/archives/partial", "debs"):
         (work / name).mkdir(parents=True)
@@ -119,20 +136,25 @@ def _unpack(work: Path, target: Path, release: str, packages: tuple[str, ...]) -
         "APT::Sandbox::User": "",
     }
     apt = ["apt-get", "--quiet", *(f"-o{key}={value}" for key, value in options.items())]
-    _run(*apt, "update")
-    _run(*apt, "download", *packages, cwd=work / "debs")
-    for package in sorted((work / "debs").glob("*.deb")):
-        _run("dpkg-deb", "--extract", str(package), str(target))
+    run(*apt, "update")
+    if complete:
+        download = ("install", "--download-only", "--no-install-recommends", "--yes")
+        run(*apt, *download, *packages)
+    else:
+        run(*apt, "download", *packages, cwd=work / "debs")
+    for package in sorted(work.glob("**/*.deb")):
+        run("dpkg-deb", "--extract", str(package), str(target))
 
 
 def _mirror() -> str:
     """Return the mirror of Debian that this machine uses."""
     command = ["apt-get", "indextargets", "--format", "$(SITE) $(REPO_URI)", "Created-By: Packages"]
-    addresses = [line.split()[1] for line in _run(*command).splitlines()]
+    addresses = [line.split()[1] for line in run(*command).splitlines()]
     return next(address for address in addresses if address.rstrip("/").endswith("/debian"))
 
 
-def _run(*command: str, cwd: Path | None = None, settings: Mapping[str, str] | None = None) -> str:
+def run(*command: str, cwd: Path | None = None, settings: Mapping[str, str] | None = None) -> str:
+    """Run a command of low priority, and return its output."""
     try:
         return subprocess.run(
             ["nice", *command],
