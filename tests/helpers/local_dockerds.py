@@ -7,7 +7,8 @@ with the unpacked packages docker.io, containerd, runc and tini of Debian:
 
   python -m tests.helpers.local_dockerds --root ROOT --work WORK --unix SOCKET
 
-``WORK`` keeps the image host. A second run finds its images, but no containers.
+``WORK`` keeps the image host. A second run finds its images, but no containers. ``--egress`` names
+the address that the machines reach at 10.0.2.15:3128, as guests reach their proxy.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from tests.helpers.fake_volumes import FakeVolumes
 _NEW_NETWORK = 0x40000000
 # Seconds in which dockerd starts or ends.
 PATIENCE = 60.0
+# Where a machine reaches the address of its egress.
+_PROXY = ("10.0.2.15", 3128)
 _ISOLATED = ("unshare", "-m", "-n", "--propagation", "private")
 
 
@@ -79,12 +82,16 @@ class LocalMachines:
     :param root: the unpacked packages.
     :param work: the directory of all data.
     :param path: the socket of the endpoint.
+    :param egress: the address that the machines reach.
     """
 
-    def __init__(self, root: Path, work: Path, path: Path) -> None:
+    def __init__(
+        self, root: Path, work: Path, path: Path, egress: tuple[str, int] | None = None
+    ) -> None:
         self.socket = BoundSocket(USUAL_PATHS, str(path))
         self.id, self.title = "LOCAL-DOCKERDS", "doors"
         self.root, self.work = root, work
+        self.egress = egress
         self.volumes = LocalVolumes(self)
         self.facts: dict[str, dict[str, str]] = {}
         self.saved: dict[str, str] = {}
@@ -236,7 +243,7 @@ class LocalMachines:
         options += ["--iptables=false", "--ip6tables=false", "--storage-driver", "vfs"]
         options += ["--exec-opt", "native.cgroupdriver=cgroupfs"]
         # Published ports lead to the loopback.
-        script = 'ip link set lo up; exec "$@"'
+        script = f'ip link set lo up; ip address add {_PROXY[0]}/32 dev lo; exec "$@"'
         with (home / "log").open("ab") as log:
             self._daemons[name] = await asyncio.create_subprocess_exec(
                 *(*_ISOLATED, "bash", "-c", script, "dockerd", "dockerd", *options),
@@ -249,8 +256,10 @@ class LocalMachines:
             while True:
                 with contextlib.suppress(OSError):
                     (await connect(str(sock))).abort()
-                    return
+                    break
                 await asyncio.sleep(0.05)
+        if self.egress:
+            _open_egress(self._daemons[name].pid, self.egress)
 
     async def _halt(self, name: str) -> None:
         daemon = self._daemons.pop(name, None)
@@ -297,13 +306,45 @@ class Forward:
                 client, _address = self._listener.accept()
             except OSError:
                 return
-            try:
-                server = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
-            except OSError:
-                client.close()
-                continue
-            for source, target in ((client, server), (server, client)):
-                threading.Thread(target=_copy_stream, args=(source, target), daemon=True).start()
+            _join(client, ("127.0.0.1", self.port))
+
+
+def _open_egress(pid: int, address: tuple[str, int]) -> None:
+    """Lead connections in the network of a process to an address of this computer, until the
+    process ends.
+    """
+    listeners: list[socket.socket] = []
+
+    def listen() -> None:
+        with open(f"/proc/{pid}/ns/net", "rb") as network:
+            if not ctypes.CDLL(None, use_errno=True).setns(network.fileno(), _NEW_NETWORK):
+                listeners.append(socket.create_server(_PROXY))
+
+    def accept() -> None:
+        while os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(TimeoutError):
+                _join(listeners[0].accept()[0], address)
+        listeners[0].close()
+
+    # Only this thread is in the network of the process.
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    listeners[0].settimeout(1)
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def _join(client: socket.socket, address: tuple[str, int]) -> None:
+    """Connect a client with an address, reached from the network of this thread."""
+    try:
+        server = socket.create_connection(address, PATIENCE)
+    except OSError:
+        client.close()
+        return
+    for end in (client, server):
+        end.settimeout(None)
+    for source, target in ((client, server), (server, client)):
+        threading.Thread(target=_copy_stream, args=(source, target), daemon=True).start()
 
 
 def _copy_stream(source: socket.socket, target: socket.socket) -> None:
@@ -320,8 +361,9 @@ async def _run(*command: str) -> None:
         raise OperationRefused(f"{' '.join(command)} failed.")
 
 
-async def _serve(root: Path, work: Path, path: Path) -> None:
-    machines = LocalMachines(root, work, path)
+async def _serve(root: Path, work: Path, path: Path, egress: str) -> None:
+    host, _, port = egress.rpartition(":")
+    machines = LocalMachines(root, work, path, (host, int(port)) if egress else None)
     await machines.start()
     endpoint = Endpoint(machines, lambda line: print(line, flush=True))
     await endpoint.start()
@@ -342,8 +384,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--root", "--work", "--unix"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--egress", default="", metavar="HOST:PORT")
     options = parser.parse_args()
-    asyncio.run(_serve(options.root.resolve(), options.work.resolve(), options.unix.absolute()))
+    root, work = options.root.resolve(), options.work.resolve()
+    asyncio.run(_serve(root, work, options.unix.absolute(), options.egress))
 
 
 if __name__ == "__main__":
