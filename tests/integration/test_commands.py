@@ -45,6 +45,9 @@ ELSEWHERE = {
     r"docker info": "tests/e2e/test_docker_client.py",
     r"stockyard (ssh|exec|cp|docker|tunnel|logs|console) ": "tests/e2e/test_cli.py",
     r"(stockyard endpoint serve|export DOCKER_HOST=|docker run) ?": "tests/e2e/test_endpoint.py",
+    r"docker compose ": "tests/e2e/test_endpoint_clients.py",
+    r"act ": "tests/e2e/test_endpoint_programs.py",
+    r"(docker load|buildbot|cp examples/buildbot/\S+) ": "tests/e2e/test_endpoint_buildbot.py",
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
     r"molecule (test|create|converge|login --host debian)": "tests/e2e/test_molecule.py",
     r"molecule destroy": "tests/e2e/test_molecule.py",  # words: a command of molecule
