@@ -7,13 +7,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stockyard import FleetSpec, VolumeSpec, Yard
+from stockyard import VolumeSpec, Yard
 from stockyard.cli import main as command_line
 from stockyard.cli.command import Program
+from stockyard.clients.hosts import HostsClient
 
 from .conftest import Console
 
@@ -47,13 +49,6 @@ def test_hosts_are_listed_in_columns_and_as_json(real: Yard, console: Console) -
 def test_holder_of_a_lease_is_listed(real: Yard, console: Console) -> None:
     real.leases.acquire("ci", holder="job-17")
     assert "job-17" in console("ls")[1]
-
-
-def test_tenant_is_listed_if_there_are_several(real: Yard, console: Console) -> None:
-    assert "TENANT" not in console("ls")[1]
-    # The other tenant has no template.
-    with pytest.raises(Exception, match="template"):
-        real.fleets.apply(FleetSpec("ci", "base", count=1, tenant="other"))
 
 
 def test_one_host_is_shown(real: Yard, console: Console) -> None:
@@ -188,6 +183,25 @@ def test_console_log_is_printed_without_what_a_terminal_obeys(
 ) -> None:
     code, _output, errors = console("console", "ci-1")
     assert (code, "the hypervisor keeps no console log" in errors) == (1, True)
+    log = tmp_path / "ci-1.log"
+    host = replace(real.hosts.get("ci-1"), console_log=str(log))
+    monkeypatch.setattr(HostsClient, "get", lambda *_arguments: host)
+    code, _output, errors = console("console", "ci-1")
+    assert (code, "this machine has no such console log" in errors) == (1, True)
+    log.write_bytes(b"one\r\ntwo \x1b]0;owned\x07\r\nthree")
+    assert console("console", "ci-1")[1] == "one\ntwo \\x1b]0;owned\\x07\nthree\n"
+    assert console("console", "ci-1", "-n", "1")[1].endswith("\nthree\n")
+
+
+def test_colours_appear_on_a_terminal_only(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\x1b" not in console("ls")[1]
+    monkeypatch.setattr("stockyard.cli.say.is_terminal", lambda _stream: True)
+    lines = [line.split() for line in console("ls")[1].splitlines()]
+    assert "\x1b[32mrunning\x1b[0m" in lines[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in console("ls")[1]
 
 
 def test_suspended_host_is_not_reached(

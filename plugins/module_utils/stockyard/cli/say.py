@@ -93,8 +93,13 @@ def _line(texts: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> 
     return "  ".join(padded).rstrip()
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream leads to a terminal that shows colours."""
+    return stream.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
 def _coloured(colour: str, text: str, stream: TextIO) -> str:
-    if not colour or not stream.isatty() or os.environ.get("NO_COLOR"):
+    if not colour or not is_terminal(stream) or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[{colour}m{text}\x1b[0m"
 
