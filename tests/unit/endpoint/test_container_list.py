@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 from stockyard.endpoint.container_list import is_listed, is_pruned, list_entry, status_text
+from stockyard.endpoint.containers import Container
 from stockyard.endpoint.events import container_event
 from stockyard.endpoint.snapshots import (
     NEVER,
+    PLACEMENT,
     Snapshots,
     end,
     is_complete,
     is_running,
+    placement_of,
     unknown,
     unpack,
 )
@@ -145,17 +148,29 @@ def test_a_prune_until_no_time_is_refused() -> None:
 def test_facts_survive_in_a_record() -> None:
     snapshots = Snapshots()
     snapshots.put(FACTS)
-    text = snapshots.pack([ID, "unknown"])
+    container = Container(ID, "job", "machine", frozenset({"backend"}), frozenset({"data", "logs"}))
+    text = snapshots.pack([container, Container("unknown", "other", "machine")])
     assert text.isprintable()
-    assert unpack(text) == [FACTS]
-    assert Snapshots().pack([ID]) == ""
+    facts, unread_facts = unpack(text)
+    assert placement_of(facts) == (container.networks, container.volumes)
+    assert {key: value for key, value in facts.items() if key != PLACEMENT} == FACTS
+    assert (unread_facts["Name"], is_complete(unread_facts), placement_of(unread_facts)) == (
+        "/other",
+        False,
+        (frozenset(), frozenset()),
+    )
+    assert placement_of(FACTS) is None
 
 
-def test_facts_that_are_too_long_are_not_recorded() -> None:
+def test_facts_that_are_too_long_are_omitted() -> None:
     snapshots = Snapshots()
     noise = random.Random(1).randbytes(1 << 14).hex()  # noqa: S311  # not secret
     snapshots.put(FACTS | {"Noise": noise})
-    assert snapshots.pack([ID]) == ""
+    (facts,) = unpack(
+        snapshots.pack([Container(ID, "job", "machine", volumes=frozenset({"data"}))])
+    )
+    assert not is_complete(facts)
+    assert placement_of(facts) == (frozenset(), frozenset({"data"}))
 
 
 @pytest.mark.parametrize(

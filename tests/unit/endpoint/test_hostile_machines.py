@@ -168,10 +168,17 @@ def test_a_machine_cannot_get_volumes_or_networks(tmp_path: Path) -> None:
             "Mounts": [{"Type": "volume", "Name": "secrets"}],
             "NetworkSettings": {"Networks": {"backend": {}}},
         }
-        await bench.endpoint.life._refresh("machine-2")
+        life = bench.endpoint.life
+        await life._refresh("machine-2")
         assert (await bench.call("POST", "/containers/attacker/restart")).status == 204
         assert bench.machines.volumes.attached == {}
-        assert bench.endpoint.networks.machines_of(["backend"]) == set()
+        await life.keeper.save("machine-2")
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        await restarted.start()
+        for endpoint in (bench.endpoint, restarted):
+            assert endpoint.networks.machines_of(["backend"]) == set()
+            assert endpoint.containers.find("attacker").volumes == set()
+        await restarted.close()
 
     play(tmp_path, story)
 

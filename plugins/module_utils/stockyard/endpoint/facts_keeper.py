@@ -75,7 +75,7 @@ class FactsKeeper:
         if not present:
             return
         facts = {CONTAINER_NAME: present[0].name, CONTAINER_ID: present[0].id}
-        saved = (facts, self.snapshots.pack(container.id for container in present))
+        saved = (facts, self.snapshots.pack(present))
         if self._saved.get(machine) == saved:
             return
         try:

@@ -25,7 +25,17 @@ from .facts_keeper import FactsKeeper
 from .lines import Lines
 from .machine_power import MachinePower
 from .machines import RUNNING, Machine, Machines
-from .snapshots import Facts, Snapshots, is_running, restarts, unknown, unpack
+from .snapshots import (
+    PLACEMENT,
+    Facts,
+    Snapshots,
+    is_complete,
+    is_running,
+    placement_of,
+    restarts,
+    unknown,
+    unpack,
+)
 
 # Seconds to wait for the event of a removal, and between two attempts to watch a machine.
 EVENT_WAIT, WATCH_RETRY = 5.0, 1.0
@@ -85,6 +95,8 @@ class MachineLife:
         self._sent: deque[str] = deque(maxlen=RECENT)
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
+        # While the endpoint starts: the containers whose record names their networks and volumes.
+        self._placed: set[str] = set()
         self._deletions: dict[str, asyncio.Task[None]] = {}
         # The machines that did not answer the last time.
         self._silent: set[str] = set()
@@ -106,6 +118,7 @@ class MachineLife:
         running = [machine.name for machine in machines if machine.state == RUNNING]
         await asyncio.gather(*(self.adopt(name) for name in running))
         await asyncio.gather(*(self._refresh(name, starting=True) for name in running))
+        self._placed.clear()
         for machine in machines:
             if machine.state != RUNNING:
                 await self.adopt(machine.name, machine.state)
@@ -260,13 +273,13 @@ class MachineLife:
             name = machine.facts.get(CONTAINER_NAME, "")
             self.containers.add(Container(identifier, name, machine.name))
         for facts in unpack(machine.containers):
-            self.snapshots.put(facts)
-            name = str(facts.get("Name") or "").removeprefix("/")
-            networks = frozenset((facts.get("NetworkSettings") or {}).get("Networks") or {})
-            networks -= frozenset(BUILT_IN_NETWORKS)
-            mounts = facts.get("Mounts") or ()
-            volumes = frozenset(str(m.get("Name")) for m in mounts if m.get("Type") == "volume")
-            number = str(facts["Id"])
+            number, name = str(facts["Id"]), str(facts.get("Name") or "").removeprefix("/")
+            placement = placement_of(facts)
+            networks, volumes = placement or _used(facts)
+            if placement:
+                self._placed.add(number)
+            if is_complete(facts):
+                self.snapshots.put({key: facts[key] for key in facts if key != PLACEMENT})
             if not self._is_taken(name, machine.name):
                 self.containers.add(Container(number, name, machine.name, networks, volumes))
 
@@ -413,10 +426,16 @@ class MachineLife:
     def _enter(self, entry: Entry, machine: str) -> None:
         """Enter a container into the index, with what its record lacks."""
         number, name = entry["Id"], entry_name(entry)
+        if number in self._placed:
+            return
         if known := self.containers.with_id(number):
             name = known.name or name
-        networks = (entry.get("NetworkSettings") or {}).get("Networks") or {}
-        user_defined = frozenset(networks) - frozenset(BUILT_IN_NETWORKS)
-        mounts = [mount for mount in entry.get("Mounts") or () if mount.get("Type") == "volume"]
-        volumes = frozenset(str(mount.get("Name")) for mount in mounts)
-        self.containers.add(Container(number, name, machine, user_defined, volumes))
+        self.containers.add(Container(number, name, machine, *_used(entry)))
+
+
+def _used(facts: Facts) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the networks and the volumes in facts or in an entry of a list."""
+    networks = (facts.get("NetworkSettings") or {}).get("Networks") or {}
+    mounts = [mount for mount in facts.get("Mounts") or () if mount.get("Type") == "volume"]
+    volumes = frozenset(str(mount.get("Name")) for mount in mounts)
+    return frozenset(networks) - frozenset(BUILT_IN_NETWORKS), volumes

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from .containers import Container
 from .events import Event
 
 Facts = dict[str, Any]
@@ -34,6 +35,9 @@ _PARTS = (
     ("HostConfig", "RestartPolicy"),
     ("NetworkSettings", "Networks"),
 )
+# The field of the endpoint's own knowledge in the facts of a record: those of Docker come from a
+# machine, in which programs can change them.
+PLACEMENT = "Placement"
 # The largest depth of facts; Docker's have about ten levels.
 _DEEPEST = 32
 # Docker's time of something that did not happen.
@@ -77,14 +81,23 @@ class Snapshots:
             code = str((actor.get("Attributes") or {}).get("exitCode") or 0)
             end(facts, int(code) if _EXIT_CODE.fullmatch(code) else 0, time.time())
 
-    def pack(self, container_ids: Iterable[str]) -> str:
-        """Return the facts of containers as text for a record; empty if they are too long."""
-        known = [self._facts[number] for number in container_ids if number in self._facts]
-        if not known:
-            return ""
-        packed = zlib.compress(json.dumps(known, separators=(",", ":")).encode(), 9)
-        text = base64.b64encode(packed).decode()
-        return text if len(text) <= LONGEST_TEXT else ""
+    def pack(self, containers: Iterable[Container]) -> str:
+        """Return the facts of containers as text for a record, with their placement. If the facts
+        are too long, they are omitted: programs in a machine can let them grow.
+        """
+        listed = list(containers)
+        named = [unknown(container.id, container.name) for container in listed]
+        complete = [self._facts.get(facts["Id"], facts) for facts in named]
+        for candidates in (complete, named):
+            placed = [
+                {**facts, PLACEMENT: _placement(container)}
+                for facts, container in zip(candidates, listed, strict=True)
+            ]
+            packed = zlib.compress(json.dumps(placed, separators=(",", ":")).encode(), 9)
+            text = base64.b64encode(packed).decode()
+            if len(text) <= LONGEST_TEXT:
+                return text
+        return ""
 
 
 def unpack(text: str) -> list[Facts]:
@@ -135,6 +148,20 @@ def _is_flat(facts: Facts) -> bool:
             if isinstance(part, (dict, list))
         ]
     return not level
+
+
+def _placement(container: Container) -> dict[str, list[str]]:
+    return {"Networks": sorted(container.networks), "Volumes": sorted(container.volumes)}
+
+
+def placement_of(facts: Facts) -> tuple[frozenset[str], frozenset[str]] | None:
+    """Return the networks and the volumes that the endpoint noted with facts from a record;
+    ``None`` for the facts of an earlier version, which have none.
+    """
+    noted = facts.get(PLACEMENT)
+    if not isinstance(noted, dict):
+        return None
+    return frozenset(map(str, noted["Networks"])), frozenset(map(str, noted["Volumes"]))
 
 
 def unknown(container_id: str, name: str) -> Facts:
