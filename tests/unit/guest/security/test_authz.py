@@ -307,6 +307,23 @@ def test_docker_fetches_nothing_from_an_address_of_a_request(uri: str) -> None:
     assert "address" in refused(Policy(build=True), asked("POST", uri))
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", CREATE, "name"), ("GET", "/containers/json", "all"), ("GET", "/info", "")],
+)
+def test_name_in_a_query_that_no_table_has_is_refused_if_it_is_set(
+    method: str, path: str, allowed: str
+) -> None:
+    body = PLAIN if path == CREATE else None
+    for query in ("evil=1", "evil=x", "Evil=%2F", "evil=&evil=1"):
+        assert "may not set" in refused(OPEN, asked(method, f"{path}?{query}", body))
+    if allowed:
+        assert "may not set" in refused(OPEN, asked(method, f"{path}?{allowed}=1&evil=1", body))
+        check(OPEN, asked(method, f"{path}?{allowed}=1", body))
+    for value in ("", "0", "false", "null"):
+        check(OPEN, asked(method, f"{path}?evil={value}", body))
+
+
 def test_builds_and_imports_from_the_client_are_allowed() -> None:
     check(Policy(build=True), asked("POST", "/build?t=x&remote="))
     check(OPEN, asked("POST", "/images/create?fromSrc=-&repo=busybox"))
