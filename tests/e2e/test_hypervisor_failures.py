@@ -91,7 +91,16 @@ def test_no_space_for_the_machine_of_a_container(template: TemplateInfo, tmp_pat
             "mkdir -p r/bin; cp /bin/busybox r/bin/; ln -s busybox r/bin/echo; "
             "tar -C r -c . | sudo docker import - busybox:latest"
         )
-        limit(STORE / "hosts", "400m")
+        # Branches and hosts are in one file system: files are moved between them.
+        complete = Path(os.environ["PRIVATE_HOME"], "store")
+        complete.mkdir()
+        bind(STORE, complete)
+        limit(STORE, "1200m")
+        for name in ("images", "templates"):
+            (STORE / name).mkdir()
+            bind(complete / name, STORE / name)
+        session = Path(os.environ["PRIVATE_HOME"], "session.json").read_text()
+        (STORE / "session.json").write_text(session)
         with open_yard() as yard:
             spec = EndpointSpec("doors", "images", TEMPLATE.name, socket="/run/unused.sock")
             yard.endpoints.apply(spec)
