@@ -6,6 +6,9 @@ host.
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import jinja2
@@ -20,8 +23,8 @@ def test_role_template_is_valid_jinja(name: str) -> None:
     jinja2.Environment(autoescape=True).parse((ROLES / name).read_text(encoding="utf-8"))
 
 
-def test_unit_of_an_endpoint_has_one_line_for_its_command() -> None:
-    """As Ansible renders it: newlines after tags are removed."""
+def endpoint_unit() -> str:
+    """Return the unit as Ansible renders it: newlines after tags are removed."""
     variables = {
         "endpoint_name": "doors",
         "endpoint_tenant": "default",
@@ -36,7 +39,11 @@ def test_unit_of_an_endpoint_has_one_line_for_its_command() -> None:
     environment = jinja2.Environment(autoescape=False, trim_blocks=True)  # noqa: S701  # no HTML
     environment.globals["lookup"] = lambda _plugin, name: variables[name]
     text = (ROLES / "endpoint/templates/stockyard-endpoint.service.j2").read_text(encoding="utf-8")
-    lines = environment.from_string(text).render(variables).split("\n")
+    return environment.from_string(text).render(variables)
+
+
+def test_unit_of_an_endpoint_has_one_line_for_its_command() -> None:
+    lines = endpoint_unit().split("\n")
     assert lines[:2] == ["# Ansible managed", "[Unit]"]
     (command,) = [line for line in lines if line.startswith("ExecStart=")]
     assert command == (
@@ -44,3 +51,22 @@ def test_unit_of_an_endpoint_has_one_line_for_its_command() -> None:
         '--hypervisor "memory:///a%%20b" --storage "/a \\"b\\" $$c"'
     )
     assert lines[lines.index(command) + 1].startswith("#")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("is_example", [True, False])
+def test_systemd_accepts_the_unit_of_an_endpoint(tmp_path: Path, is_example: bool) -> None:
+    example = ROLES.parent / "examples/systemd/stockyard-endpoint.service"
+    program, unit = tmp_path / ".local/bin/stockyard", tmp_path / example.name
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit.write_text(example.read_text(encoding="utf-8") if is_example else endpoint_unit())
+    result = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)],
+        env={**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")

@@ -429,3 +429,20 @@ def test_volumes_of_a_killed_machine_can_be_used_elsewhere(tmp_path: Path) -> No
         assert bench.machines.volumes.attached["data"][0] == "machine-2"
 
     play(tmp_path, story)
+
+
+def test_a_paused_machine_continues_for_the_next_call(tmp_path: Path) -> None:
+    """QEMU pauses a machine if the disk of the hypervisor is full."""
+
+    async def story(bench: Bench) -> None:
+        await running(bench, "web")
+        bench.machines.stopped["paused"] = {}
+        await bench.machines._stop("machine-1", "paused")
+        (entry,) = (await bench.call("GET", "/containers/json")).json
+        assert (entry["Names"], entry["State"]) == (["/web"], "running")
+        assert (await bench.call("POST", "/containers/web/exec", {})).status == 201
+        assert "machine-1" in bench.machines.running
+        events = [event["Action"] for event in bench.endpoint.bus.recent]
+        assert "die" not in events
+
+    play(tmp_path, story)
