@@ -209,8 +209,8 @@ def test_fifty_hosts_are_listed_in_half_a_second(folder: Path, uri: str) -> None
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    python = min(seconds("-c", "pass") for _ in range(3))
-    assert min(seconds("-m", "stockyard.cli.main", "ls") for _ in range(3)) < python + 0.5
+    python = min(seconds("-c", "pass") for _sample in range(3))
+    assert min(seconds("-m", "stockyard.cli.main", "ls") for _sample in range(3)) < python + 0.5
 
 
 def test_yard_of_the_declaration_is_that_of_the_sdk(folder: Path, uri: str, run: Run) -> None:

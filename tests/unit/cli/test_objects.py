@@ -160,7 +160,7 @@ def test_start_takes_little_longer_than_that_of_python() -> None:
     """Compare processor time, as other processes change the elapsed time."""
 
     def best(*arguments: str) -> float:
-        return min(_seconds([sys.executable, *arguments]) for _ in range(3))
+        return min(_seconds([sys.executable, *arguments]) for _sample in range(3))
 
     best("-m", "stockyard.cli.main", "--version")
     assert best("-m", "stockyard.cli.main", "--version") < 0.25 + best("-c", "pass")
