@@ -362,7 +362,7 @@ async def _run(*command: str) -> None:
 
 
 async def _serve(root: Path, work: Path, path: Path, egress: str) -> None:
-    host, _, port = egress.rpartition(":")
+    host, _colon, port = egress.rpartition(":")
     machines = LocalMachines(root, work, path, (host, int(port)) if egress else None)
     await machines.start()
     endpoint = Endpoint(machines, lambda line: print(line, flush=True))

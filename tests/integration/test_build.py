@@ -62,4 +62,4 @@ def test_mirror_of_an_invalid_registry_is_refused(controller: Controller) -> Non
         "stockyard.container_hosts.registry", "-e", json.dumps(wrong), "--check"
     )
     assert result.returncode != 0
-    assert "which is not https://registry.example" in result.output
+    assert "registry_mirror_of must be a URL without user name and password" in result.output
