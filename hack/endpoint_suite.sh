@@ -21,8 +21,10 @@ make_environment() (
   say "making the environment of docker-py"
   "${PYTHON:-/usr/bin/python3}" -m venv --clear "$work/venv"
   "$work/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$pins"
+  # The pin with its hashes: the lines up to the first that does not end with a backslash.
+  sed -n '/^docker==/,/[^\\]$/p' "$pins" >"$work/docker.txt"
   (cd "$work" && rm -rf docker-* && "$work/venv/bin/pip" download --quiet --disable-pip-version-check \
-    --no-deps --no-binary :all: "$(grep '^docker==' "$pins")" && tar -xzf docker-*.tar.gz)
+    --no-deps --no-binary :all: --require-hashes --requirement docker.txt && tar -xzf docker-*.tar.gz)
   printf '%s\n' "$want" >"$stamp"
 )
 
