@@ -118,14 +118,14 @@ class Case(NamedTuple):
 
 
 OPERATIONS = {
-    "build a template": Case((), build, 3, 0, 10),
+    "build a template": Case((), build, 3, 0, 12),
     "build no template": Case((build,), build, 2, 0, 4),
-    "create a fleet": Case((build,), lambda y: y.fleets.apply(FLEET), 3, 0, 32),
-    "create a fleet with volumes": Case((build,), lambda y: y.fleets.apply(DATA), 3, 1, 23),
+    "create a fleet": Case((build,), lambda y: y.fleets.apply(FLEET), 3, 0, 33),
+    "create a fleet with volumes": Case((build,), lambda y: y.fleets.apply(DATA), 3, 1, 24),
     "change no fleet": Case((fill,), lambda y: y.fleets.apply(FLEET), 3, 0, 13),
-    "plan a fleet": Case((build,), lambda y: y.fleets.apply(FLEET, check=True), 2, 0, 3),
+    "plan a fleet": Case((build,), lambda y: y.fleets.apply(FLEET, check=True), 2, 0, 4),
     "delete a fleet": Case((fill,), lambda y: y.fleets.delete("ci"), 3, 3, 13),
-    "create a host": Case((build,), lambda y: y.hosts.apply(SingleSpec("web", "base")), 4, 0, 15),
+    "create a host": Case((build,), lambda y: y.hosts.apply(SingleSpec("web", "base")), 4, 0, 16),
     "replace a host": Case((fill,), lambda y: y.hosts.replace("ci-1"), 4, 1, 20),
     "restart a host": Case((fill,), lambda y: y.hosts.restart("ci-1"), 4, 1, 14),
     "suspend a fleet": Case((fill,), lambda y: y.fleets.suspend("ci"), 2, 0, 10),
@@ -143,9 +143,9 @@ OPERATIONS = {
     "detach a volume": Case((fill, attach), lambda y: y.volumes.detach("cache"), 1, 1, 7),
     "lease a host": Case((fill,), lease, 1, 0, 4),
     "release a lease": Case((fill, lease), lambda y: y.leases.release_held(LEASE), 4, 1, 7),
-    "converge a yard": Case((), converge, 7, 1, 46),
+    "converge a yard": Case((), converge, 7, 1, 49),
     "change no yard": Case((converge,), converge, 6, 1, 19),
-    "plan a yard": Case((), lambda y: y.apply(YARD, check=True), 2, 0, 3),
+    "plan a yard": Case((), lambda y: y.apply(YARD, check=True), 2, 0, 7),
     "tear a yard down": Case(
         (converge,), lambda y: y.teardown(templates=True, volumes=True), 6, 3, 22
     ),

@@ -53,10 +53,12 @@ from tests.helpers.counting_provider import CountingProvider
 READS = {
     "observe",
     "volumes.observe",
+    "capacity",
     "channel",
     "check_host",
     "check_start",
     "check_suspend",
+    "check_template",
     "resolve",
     "sweep",
     "versions",
