@@ -13,7 +13,7 @@ import jinja2
 import pytest
 
 from stockyard import BuildOptions, Hardware, ImageSpec, InvalidInput, TemplateSpec
-from stockyard.guest import bundle
+from stockyard.guest import bundle, small_runtime
 from stockyard.guest.recipe import LINK, SSHD_SOURCES, declared_digest, recipe, template_digest
 from stockyard.guest.rendering import render
 from stockyard.model import codec
@@ -62,11 +62,11 @@ DAEMON = "/etc/docker/daemon.json"
 def test_other_runtime_is_installed_and_the_default_of_dockerd() -> None:
     ordinary, with_crun = recipe(ImageSpec()), recipe(ImageSpec(runtime="crun"))
     assert set(with_crun.packages) - set(ordinary.packages) == {"crun"}
-    changed = {path for path, file in with_crun.files.items() if file != ordinary.files[path]}
-    assert changed == {DAEMON}
+    changed = {path for path, file in with_crun.files.items() if file != ordinary.files.get(path)}
+    assert changed == {DAEMON, *small_runtime.FILES}
     keys = json.loads(with_crun.files[DAEMON].text)
     assert keys.pop("default-runtime") == "crun"
-    assert keys.pop("runtimes") == {"crun": {"path": "/usr/bin/crun"}}
+    assert keys.pop("runtimes") == {"crun": {"path": small_runtime.RUNTIME}}
     assert keys == json.loads(ordinary.files[DAEMON].text)
 
 

@@ -20,7 +20,7 @@ from ..model.image import DEFAULT_RUNTIME, ImageSpec
 from ..model.recipe import GuestFile, Recipe
 from ..model.security import SecuritySpec, Settings
 from ..model.template import TemplateSpec
-from . import agent, cloud, security, texts
+from . import agent, cloud, security, small_runtime, texts
 from .agent import (
     apply,
     disks,
@@ -195,8 +195,8 @@ def _with_runtime(files: dict[str, GuestFile], runtime: str) -> dict[str, GuestF
     """
     if runtime == DEFAULT_RUNTIME:
         return files
-    own_runtimes = {runtime: {"path": f"/usr/bin/{runtime}"}}
-    changed_files = {}
+    own_runtimes = {runtime: {"path": small_runtime.RUNTIME}}
+    changed_files = dict(small_runtime.FILES)
     for path in (security.daemon.PATH, security.daemon.ROOTLESS):
         if path in files:
             declared_keys = daemon_json.parse(files[path].text, path)
