@@ -14,7 +14,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,15 +46,8 @@ PROFILES = {
         limits={"network_mib": attacks.RATE, "container_memory_percent": 50, "container_pids": 512},
     ),
 }
-# The hostile profile once more, with the other runtime.
-CRUN = "hostile-crun"
-PROFILES[CRUN] = PROFILES["hostile"]
-RUNTIMES = {CRUN: "crun"}
 TEMPLATES = {
-    name: TemplateSpec(
-        name, image=replace(IMAGE, runtime=RUNTIMES.get(name, "runc")), security=security
-    )
-    for name, security in PROFILES.items()
+    name: TemplateSpec(name, image=IMAGE, security=security) for name, security in PROFILES.items()
 }
 PREPARED = (TEMPLATES["hostile"],)
 # Attempts that succeed on a shared host: dockerd obeys its users, and only the user namespace
@@ -64,7 +56,7 @@ SHARED = {
     *attacks.OPTIONS.keys(),
     *attacks.COMMANDS.keys(),
 } - {"a privileged container", "the host's processes", "the host's network"}
-EXPECTED: dict[str, set[str]] = {"hostile": set(), "shared": SHARED, CRUN: set()}
+EXPECTED: dict[str, set[str]] = {"hostile": set(), "shared": SHARED}
 INSIDE = [*attacks.syscalls((254, 0)), *attacks.LOOKS, "setuid"]
 BOMBS = ["fork bomb", "memory bomb", "flood", "disk filler", "recursive mkdir"]
 # Ports of the hypervisor's loopback that a session's guest reaches.
@@ -123,10 +115,7 @@ def published(name: str) -> HostSpec:
     return HostSpec(ports=(port_of(name),), bind="127.0.0.1")
 
 
-@pytest.fixture(
-    scope="module",
-    params=["hostile", *(pytest.param(name, marks=pytest.mark.full) for name in ("shared", CRUN))],
-)
+@pytest.fixture(scope="module", params=["hostile", pytest.param("shared", marks=pytest.mark.full)])
 def profile(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

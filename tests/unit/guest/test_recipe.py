@@ -70,11 +70,21 @@ def test_other_runtime_is_installed_and_the_default_of_dockerd() -> None:
     assert keys == json.loads(ordinary.files[DAEMON].text)
 
 
+@pytest.mark.parametrize("profile", ["shared", "hostile"])
+def test_runtime_that_ignores_a_limit_of_the_profile_is_refused(profile: str) -> None:
+    with pytest.raises(InvalidInput, match="does not apply the limit container_pids"):
+        recipe(ImageSpec(runtime="crun"), profile=SecuritySpec(profile))
+
+
 @pytest.mark.parametrize(
-    "security", [SecuritySpec("shared"), SecuritySpec(user_namespaces="rootless")]
+    "security",
+    [
+        SecuritySpec(no_new_privileges=True),
+        SecuritySpec(user_namespaces="rootless"),
+    ],
 )
 def test_other_runtime_keeps_the_settings_of_a_profile(security: SecuritySpec) -> None:
-    path = DAEMON if security.profile == "shared" else "/etc/docker/rootless.json"
+    path = DAEMON if security.no_new_privileges else "/etc/docker/rootless.json"
     ordinary = json.loads(recipe(ImageSpec(), profile=security).files[path].text)
     keys = json.loads(recipe(ImageSpec(runtime="crun"), profile=security).files[path].text)
     assert keys["default-runtime"] == "crun"

@@ -75,7 +75,14 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
     :param docker: ``stopped`` keeps dockerd from starting before the host has its identity.
     :param profile: security profile of the hosts; ``trusted`` if there is none.
     """
-    hardening = security.bundle(_settings(docker, profile or SecuritySpec()), spec.ssh_user)
+    settings = _settings(docker, profile or SecuritySpec())
+    if spec.runtime != DEFAULT_RUNTIME and settings.limits.container_pids:
+        # crun sets the number of processes of each container, so the default of systemd is lost.
+        raise InvalidInput(
+            f"runtime {spec.runtime} does not apply the limit container_pids of the security.",
+            remedy="omit runtime, or declare a profile without container_pids",
+        )
+    hardening = security.bundle(settings, spec.ssh_user)
     base_packages = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
         suite=spec.suite,

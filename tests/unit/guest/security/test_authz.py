@@ -521,7 +521,8 @@ def test_body_with_a_transfer_encoding_is_refused(
     headers = {"Transfer-Encoding": encoding}
     if measured:
         headers["Content-Length"] = str(len(text))
-    assert sent(plugin, headers, text)[0] == 413
+    # The plugin refuses the head, and reads no body.
+    assert sent(plugin, headers, b"")[0] == 413
 
 
 @pytest.mark.parametrize("profile", PROFILES)
