@@ -222,6 +222,17 @@ def test_program_that_is_missing_is_reported(
     assert (code, "stockyard: ssh: No such file" in errors) == (127, True)
 
 
+def test_interrupted_command_ends_without_a_traceback(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_yard: Yard) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Yard, "listing", interrupt)
+    code, output, errors = console("ls")
+    assert (code, output, errors.strip()) == (130, "", "")
+
+
 def test_exit_code_is_that_of_the_program(real: Yard, console: Console, tmp_path: Path) -> None:
     (tmp_path / "ssh").write_text("#!/bin/sh\nexit 7\n")
     (tmp_path / "ssh").chmod(0o755)

@@ -71,6 +71,9 @@ def run(line: CommandLine, arguments: Sequence[str]) -> Outcome:
             say.err(text)
         say.err(f"stockyard: {error.format_message()}")
         return USAGE
+    except click.Abort:
+        # The library replaces the interrupt by its own exception.
+        raise KeyboardInterrupt from None
     return outcome
 
 
