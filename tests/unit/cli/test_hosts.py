@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from stockyard import VolumeSpec, Yard
+from stockyard.cli import logs
 from stockyard.cli import main as command_line
 from stockyard.cli.command import Program
 from stockyard.clients.hosts import HostsClient
@@ -190,7 +192,27 @@ def test_console_log_is_printed_without_what_a_terminal_obeys(
     assert (code, "this machine has no such console log" in errors) == (1, True)
     log.write_bytes(b"one\r\ntwo \x1b]0;owned\x07\r\nthree")
     assert console("console", "ci-1")[1] == "one\ntwo \\x1b]0;owned\\x07\nthree\n"
-    assert console("console", "ci-1", "-n", "1")[1].endswith("\nthree\n")
+    assert console("console", "ci-1", "-n", "1")[1] == "three\n"
+    assert console("console", "ci-1", "-n", "0")[1] == ""
+    log.write_bytes(b"one\ntwo\n")
+    assert console("console", "ci-1", "-n", "1")[1] == "two\n"
+
+
+def test_new_lines_of_the_console_log_are_printed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "ci-1.log"
+    log.write_bytes(b"one\ntwo\n\xc3")
+    parts = iter([b"\xa9\n", b"x" * 20, b"end\n"])
+
+    def write(_seconds: float) -> None:
+        with log.open("ab") as file:
+            file.write(next(parts))
+
+    monkeypatch.setattr("time.sleep", write)
+    monkeypatch.setattr(logs, "MOST_BYTES", 12)
+    lines = logs._last_lines(log, 1, follow=True)
+    assert list(islice(lines, 4)) == ["two", "\u00e9", "x" * 20, "end"]
 
 
 def test_colours_appear_on_a_terminal_only(
@@ -269,6 +291,8 @@ def test_single_host_is_created_changed_and_deleted(real: Yard, console: Console
         (("host", "delete"), 2, "NAME"),
         (("host", "suspend"), 2, "no host was named"),
         (("host", "restart", "none"), 1, "does not exist"),
+        (("logs", "ci-1", "--lines", "-1"), 2, "--lines: -1 is negative"),
+        (("console", "ci-1", "--lines", "-1"), 2, "--lines: -1 is negative"),
         (("host",), 2, "usage"),
         ((), 2, "usage: stockyard"),
     ],

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
+import codecs
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import NotFound, Unsupported
+from ..errors import InvalidInput, NotFound, Unsupported
 from . import say
 from .command import HOST, Command, Option, Options, Program
 from .select import select_host, select_running, ssh_words
@@ -29,13 +29,14 @@ LINES = Option("--lines", "the number of last lines", 100, kind=int, short="-n")
 
 
 def _logs(yard: Yard, options: Options) -> Program:
+    count = _count(options)
     entry = select_running(yard, options.host, options.tenant)
     if options.container:
-        command = ["sudo", "-n", "docker", "logs", "--tail", str(options.lines)]
+        command = ["sudo", "-n", "docker", "logs", "--tail", str(count)]
         command += ["--follow"] if options.follow else []
         command += ["--", options.container]
     else:
-        command = ["sudo", "-n", "journalctl", "--no-pager", "--lines", str(options.lines)]
+        command = ["sudo", "-n", "journalctl", "--no-pager", "--lines", str(count)]
         command += ["--follow"] if options.follow else []
         command += ["--unit", options.unit] if options.unit else []
     words = ssh_words(entry, "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR")
@@ -43,6 +44,7 @@ def _logs(yard: Yard, options: Options) -> Program:
 
 
 def _console(yard: Yard, options: Options) -> int:
+    count = _count(options)
     host = yard.hosts.get(*select_host(yard, options))
     if not host.console_log:
         raise Unsupported(
@@ -58,24 +60,38 @@ def _console(yard: Yard, options: Options) -> int:
             cause=f"the file {path} is on the machine of the hypervisor",
             remedy="read the file there, after the first start of the host",
         )
-    for line in _last_lines(path, options.lines, options.follow):
+    for line in _last_lines(path, count, options.follow):
         # The guest decides what the lines contain.
         say.out(line.rstrip("\r"))
     return 0
 
 
+def _count(options: Options) -> int:
+    if options.lines < 0:
+        raise InvalidInput(f"--lines: {options.lines} is negative.", remedy="write 0 or more")
+    return int(options.lines)
+
+
 def _last_lines(path: Path, count: int, follow: bool) -> Iterator[str]:
+    """Return the last lines, and if requested new lines for ever. A line that the guest does not
+    end is cut, as memory is limited.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - MOST_BYTES))
-        *lines, partial = file.read().decode(errors="replace").split("\n")
-        yield from lines[-count:] if count else []
+        *lines, partial = decoder.decode(file.read(MOST_BYTES)).split("\n")
+        if partial and not follow:
+            lines.append(partial)
+        yield from lines[max(0, len(lines) - count) :]
         while follow:
-            *lines, partial = (partial + file.read().decode(errors="replace")).split("\n")
+            text = decoder.decode(file.read(MOST_BYTES))
+            *lines, partial = (partial + text).split("\n")
             yield from lines
-            sys.stdout.flush()
-            time.sleep(PERIOD)
-        if partial:
-            yield partial
+            if len(partial) > MOST_BYTES:
+                yield partial
+                partial = ""
+            if not text:
+                time.sleep(PERIOD)
 
 
 LOGS = Command(
