@@ -27,6 +27,8 @@ from stockyard.model.size import Size
 from tests.helpers.fake_volumes import FakeVolumes
 
 VERSION = {"ApiVersion": "1.41", "Version": "20.10.24"}
+# The ends of the paths of calls that create something: the answers have the status 201.
+CREATIONS = ("/containers/create", "/exec", "/commit")
 
 
 @dataclass
@@ -208,7 +210,8 @@ class FakeDockerd:
         refused = (500, {"message": "refused"})
         simple = {"HEAD /_ping": "OK", "GET /_ping": "OK", "POST /auth": login} | self.forged
         if path in self.refused_paths or f"{method} {path}" in simple:
-            return refused if path in self.refused_paths else (200, simple[f"{method} {path}"])
+            status = 201 if method == "POST" and path.endswith(CREATIONS) else 200
+            return refused if path in self.refused_paths else (status, simple[f"{method} {path}"])
         if path in ("/version", "/info"):
             facts = {"ID": "copied", "DockerRootDir": "/var/lib/docker"}
             return 200, VERSION | facts | {"Images": len(self.images)}

@@ -112,6 +112,41 @@ def test_a_machine_cannot_take_an_id_of_a_container(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("value", ["victim's", "short", 5, None])
+def test_a_new_container_cannot_take_an_id(tmp_path: Path, value: Any) -> None:
+    async def story(bench: Bench) -> None:
+        victim, _attacker = await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        answer = {"Id": victim if value == "victim's" else value}
+        config = BUSYBOX | {"HostConfig": {"NetworkMode": "container:attacker"}}
+        for forged in (answer, [answer]):
+            daemon.forged["POST /containers/create"] = forged
+            refused = await bench.create("partner", config)
+            assert (refused.status, refused.message) == (
+                502,
+                "Docker in the machine returned no new id.",
+            )
+        assert bench.endpoint.containers.find(victim).machine == "machine-1"
+        del daemon.forged["POST /containers/create"]
+        assert (await bench.create("partner", config)).status == 201
+
+    play(tmp_path, story)
+
+
+def test_a_new_exec_instance_cannot_take_an_id(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        _victim, attacker = await victim_and_attacker(bench)
+        number = (await bench.call("POST", "/containers/victim/exec", {})).json["Id"]
+        daemon = bench.machines.running["machine-2"]
+        for forged in ({"Id": number}, {"Id": "short"}, [number]):
+            daemon.forged[f"POST /containers/{attacker}/exec"] = forged
+            refused = await bench.call("POST", f"/containers/{attacker}/exec", {})
+            assert refused.status == 502
+        assert await bench.endpoint.calls.machine_of_exec(number) == "machine-1"
+
+    play(tmp_path, story)
+
+
 def test_errors_of_one_machine_do_not_hide_the_others(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await victim_and_attacker(bench)

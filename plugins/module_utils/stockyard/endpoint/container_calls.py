@@ -19,7 +19,7 @@ from ..guest.security.reader.grammar import Refusal
 from .answers import answer
 from .calls import Call, Reply
 from .container_config import parse_config
-from .containers import Container, Containers, check_name
+from .containers import Container, Containers, check_name, is_id
 from .docker_socket import DockerSocket
 from .images import ImageHost
 from .lines import LONG, SHORT, Lines
@@ -148,7 +148,10 @@ class ContainerCalls:
         async with self.life.use(container.machine):
             reply = await self.lines.ask(container.machine, "POST", call.prefix + call.target, body)
             if reply.status == HTTPStatus.CREATED:
-                self._note_exec(str(reply.json()["Id"]), container.machine)
+                identifier = _new_id(reply)
+                if self._instances.get(identifier, container.machine) != container.machine:
+                    raise _no_new_id()
+                self._note_exec(identifier, container.machine)
         return reply
 
     async def machine_of_exec(self, identifier: str) -> str:
@@ -286,7 +289,9 @@ class ContainerCalls:
         # Docker fills new volumes from the image.
         reply = await self.lines.ask(container.machine, "POST", path, body, patience=LONG)
         if reply.status == HTTPStatus.CREATED:
-            created = replace(container, id=str(reply.json()["Id"]))
+            created = replace(container, id=_new_id(reply))
+            if self.life.is_elsewhere(created.id, container.machine):
+                raise _no_new_id()
             self.containers.add(created)
             self.life.record(created, config.get("HostConfig") or {})
         return reply
@@ -299,3 +304,19 @@ def _refusal(error: StockyardError) -> Refusal:
     if isinstance(error, (InvalidInput, Unsupported)):
         return Refusal(str(error), HTTPStatus.BAD_REQUEST)
     return Refusal(str(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _new_id(reply: Reply) -> str:
+    """Return the id of a new container or exec instance: programs in a machine can write others.
+
+    :raises Refusal: if the reply has none.
+    """
+    value = reply.json()
+    identifier = value.get("Id") if isinstance(value, dict) else None
+    if not is_id(identifier):
+        raise _no_new_id()
+    return str(identifier)
+
+
+def _no_new_id() -> Refusal:
+    return Refusal("Docker in the machine returned no new id.", HTTPStatus.BAD_GATEWAY)

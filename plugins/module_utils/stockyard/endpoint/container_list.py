@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from ..guest.security.reader.grammar import Refusal
+from .containers import is_id
 from .snapshots import NEVER, Facts, is_running
 
 Entry = dict[str, Any]
 _DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
-_ID = re.compile("[0-9a-f]{64}")
 _UNITS = (
     (60, "second", 1),
     (60 * 60, "minute", 60),
@@ -67,7 +67,7 @@ def entry_name(entry: Entry) -> str:
 
 
 def _is_sound(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not _ID.fullmatch(str(entry.get("Id"))):
+    if not isinstance(entry, dict) or not is_id(entry.get("Id")):
         return False
     names, mounts = entry.get("Names"), entry.get("Mounts") or []
     settings = entry.get("NetworkSettings") or {}

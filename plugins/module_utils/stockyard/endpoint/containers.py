@@ -16,6 +16,7 @@ from ..guest.security.reader.grammar import Refusal
 
 # The networks that each machine has from the start; empty is the default one.
 BUILT_IN_NETWORKS = ("", "default", "bridge", "host", "none")
+_ID = re.compile("[0-9a-f]{64}")
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 # Forks of one machine propose the same names, so the endpoint chooses them.
 _QUALITIES = (
@@ -134,6 +135,11 @@ class Containers:
                 return name
             # The more containers, the longer the names.
             suffix = str(secrets.randbelow(10000))
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value has the form of a complete id."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def check_name(name: str) -> str:
