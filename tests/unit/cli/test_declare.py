@@ -100,6 +100,23 @@ def test_saved_plan_is_applied_once(folder: Path, uri: str, run: Run) -> None:
     assert (code, "plan" in errors) == (1, True)
 
 
+def test_declared_plan_is_saved_and_applied(folder: Path, uri: str, run: Run) -> None:
+    declare(folder, uri, 1)
+    text = (folder / "yard.yml").read_text()
+    (folder / "yard.yml").write_text(f"{text}yard_save_plan: plan.json\n")
+    assert run("plan")[0] == 0
+    assert (folder / "plan.json").exists()
+    declare(folder, uri, 3)
+    text = (folder / "yard.yml").read_text()
+    (folder / "yard.yml").write_text(f"{text}yard_apply_plan: plan.json\n")
+    for command in ("plan", "apply"):
+        code, _output, errors = run(command, "--quiet")
+        assert (code, "plan" in errors) == (1, True)
+    assert json.loads(run("ls", "--json")[1]) == []
+    declare(folder, uri, 1)
+    assert run("apply", "--plan", "plan.json")[0] == 0
+
+
 def test_undeclared_objects_are_deleted_as_permitted(folder: Path, uri: str, run: Run) -> None:
     run("apply")
     text = YARD.replace("name: web", "name: api").format(uri=uri, folder=folder, count=1)

@@ -112,7 +112,10 @@ def _init(options: Options) -> int:
 def _plan(yard: Yard, options: Options) -> int:
     file = locate.required(options.yard)
     result = yard.apply(
-        declared(file, options.rebuild, options.prune), check=True, save_plan=options.save
+        declared(file, options.rebuild, options.prune),
+        check=True,
+        save_plan=options.save or file.named_file("save_plan"),
+        apply_plan=file.named_file("apply_plan"),
     )
     plan = [str(action) for action in result.plan.actions]
     if options.json:
@@ -127,7 +130,11 @@ def _plan(yard: Yard, options: Options) -> int:
 
 def _apply(yard: Yard, options: Options) -> int:
     file = locate.required(options.yard)
-    result = yard.apply(declared(file, options.rebuild, options.prune), apply_plan=options.plan)
+    result = yard.apply(
+        declared(file, options.rebuild, options.prune),
+        save_plan=file.named_file("save_plan"),
+        apply_plan=options.plan or file.named_file("apply_plan"),
+    )
     if options.json:
         return say.changes(options, [result], "hosts")
     for action in result.plan.actions:
@@ -190,7 +197,7 @@ PLAN = Command(
     (
         Option(
             "--save",
-            "save the plan in this file, which ends in .json, for apply",
+            "save the plan in this file, which ends in .json, for apply; by default as declared",
             metavar="FILE",
         ),
         PRUNE_OPTION,
@@ -203,7 +210,11 @@ APPLY = Command(
     "converge the yard to its declaration",
     _apply,
     (
-        Option("--plan", "a saved plan: nothing changes unless it is still valid", metavar="FILE"),
+        Option(
+            "--plan",
+            "a saved plan: nothing changes unless it is still valid; by default as declared",
+            metavar="FILE",
+        ),
         PRUNE_OPTION,
         REBUILD,
         JSON,

@@ -98,6 +98,10 @@ class DeclarationFile:
                 raise self._only_ansible(name, f"contains a Jinja2 expression ({text[:60]})")
         return value
 
+    def named_file(self, name: str) -> str:
+        """Return the path that a variable contains; empty if the variable is not set."""
+        return str(self._simple(name)) if self.variables.get(name) else ""
+
     def _simple(self, name: str) -> Any:
         value = self.value(name)
         if name == "validate_certs":
