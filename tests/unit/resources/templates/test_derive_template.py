@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from stockyard import (
+    BuildOptions,
     FleetSpec,
     GuestError,
     Hardware,
     HypervisorError,
+    ImageError,
     ImageSpec,
     InvalidInput,
     NotFound,
@@ -27,6 +29,7 @@ from stockyard import (
 from stockyard.clock import Deadline
 from stockyard.guest.recipe import rendered
 from stockyard.model.preload import Preload
+from stockyard.model.recipe import Recipe
 from stockyard.planning import derivation
 from stockyard.planning.declaration import Declaration, FleetTerm, TemplateTerm
 from stockyard.resources.templates import derive_template
@@ -404,3 +407,37 @@ def test_packages_of_another_release_than_the_source_are_refused(
     with pytest.raises(GuestError, match="packages of trixie cannot be added") as refused:
         derive_template.refuse_other_release(shell, JDK)
     assert "declare the suite of the source for template base" in (refused.value.remedy or "")
+
+
+def test_check_mode_asks_the_mirror_and_release_of_the_parent(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = BuildOptions(mirror="http://mirror.example/debian")
+    old = TemplateSpec("old", image=ImageSpec(suite="bookworm"), build=build)
+    child = TemplateSpec("child", parent="old", image=ImageSpec(packages=("jdk",)))
+    requests: list[tuple[str, str]] = []
+
+    def resolve(recipe: Recipe, build: BuildOptions, _deadline: Deadline) -> dict[str, str]:
+        requests.append((recipe.suite, build.mirror))
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hypervisor.inner, "resolve", resolve)
+        # The parent decides both, and does not exist yet.
+        yard.apply(Declaration((TemplateTerm(old), TemplateTerm(child))), check=True)
+        assert requests == [("bookworm", build.mirror)]
+    yard.templates.apply(old)
+    requests.clear()
+    monkeypatch.setattr(hypervisor.inner, "resolve", resolve)
+    yard.templates.apply(child, check=True)
+    yard.apply(Declaration((TemplateTerm(old), TemplateTerm(child))), check=True)
+    assert requests == [("bookworm", build.mirror)] * 2
+
+
+def test_check_mode_asks_no_mirror_for_a_fork_without_packages(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
+    yard.templates.apply(BASE)
+    hypervisor.fail("resolve", ImageError("the mirror does not answer."))
+    spec = TemplateSpec("more", image=ImageSpec(commands=("true",)))
+    assert yard.templates.apply(spec, check=True).changed

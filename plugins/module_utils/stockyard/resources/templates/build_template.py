@@ -122,21 +122,30 @@ class TemplateConvergence(LockedOperation):
 
         :raises ImageError: if a build would fail for a package that does not exist.
         """
-        todo = super().plan()
-        self.check_packages(todo)
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        todo = self.plan_from(observation)
+        self.check_packages(todo, observation)
         return todo
 
-    def check_packages(self, todo: Plan) -> None:
+    def check_packages(
+        self, todo: Plan, observation: Observation, parent_generation: str | None = None
+    ) -> None:
         """Check that the mirror has the packages of a planned build. A build itself asks the mirror
-        first, so only check mode needs this.
+        first, so only check mode needs this. A fork that gets no packages needs no mirror, and the
+        release and mirrors of a derived template are known only if its parent exists.
 
+        :param parent_generation: as for :meth:`plan_from`.
         :raises ImageError: if a package does not exist, or the mirror does not answer.
         """
-        spec = self.declared.spec
+        ctx, spec = self.ctx, self.declared.spec
         builds = any(action.verb == "build" for action in todo.actions)
-        if builds and not spec.from_host:
-            ctx = self.ctx
-            ctx.provider.resolve(self.declared.recipe, spec.build, ctx.deadline(freshness.PATIENCE))
+        parent = self._parent(observation, parent_generation) if builds else None
+        if not builds or spec.from_host or (spec.parent and parent is None):
+            return
+        declared = self._bound(parent)
+        if derive_template.base_of(ctx, declared, observation) is None:
+            deadline = ctx.deadline(freshness.PATIENCE)
+            ctx.provider.resolve(declared.recipe, declared.spec.build, deadline)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
         """Build a generation, or make an earlier one current again; then delete those that are not

@@ -56,18 +56,21 @@ class YardConvergence:
         """Return the actions that :meth:`apply` would take now. Changes nothing."""
         return self.plan_from(self.ctx.provider.observe(self.ctx.owner))
 
-    def check_packages(self, todo: Plan) -> None:
+    def check_packages(self, todo: Plan, observation: Observation) -> None:
         """Check that mirrors have the packages of all planned builds.
 
         :raises ImageError: if a package does not exist, or a mirror does not answer.
         """
+        actions_by_template: dict[str, list[Action]] = {}
+        for action in todo.actions:
+            if action.kind == "template":
+                actions_by_template.setdefault(action.name, []).append(action)
+        plans = {name: Plan(tuple(actions)) for name, actions in actions_by_template.items()}
         for (_tenant, name), template in self._templates.items():
-            builds = [
-                action
-                for action in todo.actions
-                if (action.kind, action.name) == ("template", name)
-            ]
-            template.check_packages(Plan(tuple(builds)))
+            parent_plan = plans.get(template.spec.parent, Plan())
+            template.check_packages(
+                plans.get(name, Plan()), observation, _generation_after(parent_plan)
+            )
 
     def plan_from(self, observation: Observation) -> Plan:
         """Return the plan for an observation.

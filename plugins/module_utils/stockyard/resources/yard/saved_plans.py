@@ -13,6 +13,7 @@ from ...clock import Deadline
 from ...errors import InvalidInput
 from ...files import write_atomic
 from ...model import codec
+from ...model.observation import Observation
 from ...model.pool import PoolRecord
 from ...model.volume import VolumeRecord
 from ...planning import saved_plan
@@ -42,20 +43,24 @@ class SavedConvergence:
         :raises ImageError: if a build would fail for a package that does not exist.
         """
         saved = load(self.apply_plan) if self.apply_plan else None
-        todo = Plan(self._current(saved, bool(saved or self.save_plan)).actions)
-        YardConvergence(self.ctx, self.declaration).check_packages(todo)
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        current = self._current(saved, observation, bool(saved or self.save_plan))
+        todo = Plan(current.actions)
+        YardConvergence(self.ctx, self.declaration).check_packages(todo, observation)
         return todo
 
     def apply(self, deadline: Deadline) -> Plan:
         """Converge the yard; return the actions that were taken."""
         saved = load(self.apply_plan) if self.apply_plan else None
         if saved or self.save_plan:
-            self._current(saved, bool(saved))
+            self._current(saved, self.ctx.provider.observe(self.ctx.owner), bool(saved))
         return YardConvergence(self.ctx, self.declaration, bool(saved)).apply(deadline)
 
-    def _current(self, saved: SavedPlan | None, confirmed: bool) -> SavedPlan:
+    def _current(
+        self, saved: SavedPlan | None, observation: Observation, confirmed: bool
+    ) -> SavedPlan:
         """Return the current plan, compared with a saved plan, and save it if requested."""
-        current = build(YardConvergence(self.ctx, self.declaration, confirmed))
+        current = build(YardConvergence(self.ctx, self.declaration, confirmed), observation)
         if saved:
             saved.check(current)
         if self.save_plan:
@@ -63,10 +68,9 @@ class SavedConvergence:
         return current
 
 
-def build(convergence: YardConvergence) -> SavedPlan:
+def build(convergence: YardConvergence, observation: Observation) -> SavedPlan:
     """Return the current plan with the versions of all objects that it changes."""
     ctx, declaration = convergence.ctx, convergence.declaration
-    observation = ctx.provider.observe(ctx.owner)
     todo = convergence.plan_from(observation)
     names = {(action.kind, action.name) for action in todo.actions if action.before}
     host_records = [
