@@ -170,6 +170,7 @@ def test_leases_are_listed(real: Yard, console: Console) -> None:
         (("lease", "take", "--label", "x"), 2, "KEY=VALUE"),
         ((*TAKE, "--duration", "soon"), 2, "is not a duration"),
         ((*TAKE, "--duration", "5"), 2, "5 has no unit. Remedy: write 5s, 5m, 5h or 5d"),
+        ((*TAKE, "--wait", "5"), 2, "--wait: 5 has no unit"),
         (("lease", "renew", "x", "--duration", "5"), 2, "5 has no unit"),
         ((*EXEC, "--keep-on-failure", "2", "--", "true"), 125, "--keep-on-failure: 2 has no unit"),
         (("branch", "ci-1", "a", "--ttl", "2"), 2, "--ttl: 2 has no unit"),

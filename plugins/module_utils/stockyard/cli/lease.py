@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInput, StockyardError
 from ..model.access_info import export_line
 from ..model.host import SUSPENDED
-from ..model.lease import seconds
 from ..model.lease_info import LeaseInfo
 from . import run, say
 from .command import JSON, TENANT, Argument, Command, Group, Option, Options, label, pairs
@@ -59,7 +58,7 @@ def _taken(yard: Yard, options: Options) -> HeldLease:
         duration=length("duration", options.duration),
         labels=pairs("--label", options.label),
         tenant=options.tenant,
-        wait=seconds("wait", options.wait),
+        wait=length("wait", options.wait),
         replace=getattr(options, "replace", False),
     )
 
