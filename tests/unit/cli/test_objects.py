@@ -106,6 +106,16 @@ def test_doctor_reports_an_unreachable_hypervisor(
     assert (output, errors.count("stockyard: ")) == ("", 2)
 
 
+def test_login_comes_from_the_environment_as_with_the_sdk(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STOCKYARD_HYPERVISOR", "vsphere://127.0.0.1:1/dc/cluster")
+    monkeypatch.setenv("VMWARE_VALIDATE_CERTS", "maybe")
+    assert main(["ls"]) == 2
+    assert "VMWARE_VALIDATE_CERTS: 'maybe' is neither true nor false" in capsys.readouterr().err
+
+
 def test_version_is_that_of_the_collection(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,10 +60,10 @@ def open_yard(options: Options) -> Yard:
         owner=facts.get("owner") or os.environ.get("STOCKYARD_OWNER") or DEFAULT_OWNER,
         storage=facts.get("storage"),
         login=Login(
-            facts.get("username") or os.environ.get("VMWARE_USER", ""),
-            facts.get("password") or os.environ.get("VMWARE_PASSWORD", ""),
-            facts.get("validate_certs", _validates_certificates()),
-            facts.get("ca_path") or os.environ.get("VMWARE_CA_PATH", ""),
+            facts.get("username", ""),
+            facts.get("password", ""),
+            facts.get("validate_certs"),
+            facts.get("ca_path", ""),
         ),
         pki_dir=facts.get("pki_dir"),
         ca_certificate=facts.get("ca_certificate", ""),
@@ -92,11 +92,6 @@ def facts_of(options: Options) -> dict[str, Any]:
     chosen = {name: value for name, value in facts.items() if value}
     file = declaration(options)
     return {**file.connection(omitted=set(chosen)), **chosen} if file else chosen
-
-
-def _validates_certificates() -> bool:
-    text = os.environ.get("VMWARE_VALIDATE_CERTS", "yes")
-    return text.lower() not in ("no", "false", "off", "0", "n", "f")
 
 
 def _read(path: str) -> str:
