@@ -9,7 +9,6 @@ command uses the value.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, MissingDependency
+from .validation import boolean, expanded_path
 
 CONNECTION = (
     "hypervisor", "owner", "storage", "username", "password", "validate_certs", "ca_path",
@@ -26,10 +26,6 @@ LISTS = ("pools", "templates", "volumes", "fleets", "endpoints")
 SETTINGS = ("prune", "rebuild", "local_hypervisor", "save_plan", "apply_plan")
 KNOWN = {f"yard_{name}" for name in (*CONNECTION, *LISTS, *SETTINGS)}
 PATHS = ("storage", "ca_path", "pki_dir", "save_plan", "apply_plan")
-YAML_BOOLEANS = {
-    **dict.fromkeys(("yes", "true", "on", "1", "y", "t"), True),
-    **dict.fromkeys(("no", "false", "off", "0", "n", "f"), False),
-}
 JINJA = re.compile(r"\{[{%#]")
 VAULT = "$ANSIBLE_VAULT;"
 
@@ -105,13 +101,13 @@ class DeclarationFile:
     def _simple(self, name: str) -> Any:
         value = self.value(name)
         if name == "validate_certs":
-            if str(value).lower() not in YAML_BOOLEANS:
-                raise self._error(f"yard_{name} is no boolean.", "write true or false")
-            return YAML_BOOLEANS[str(value).lower()]
+            try:
+                return boolean(value)
+            except TypeError:
+                raise self._error(f"yard_{name} is no boolean.", "write true or false") from None
         if isinstance(value, (dict, list)):
             raise self._error(f"yard_{name} is no text.", "write a text")
-        text = str(value)
-        return os.path.expanduser(os.path.expandvars(text)) if name in PATHS else text
+        return expanded_path(value) if name in PATHS else str(value)
 
     def _parsed(self) -> dict[Any, Any]:
         try:

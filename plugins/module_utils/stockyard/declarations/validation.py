@@ -122,7 +122,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _path(value: Any) -> str:
+def expanded_path(value: Any) -> str:
+    """Return a path with the values of variables and the home of ``~``."""
     return os.path.expanduser(os.path.expandvars(_text(value)))
 
 
@@ -138,7 +139,11 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _boolean(value: Any) -> bool:
+def boolean(value: Any) -> bool:
+    """Return a boolean that can be written as a word.
+
+    :raises TypeError: if the value is no boolean.
+    """
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()
@@ -155,10 +160,10 @@ def _mapping(value: Any) -> Params:
 
 TYPES: dict[str, Callable[[Any], Any]] = {
     "str": _text,
-    "path": _path,
+    "path": expanded_path,
     "int": _integer,
     "float": _number,
-    "bool": _boolean,
+    "bool": boolean,
     "dict": _mapping,
 }
 NAMES = {
