@@ -101,7 +101,7 @@ VOLUME = Group(
         ),
         Command(
             "attach",
-            "attach a volume to a running host",
+            "attach a volume, created if it does not exist, to a running host",
             _attach,
             (
                 NAME,
