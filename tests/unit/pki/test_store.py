@@ -220,16 +220,21 @@ def test_directory_in_place_of_a_file_raises_a_stockyard_error(pki: Pki) -> None
         pki.authority(NOW)
 
 
-def test_key_is_not_written_to_a_directory_that_all_users_control(pki: Pki, tmp_path: Path) -> None:
-    folder = tmp_path / "shared"
-    folder.mkdir()
-    folder.chmod(0o777)
+@pytest.mark.parametrize("part", ["", "inner"])
+def test_key_is_not_written_to_a_directory_that_all_users_control(
+    pki: Pki, tmp_path: Path, part: str
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    folder = shared / part
     with pytest.raises(InvalidInput, match="not safe for keys") as caught:
         pki.issue("ci", folder, NOW)
     assert caught.value.name == str(folder)
-    assert files(folder) == {}
+    assert f"chmod o-w {shared}," in caught.value.remedy
+    assert files(shared) == {}
     # Users cannot replace the files of others in a directory like /tmp.
-    folder.chmod(0o1777)
+    shared.chmod(0o1777)
     assert pki.issue("ci", folder, NOW) == folder
 
 
@@ -250,7 +255,7 @@ def test_key_is_not_written_to_a_directory_of_another_user(
     monkeypatch.setattr(Path, "stat", stat_of)
     with pytest.raises(InvalidInput, match="foreign belongs to user 4711") as caught:
         pki.issue("ci", foreign / part, NOW)
-    assert "set a directory of this user" in caught.value.remedy
+    assert caught.value.remedy == "run as user 4711, or set a directory of this user"
     assert files(foreign) == {}
 
 

@@ -37,17 +37,23 @@ def refuse_foreign(folder: Path) -> None:
     namespace, the owner of the root directory stands for root.
 
     :raises InvalidInput: if the directory, or one that contains it, belongs to another user, or if
-        all users can delete files in it.
+        all users can replace files in it.
     """
-    status = folder.stat()
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise _foreign(folder, "all users can replace its files", "remove the permission (o-w)")
     trusted_users = (0, Path("/").stat().st_uid, os.geteuid())
     for directory in (folder, *folder.resolve().parents):
-        owner = directory.stat().st_uid
+        status = directory.stat()
+        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+            raise _foreign(
+                folder,
+                f"all users can replace the files of {directory}",
+                f"remove the permission with chmod o-w {directory}, or set another directory",
+            )
+        owner = status.st_uid
         if owner not in trusted_users:
             raise _foreign(
-                folder, f"{directory} belongs to user {owner}", "set a directory of this user"
+                folder,
+                f"{directory} belongs to user {owner}, and this is user {os.geteuid()}",
+                f"run as user {owner}, or set a directory of this user",
             )
 
 
