@@ -103,8 +103,9 @@ def test_host_whose_memory_can_contain_a_key_is_refused_until_it_boots(
     sealed.hosts.apply(BARE)
     sealed.volumes.attach(VolumeSpec("more"), host="bare", path="/more")
     sealed.volumes.detach("more")
-    with pytest.raises(OperationRefused, match="does not zero memory"):
+    with pytest.raises(OperationRefused, match="does not zero memory") as refusal:
         sealed.hosts.suspend("bare")
+    assert refusal.value.remedy.startswith("restart the host and run again, or shut")
     sealed.hosts.restart("bare")
     assert sealed.hosts.suspend("bare").object.state == "suspended"
 

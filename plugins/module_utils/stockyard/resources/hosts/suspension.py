@@ -50,8 +50,9 @@ def check(ctx: Context, records: Sequence[HostRecord]) -> None:
             remedy="delete the host, or let it run",
         )
     for record in records:
-        if reason := reason_of_keys(ctx, record):
-            raise _refusal(record, reason)
+        check_volumes(ctx, record)
+        if reason := _reason_of_memory(ctx, record):
+            raise _refusal(record, reason, "restart the host and run again")
     ctx.provider.check_suspend(records)
 
 
@@ -61,17 +62,20 @@ def check_volumes(ctx: Context, record: HostRecord) -> None:
     :raises OperationRefused: with the reason.
     """
     if reason := _reason_of_volumes(ctx, record):
-        raise _refusal(record, reason)
+        raise _refusal(record, reason, "detach the volume")
 
 
 def reason_of_keys(ctx: Context, record: HostRecord) -> str:
     """Return why the memory of a running host contains the key of an encrypted volume, or can
     contain it; an empty string if it does not.
     """
+    return _reason_of_volumes(ctx, record) or _reason_of_memory(ctx, record)
+
+
+def _reason_of_memory(ctx: Context, record: HostRecord) -> str:
+    """Return the reason if the memory of a host can contain the key of a detached volume."""
     if not record.encrypted:
         return ""
-    if reason := _reason_of_volumes(ctx, record):
-        return reason
     try:
         with ctx.guest(record, ctx.deadline(guest_status.PATIENCE)) as guest:
             branches.check_keys(record, guest)
@@ -90,10 +94,10 @@ def _reason_of_volumes(ctx: Context, record: HostRecord) -> str:
     return f"its memory contains the key of encrypted volume {', '.join(sorted(names))}"
 
 
-def _refusal(record: HostRecord, reason: str) -> OperationRefused:
+def _refusal(record: HostRecord, reason: str, step: str) -> OperationRefused:
     return OperationRefused(
         "the host cannot be suspended, because the hypervisor would write a key to its disk.",
         name=record.title,
         cause=reason,
-        remedy="detach the volume, or shut the host down with sudo poweroff",
+        remedy=f"{step}, or shut the host down with sudo poweroff",
     )
