@@ -17,7 +17,7 @@ from ..errors import InvalidInput, OperationRefused
 from ..planning.declaration import PRUNE, Declaration
 from . import locate, say
 from .command import DRY_RUN, JSON, Argument, Command, Option, Options, timeout
-from .durations import length
+from .durations import change_mode
 
 if TYPE_CHECKING:
     from ..yard import Yard
@@ -151,9 +151,7 @@ def _destroy(yard: Yard, options: Options) -> int:
     mode: dict[str, Any] = {"templates": options.templates, "volumes": options.volumes}
     if not (options.yes or options.dry_run):
         _confirm(yard, [str(action) for action in yard.teardown(check=True, **mode).plan.actions])
-    result = yard.teardown(
-        check=options.dry_run, timeout=length("timeout", options.timeout), **mode
-    )
+    result = yard.teardown(**change_mode(options), **mode)
     plan = [str(action) for action in result.plan.actions]
     if options.json:
         say.data({"changed": result.changed, "plan": plan, "retained": list(result.retained)})

@@ -1,12 +1,15 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Durations on the command line."""
+"""Durations on the command line, and the mode of a change, which contains one."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import InvalidInput
 from ..model.lease import seconds
+from .command import Options
 
 
 def length(option: str, text: str) -> float:
@@ -20,3 +23,8 @@ def length(option: str, text: str) -> float:
             f"--{option}: {text} has no unit.", remedy=f"write {text}s, {text}m, {text}h or {text}d"
         )
     return seconds(option, text)
+
+
+def change_mode(options: Options) -> dict[str, Any]:
+    """Return whether a change is only planned, and its maximum time, as arguments of the SDK."""
+    return {"check": options.dry_run, "timeout": length("timeout", options.timeout)}

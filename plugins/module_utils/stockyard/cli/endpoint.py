@@ -17,28 +17,24 @@ from . import say
 from .command import JSON, TENANT, Command, Group, Option, Options
 
 if TYPE_CHECKING:
+    from ..model.endpoint_info import EndpointInfo
     from ..yard import Yard
+
+HEADINGS = ("NAME", "STATE", "IMAGE HOST", "MACHINES", "DOCKER HOST")
 
 
 def _list(yard: Yard, options: Options) -> int:
-    endpoints = yard.endpoints.list(options.tenant or None)
-    if options.json:
-        say.data([endpoint.to_dict() for endpoint in endpoints])
-        return 0
-    say.table(
-        ("NAME", "STATE", "IMAGE HOST", "MACHINES", "DOCKER HOST"),
-        [
-            (
-                endpoint.name,
-                endpoint.state,
-                endpoint.image_host,
-                str(len(endpoint.machines)),
-                " ".join(endpoint.docker_hosts),
-            )
-            for endpoint in endpoints
-        ],
+    return say.listing(options, yard.endpoints.list(options.tenant or None), HEADINGS, _row)
+
+
+def _row(endpoint: EndpointInfo) -> tuple[str, ...]:
+    return (
+        endpoint.name,
+        endpoint.state,
+        endpoint.image_host,
+        str(len(endpoint.machines)),
+        " ".join(endpoint.docker_hosts),
     )
-    return 0
 
 
 def _serve(yard: Yard, options: Options) -> int:

@@ -31,7 +31,7 @@ from .command import (
     pairs,
     timeout,
 )
-from .durations import length
+from .durations import change_mode, length
 
 if TYPE_CHECKING:
     from ..yard import Yard
@@ -62,7 +62,7 @@ def _create(yard: Yard, options: Options) -> int:
         pairs("--label", options.label),
         length("ttl", options.ttl) if options.ttl else 0.0,
     )
-    return say.changes(options, [yard.hosts.apply(single, **_mode(options))], "hosts")
+    return say.changes(options, [yard.hosts.apply(single, **change_mode(options))], "hosts")
 
 
 def _delete(yard: Yard, options: Options) -> int:
@@ -99,15 +99,11 @@ def _each(
         calls = [change_yard]
     results = []
     for call in calls:
-        result = call(**_mode(options))
+        result = call(**change_mode(options))
         results.append(result)
         if not options.json:
             say.actions(options, [str(action) for action in result.plan.actions])
     return say.changes(options, results, "hosts") if options.json else 0
-
-
-def _mode(options: Options) -> dict[str, Any]:
-    return {"check": options.dry_run, "timeout": length("timeout", options.timeout)}
 
 
 HOST_COMMANDS = Group(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..model.pool import PoolSpec
 from . import say
@@ -20,52 +20,41 @@ from .command import (
     Options,
     timeout,
 )
-from .durations import length
+from .durations import change_mode
 
 if TYPE_CHECKING:
+    from ..model.pool_info import PoolInfo
     from ..yard import Yard
 
 NAME = Argument("name", "NAME", "the pool", complete="pool")
 CHANGE = (TENANT, timeout("1m"), DRY_RUN, JSON)
 LIMITS = ("hosts", "vcpus", "memory_mib", "disk_gib")
+HEADINGS = ("NAME", "HOSTS", "VCPUS", "MEMORY MIB", "DISK GIB", "PARENT", "TENANT")
 
 
 def _list(yard: Yard, options: Options) -> int:
-    pools = yard.pools.list(options.tenant or None)
-    if options.json:
-        say.data([pool.to_dict() for pool in pools])
-        return 0
-    rows = [
-        (
-            pool.name,
-            *(_used(getattr(pool.used, limit), getattr(pool, limit)) for limit in LIMITS),
-            pool.parent,
-            pool.tenant,
-        )
-        for pool in pools
-    ]
-    say.table(("NAME", "HOSTS", "VCPUS", "MEMORY MIB", "DISK GIB", "PARENT", "TENANT"), rows)
-    return 0
+    return say.listing(options, yard.pools.list(options.tenant or None), HEADINGS, _row)
+
+
+def _row(pool: PoolInfo) -> tuple[str, ...]:
+    uses = (_used(getattr(pool.used, limit), getattr(pool, limit)) for limit in LIMITS)
+    return (pool.name, *uses, pool.parent, pool.tenant)
 
 
 def _create(yard: Yard, options: Options) -> int:
     limits = {limit: getattr(options, limit) for limit in LIMITS}
     spec = PoolSpec(options.name, options.tenant, options.parent, **limits)
-    result = yard.pools.apply(spec, force=options.force, **_mode(options))
+    result = yard.pools.apply(spec, force=options.force, **change_mode(options))
     return say.changes(options, [result], "pools")
 
 
 def _delete(yard: Yard, options: Options) -> int:
-    result = yard.pools.delete(options.name, options.tenant, **_mode(options))
+    result = yard.pools.delete(options.name, options.tenant, **change_mode(options))
     return say.changes(options, [result], "pools")
 
 
 def _used(used: int, limit: int) -> str:
     return f"{used}/{limit}" if limit else str(used)
-
-
-def _mode(options: Options) -> dict[str, Any]:
-    return {"check": options.dry_run, "timeout": length("timeout", options.timeout)}
 
 
 POOL = Group(

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..escaping import one_line
 from .command import Options
 
 if TYPE_CHECKING:
+    from ..model.info import Info
     from ..result import Result
 
 BOLD, DIM, GREEN, YELLOW, RED = "1", "2", "32", "33", "31"
@@ -53,6 +54,23 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for cells in lines:
         coloured_cells = [_coloured(COLOURS.get(cell, ""), cell, sys.stdout) for cell in cells]
         _write(_line(coloured_cells, cells, widths))
+
+
+def listing(
+    options: Options,
+    objects: Sequence[Info],
+    headings: Sequence[str],
+    row: Callable[[Any], Sequence[str]],
+) -> int:
+    """Write objects in columns, or as JSON.
+
+    :param row: returns the cells of an object.
+    """
+    if options.json:
+        data([item.to_dict() for item in objects])
+    else:
+        table(headings, [row(item) for item in objects])
+    return 0
 
 
 def actions(options: Options, lines: Sequence[str]) -> None:

@@ -24,35 +24,31 @@ from .command import (
     timeout,
 )
 from .declare import REBUILD, declared
-from .durations import length
+from .durations import change_mode
 
 if TYPE_CHECKING:
+    from ..model.template_info import TemplateInfo
     from ..yard import Yard
 
 NAME = Argument("name", "NAME", "the template", complete="template")
+HEADINGS = ("NAME", "GENERATION", "PHASE", "USABLE", "VCPUS", "MEMORY", "CREATED", "TENANT")
 
 
 def _list(yard: Yard, options: Options) -> int:
-    templates = yard.templates.list(options.tenant or None)
-    if options.json:
-        say.data([template.to_dict() for template in templates])
-        return 0
-    rows = [
-        (
-            template.name,
-            template.generation,
-            template.phase,
-            "yes" if template.usable else "no",
-            f"{template.hardware.vcpus}",
-            f"{template.hardware.memory_mib} MiB",
-            f"{datetime.fromtimestamp(template.created, UTC):%Y-%m-%d %H:%M}",
-            template.tenant,
-        )
-        for template in templates
-    ]
-    headings = ("NAME", "GENERATION", "PHASE", "USABLE", "VCPUS", "MEMORY", "CREATED", "TENANT")
-    say.table(headings, rows)
-    return 0
+    return say.listing(options, yard.templates.list(options.tenant or None), HEADINGS, _row)
+
+
+def _row(template: TemplateInfo) -> tuple[str, ...]:
+    return (
+        template.name,
+        template.generation,
+        template.phase,
+        "yes" if template.usable else "no",
+        f"{template.hardware.vcpus}",
+        f"{template.hardware.memory_mib} MiB",
+        f"{datetime.fromtimestamp(template.created, UTC):%Y-%m-%d %H:%M}",
+        template.tenant,
+    )
 
 
 def _create(yard: Yard, options: Options) -> int:
@@ -62,8 +58,7 @@ def _create(yard: Yard, options: Options) -> int:
         from_host=options.from_host,
         revision=options.revision,
     )
-    mode = {"check": options.dry_run, "timeout": length("timeout", options.timeout)}
-    return say.changes(options, [yard.templates.apply(spec, **mode)], "templates")
+    return say.changes(options, [yard.templates.apply(spec, **change_mode(options))], "templates")
 
 
 def _build(yard: Yard, options: Options) -> int:
@@ -92,12 +87,7 @@ def _build(yard: Yard, options: Options) -> int:
 
 
 def _delete(yard: Yard, options: Options) -> int:
-    result = yard.templates.delete(
-        options.name,
-        options.tenant,
-        check=options.dry_run,
-        timeout=length("timeout", options.timeout),
-    )
+    result = yard.templates.delete(options.name, options.tenant, **change_mode(options))
     return say.changes(options, [result], "templates")
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..model.volume import VolumeSpec
 from . import say
@@ -20,34 +20,31 @@ from .command import (
     Options,
     timeout,
 )
-from .durations import length
+from .durations import change_mode
 
 if TYPE_CHECKING:
+    from ..model.volume_info import VolumeInfo
     from ..yard import Yard
 
 NAME = Argument("name", "NAME", "the volume", complete="volume")
+HEADINGS = ("NAME", "SIZE", "PHASE", "HOST", "PATH", "SOURCE", "TENANT")
 CHANGE = (TENANT, timeout("2m"), DRY_RUN, JSON)
 
 
 def _list(yard: Yard, options: Options) -> int:
-    volumes = yard.volumes.list(options.tenant or None)
-    if options.json:
-        say.data([volume.to_dict() for volume in volumes])
-        return 0
-    rows = [
-        (
-            volume.name,
-            f"{volume.size_gib} GiB",
-            volume.phase,
-            volume.host,
-            volume.path,
-            volume.source,
-            volume.tenant,
-        )
-        for volume in volumes
-    ]
-    say.table(("NAME", "SIZE", "PHASE", "HOST", "PATH", "SOURCE", "TENANT"), rows)
-    return 0
+    return say.listing(options, yard.volumes.list(options.tenant or None), HEADINGS, _row)
+
+
+def _row(volume: VolumeInfo) -> tuple[str, ...]:
+    return (
+        volume.name,
+        f"{volume.size_gib} GiB",
+        volume.phase,
+        volume.host,
+        volume.path,
+        volume.source,
+        volume.tenant,
+    )
 
 
 def _create(yard: Yard, options: Options) -> int:
@@ -58,28 +55,24 @@ def _create(yard: Yard, options: Options) -> int:
         options.source,
         options.snapshot,
     )
-    return say.changes(options, [yard.volumes.apply(spec, **_mode(options))], "volumes")
+    return say.changes(options, [yard.volumes.apply(spec, **change_mode(options))], "volumes")
 
 
 def _attach(yard: Yard, options: Options) -> int:
     result = yard.volumes.attach(
-        options.name, options.tenant, host=options.host, path=options.path, **_mode(options)
+        options.name, options.tenant, host=options.host, path=options.path, **change_mode(options)
     )
     return say.changes(options, [result], "volumes")
 
 
 def _detach(yard: Yard, options: Options) -> int:
-    result = yard.volumes.detach(options.name, options.tenant, **_mode(options))
+    result = yard.volumes.detach(options.name, options.tenant, **change_mode(options))
     return say.changes(options, [result], "volumes")
 
 
 def _delete(yard: Yard, options: Options) -> int:
-    result = yard.volumes.delete(options.name, options.tenant, **_mode(options))
+    result = yard.volumes.delete(options.name, options.tenant, **change_mode(options))
     return say.changes(options, [result], "volumes")
-
-
-def _mode(options: Options) -> dict[str, Any]:
-    return {"check": options.dry_run, "timeout": length("timeout", options.timeout)}
 
 
 VOLUME = Group(
