@@ -35,6 +35,14 @@ ITEM: Params = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+# The options of the objects of each kind.
+KINDS = {
+    "pools": POOL,
+    "templates": TEMPLATE,
+    "volumes": VOLUME,
+    "fleets": FLEET,
+    "endpoints": ENDPOINT,
+}
 
 
 def declaration(params: Params, check: Check) -> Declaration:
@@ -44,61 +52,39 @@ def declaration(params: Params, check: Check) -> Declaration:
         ``local_hypervisor``.
     :param check: validates the options of each object.
     """
-    declared = params["declaration"] or {}
     local_name = params["local_hypervisor"] or ""
-    kinds = {
-        "pools": POOL,
-        "templates": TEMPLATE,
-        "volumes": VOLUME,
-        "fleets": FLEET,
-        "endpoints": ENDPOINT,
-    }
-    unknown_keys = sorted(map(str, declared.keys() - kinds.keys()))
-    if unknown_keys:
-        raise InvalidInput(
-            f"declaration: {unknown_keys[0]} is not known.",
-            remedy="declare pools, templates, volumes, fleets and endpoints",
-        )
-    pools, templates, volumes, fleets, endpoints = (
-        _items(declared, kind, options, check) for kind, options in kinds.items()
-    )
+    pools, templates, volumes, fleets, endpoints = _lists(params["declaration"] or {}, check)
     terms = Declaration(
         tuple(
             TemplateTerm(template_spec(template), float(template["timeout"]))
-            for template in templates
-            if template["state"] == "present"
+            for template in _in_state(templates)
         ),
         tuple(
             FleetTerm(
                 fleet_spec(_placed(fleet, local_name)), float(fleet["timeout"]), fleet["wait"]
             )
-            for fleet in fleets
-            if fleet["state"] == "present"
+            for fleet in _in_state(fleets)
         ),
         _absent(templates),
         _absent(fleets),
         pools=tuple(
             PoolTerm(pool_spec(pool), pool["force"], float(pool["timeout"]))
-            for pool in pools
-            if pool["state"] == "present"
+            for pool in _in_state(pools)
         ),
         absent_pools=_absent(pools),
         prune=params["prune"],
         evacuate=params["evacuate"],
         volumes=tuple(
             VolumeTerm(volume_spec(volume), float(volume["timeout"]))
-            for volume in volumes
-            if volume["state"] == "present"
+            for volume in _in_state(volumes)
         ),
         suspended_fleets=tuple(
             SuspendedFleetTerm(fleet["name"], fleet["tenant"], float(fleet["timeout"]))
-            for fleet in fleets
-            if fleet["state"] == "suspended"
+            for fleet in _in_state(fleets, "suspended")
         ),
         endpoints=tuple(
             EndpointTerm(endpoint_spec(endpoint), endpoint["replace"], float(endpoint["timeout"]))
-            for endpoint in endpoints
-            if endpoint["state"] == "present"
+            for endpoint in _in_state(endpoints)
         ),
         absent_endpoints=_absent(endpoints),
         absent_volumes=_absent(volumes),
@@ -106,9 +92,24 @@ def declaration(params: Params, check: Check) -> Declaration:
     return terms.rebuilt() if params["rebuild"] else terms
 
 
+def _lists(declared: Params, check: Check) -> list[list[Params]]:
+    """Return the validated items of each kind, in the order of :data:`KINDS`."""
+    unknown_keys = sorted(map(str, declared.keys() - KINDS.keys()))
+    if unknown_keys:
+        raise InvalidInput(
+            f"declaration: {unknown_keys[0]} is not known.",
+            remedy="declare pools, templates, volumes, fleets and endpoints",
+        )
+    return [_items(declared, kind, options, check) for kind, options in KINDS.items()]
+
+
+def _in_state(items: list[Params], state: str = "present") -> list[Params]:
+    return [item for item in items if item["state"] == state]
+
+
 def _absent(items: list[Params]) -> tuple[tuple[str, str], ...]:
     """Return tenant and name of the objects that are declared absent."""
-    return tuple((item["tenant"], item["name"]) for item in items if item["state"] == "absent")
+    return tuple((item["tenant"], item["name"]) for item in _in_state(items, "absent"))
 
 
 def _placed(params: Params, local_name: str) -> Params:
