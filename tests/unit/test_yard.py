@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import stockyard
-from stockyard import FleetSpec, InvalidInput, TemplateSpec, Yard
+from stockyard import FleetSpec, InvalidInput, TemplateSpec, Yard, public
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
 from tests.helpers.clocks import FakeClock
@@ -19,6 +19,7 @@ from tests.helpers.samples import HOSTILE
 
 def test_each_public_name_exists() -> None:
     assert sorted(set(stockyard.__all__)) == list(stockyard.__all__)
+    assert stockyard.__all__ == public.__all__
     assert all(hasattr(stockyard, name) for name in stockyard.__all__)
 
 
