@@ -153,7 +153,9 @@ def test_facts_survive_in_a_record() -> None:
     assert text.isprintable()
     facts, unread_facts = unpack(text)
     assert placement_of(facts) == (container.networks, container.volumes)
-    assert {key: value for key, value in facts.items() if key != PLACEMENT} == FACTS
+    assert {key: value for key, value in facts.items() if key != PLACEMENT} == FACTS | {
+        "Name": "/job"
+    }
     assert (unread_facts["Name"], is_complete(unread_facts), placement_of(unread_facts)) == (
         "/other",
         False,

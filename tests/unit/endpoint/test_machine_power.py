@@ -296,6 +296,31 @@ def test_a_call_fails_if_only_docker_ends(tmp_path: Path, monkeypatch: pytest.Mo
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_restarted_endpoint_knows_names_that_start_other_ids(
+    tmp_path: Path, is_silent: bool
+) -> None:
+    """A usual name, such as db, can be the start of an id."""
+
+    async def story(bench: Bench) -> None:
+        identifier = (await bench.create("first")).json["Id"]
+        await bench.call("POST", "/volumes/create", {"Name": "data"})
+        host = {"Binds": ["data:/data"]}
+        for name in ("web", identifier[:2]):
+            assert (await bench.create(name, BUSYBOX | {"HostConfig": host})).status == 201
+        await bench.endpoint.life.keeper.save("machine-2")
+        if is_silent:
+            bench.machines.running["machine-2"].is_silent = True
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        restarted.lines.patience = restarted.life.watch_wait = 0.1
+        await restarted.start()
+        container = restarted.containers.find(identifier[:2])
+        assert (container.machine, container.volumes) == ("machine-2", frozenset({"data"}))
+        await restarted.close()
+
+    play(tmp_path, story)
+
+
 def test_a_killed_container_with_a_restart_policy_runs_again(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.create("web", ALWAYS)

@@ -280,7 +280,8 @@ class MachineLife:
                 self._placed.add(number)
             if is_complete(facts):
                 self.snapshots.put({key: facts[key] for key in facts if key != PLACEMENT})
-            if not self._is_taken(name, machine.name):
+            # The endpoint chose a name that it wrote with a placement.
+            if placement or not self._is_taken(name, machine.name):
                 self.containers.add(Container(number, name, machine.name, networks, volumes))
 
     async def _watch(self, machine: str) -> None:
@@ -406,8 +407,7 @@ class MachineLife:
         # Later the endpoint knows the containers that it created: programs in a machine change
         # their names, volumes and networks only for Docker there.
         for entry in listed if starting else ():
-            if self._is_own(entry, machine):
-                self._enter(entry, machine)
+            self._enter(entry, machine)
         for container in self.containers.on(machine):
             with contextlib.suppress(Refusal):
                 await self.keeper.ask(machine, container.id)
@@ -419,18 +419,18 @@ class MachineLife:
                 self.containers.remove(container.id)
                 self.snapshots.remove(container.id)
 
-    def _is_own(self, entry: Entry, machine: str) -> bool:
-        name = entry_name(entry)
-        return not (self.is_elsewhere(entry["Id"], machine) or self._is_taken(name, machine))
-
     def _enter(self, entry: Entry, machine: str) -> None:
-        """Enter a container into the index, with what its record lacks."""
-        number, name = entry["Id"], entry_name(entry)
-        if number in self._placed:
+        """Enter a container into the index, with what its record lacks. An entry with the id or the
+        name of a container in another machine is ignored.
+        """
+        number = entry["Id"]
+        if number in self._placed or self.is_elsewhere(number, machine):
             return
-        if known := self.containers.with_id(number):
-            name = known.name or name
-        self.containers.add(Container(number, name, machine, *_used(entry)))
+        known = self.containers.with_id(number)
+        name = known.name if known else ""
+        if name or not self._is_taken(entry_name(entry), machine):
+            name = name or entry_name(entry)
+            self.containers.add(Container(number, name, machine, *_used(entry)))
 
 
 def _used(facts: Facts) -> tuple[frozenset[str], frozenset[str]]:

@@ -82,15 +82,15 @@ class Snapshots:
             end(facts, int(code) if _EXIT_CODE.fullmatch(code) else 0, time.time())
 
     def pack(self, containers: Iterable[Container]) -> str:
-        """Return the facts of containers as text for a record, with their placement. If the facts
-        are too long, they are omitted: programs in a machine can let them grow.
+        """Return the facts of containers as text for a record, with their names and placement. If
+        the facts are too long, they are omitted: programs in a machine can let them grow.
         """
         listed = list(containers)
         named = [unknown(container.id, container.name) for container in listed]
         complete = [self._facts.get(facts["Id"], facts) for facts in named]
         for candidates in (complete, named):
             placed = [
-                {**facts, PLACEMENT: _placement(container)}
+                {**facts, "Name": f"/{container.name}", PLACEMENT: _placement(container)}
                 for facts, container in zip(candidates, listed, strict=True)
             ]
             packed = zlib.compress(json.dumps(placed, separators=(",", ":")).encode(), 9)
