@@ -147,6 +147,37 @@ def test_a_new_exec_instance_cannot_take_an_id(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("value", ["busybox", "../containers/x", 5, None])
+def test_a_commit_returns_an_image_only(tmp_path: Path, value: Any) -> None:
+    async def story(bench: Bench) -> None:
+        await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        before = len(bench.machines.host.calls)
+        for forged in ({"Id": value}, [value]):
+            daemon.forged["POST /commit"] = forged
+            refused = await bench.call("POST", "/commit?container=attacker&repo=new", {})
+            assert (refused.status, refused.message) == (
+                502,
+                "Docker in the machine returned no image.",
+            )
+        assert bench.machines.host.calls[before:] == []
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("facts", [[1], {}, {"Id": 5}])
+def test_a_forged_image_is_replaced(tmp_path: Path, facts: Any) -> None:
+    async def story(bench: Bench) -> None:
+        await victim_and_attacker(bench)
+        daemon = bench.machines.running["machine-2"]
+        daemon.forged["GET /images/busybox/json"] = facts
+        config = BUSYBOX | {"HostConfig": {"NetworkMode": "container:attacker"}}
+        assert (await bench.create("partner", config)).status == 201
+        assert "POST /images/load" in daemon.calls
+
+    play(tmp_path, story)
+
+
 def test_errors_of_one_machine_do_not_hide_the_others(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await victim_and_attacker(bench)

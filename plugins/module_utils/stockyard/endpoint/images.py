@@ -182,11 +182,13 @@ class ImageHost:
         )
         if reply.status != HTTPStatus.CREATED:
             return reply
-        identifier = str(reply.json()["Id"])
-        facts = (await self.lines.ask(machine, "GET", f"/images/{in_path(identifier)}/json")).json()
+        identifier = _image_id(reply, "Id")
+        if not identifier:
+            raise Refusal("Docker in the machine returned no image.", HTTPStatus.BAD_GATEWAY)
+        inspected = await self.lines.ask(machine, "GET", f"/images/{in_path(identifier)}/json")
         # With its parent, because Docker then keeps their relation.
-        names = [name for name in (identifier, facts.get("Parent")) if name]
-        await copy_images(self.lines, machine, IMAGE_HOST, names, keep_names=False)
+        images = [image for image in (identifier, _image_id(inspected, "Parent")) if image]
+        await copy_images(self.lines, machine, IMAGE_HOST, images, keep_names=False)
         if repository := call.value("repo"):
             name = f"repo={quote(repository, safe='')}&tag={quote(call.value('tag'), safe='')}"
             tagged = await self.lines.ask(
@@ -232,9 +234,7 @@ class ImageHost:
     async def id_of(self, reference: str, machine: str = IMAGE_HOST) -> str:
         """Return the id of an image in a machine; empty without the image."""
         reply = await self.lines.ask(machine, "GET", f"/images/{in_path(reference)}/json")
-        facts = reply.json() if reply.status == HTTPStatus.OK else None
-        identifier = str(facts.get("Id")) if isinstance(facts, dict) else ""
-        return identifier if _ID.fullmatch(identifier) else ""
+        return _image_id(reply, "Id") if reply.status == HTTPStatus.OK else ""
 
     async def ensure(self, machine: str, image: str) -> None:
         """Copy an image to a machine that is older than the image.
@@ -242,13 +242,17 @@ class ImageHost:
         :raises Refusal: if the image host does not have the image, in Docker's words.
         """
         await self.check_exists(image)
-        path = f"/images/{in_path(image)}/json"
-        original, present = [
-            await self.lines.ask(name, "GET", path) for name in (IMAGE_HOST, machine)
-        ]
-        is_present = present.status == HTTPStatus.OK
-        if not is_present or present.json()["Id"] != original.json()["Id"]:
+        if await self.id_of(image, machine) != await self.id_of(image):
             await copy_images(self.lines, IMAGE_HOST, machine, [image], keep_names=True)
+
+
+def _image_id(reply: Reply, field: str) -> str:
+    """Return the id of an image in a field of a reply; empty if there is none: programs in a
+    machine can write anything.
+    """
+    facts = reply.json()
+    identifier = str(facts.get(field)) if isinstance(facts, dict) else ""
+    return identifier if _ID.fullmatch(identifier) else ""
 
 
 def split_name(name: str) -> tuple[str, str]:
