@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -160,6 +161,16 @@ def test_leases_are_listed(real: Yard, console: Console) -> None:
     assert f"ci/{facts['host']}  me" in output
     assert console.json("lease", "list", "--holder", "me") == [facts]
     assert console.json("lease", "list", "--holder", "you") == []
+
+
+def test_user_without_a_name_holds_a_lease_by_number(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    holder = console.json("lease", "take", "--fleet", "ci")["holder"]
+    assert holder == f"54321@{socket.gethostname()}"
 
 
 @pytest.mark.parametrize(

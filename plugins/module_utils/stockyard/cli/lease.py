@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -54,13 +55,21 @@ NUMBER = Argument(
 def _taken(yard: Yard, options: Options) -> HeldLease:
     return yard.leases.acquire(
         options.fleet,
-        holder=options.holder or f"{getpass.getuser()}@{socket.gethostname()}",
+        holder=options.holder or f"{_user()}@{socket.gethostname()}",
         duration=length("duration", options.duration),
         labels=pairs("--label", options.label),
         tenant=options.tenant,
         wait=length("wait", options.wait),
         replace=getattr(options, "replace", False),
     )
+
+
+def _user() -> str:
+    """Return the name of this user, or the number: in a container a user can have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _take(yard: Yard, options: Options) -> int:
