@@ -85,3 +85,13 @@ def test_mistake_names_its_place() -> None:
 def test_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidInput, match="fleet is not known"):
         declare("fleet", {}, validated)
+
+
+@pytest.mark.parametrize("items", [{}, "", False, {"name": "web"}])
+def test_value_that_is_no_list_is_refused(items: Any) -> None:
+    with pytest.raises(InvalidInput, match="fleets is no list"):
+        declaration({**PARAMS, "declaration": {"fleets": items}}, validated)
+
+
+def test_list_without_a_value_declares_nothing() -> None:
+    assert not declaration({**PARAMS, "declaration": {"fleets": None}}, validated).fleets

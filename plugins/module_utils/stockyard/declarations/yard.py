@@ -127,7 +127,7 @@ def _items(declared: Params, kind: str, options: Params, check: Check) -> list[P
     """Return the items of one list of a declaration, each validated as its module would validate
     it.
     """
-    items = declared.get(kind) or []
+    items = [] if declared.get(kind) is None else declared[kind]
     if not isinstance(items, list):
         raise InvalidInput(f"declaration: {kind} is no list.", remedy=f"give {kind} as a list")
     item_options = {**options, **ITEM}
