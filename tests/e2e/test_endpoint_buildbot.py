@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Buildbot starts a machine for each build, by the commands and the configuration of
-docs/endpoint-ci.md.
+docs/endpoint-clients.md.
 
 A server at STOCKYARD_ENDPOINT must lead 10.0.2.15:3128 of its machines to 127.0.0.1:9989.
 """
