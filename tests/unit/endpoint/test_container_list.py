@@ -164,6 +164,16 @@ def test_facts_survive_in_a_record() -> None:
     assert placement_of(FACTS) is None
 
 
+@pytest.mark.parametrize("placement", [{}, {"Networks": [], "Volumes": 5}, {"Networks": "x"}, []])
+def test_a_forged_placement_is_ignored(placement: Any) -> None:
+    assert placement_of(FACTS | {PLACEMENT: placement}) is None
+
+
+def test_a_record_that_is_too_deep_has_no_facts() -> None:
+    deep = zlib.compress(b"[" * 100000)
+    assert unpack(base64.b64encode(deep).decode()) == []
+
+
 def test_facts_that_are_too_long_are_omitted() -> None:
     snapshots = Snapshots()
     noise = random.Random(1).randbytes(1 << 14).hex()  # noqa: S311  # not secret

@@ -107,7 +107,7 @@ def unpack(text: str) -> list[Facts]:
     try:
         content = zlib.decompressobj().decompress(base64.b64decode(text), LONGEST_JSON)
         listed = json.loads(content)
-    except (ValueError, zlib.error):
+    except (ValueError, RecursionError, zlib.error):
         return []
     if not isinstance(listed, list):
         return []
@@ -161,7 +161,10 @@ def placement_of(facts: Facts) -> tuple[frozenset[str], frozenset[str]] | None:
     noted = facts.get(PLACEMENT)
     if not isinstance(noted, dict):
         return None
-    return frozenset(map(str, noted["Networks"])), frozenset(map(str, noted["Volumes"]))
+    networks, volumes = noted.get("Networks"), noted.get("Volumes")
+    if not isinstance(networks, list) or not isinstance(volumes, list):
+        return None
+    return frozenset(map(str, networks)), frozenset(map(str, volumes))
 
 
 def unknown(container_id: str, name: str) -> Facts:
