@@ -280,7 +280,9 @@ class FakeDockerd:
             return 201, None
         if path.endswith("/push"):
             return 200, {"status": "pushed"}
-        return self._pull(query["fromImage"], query.get("tag", ""))
+        # An import has a source instead of an image.
+        image = query.get("fromImage") or query["repo"]
+        return self._pull(image, query.get("tag", ""))
 
     def _pull(self, image: str, tag: str) -> tuple[int, Any]:
         """Pull an image. No registry has one that is called missing, and the image that is called

@@ -13,9 +13,11 @@ import pytest
 
 from stockyard.endpoint.calls import Call, parse_call
 from stockyard.endpoint.heads import parse_head
+from stockyard.endpoint.machines import Fork, Machine
 from stockyard.endpoint.passwords import has_password, without_passwords
 from stockyard.errors import OperationRefused
 from tests.helpers.endpoint_bench import Answered, Bench, play, read_head
+from tests.helpers.fake_dockerd import FakeMachines
 
 PASSWORD = "correct-horse-battery"
 LOGIN = {"username": "user", "password": PASSWORD, "serveraddress": "reg:5000"}
@@ -199,6 +201,37 @@ def test_a_build_with_passwords_has_a_machine_of_its_own(tmp_path: Path) -> None
             peer.abort()
         await bench.settled(0)
         assert secrets_of_host(bench) == []
+
+    play(tmp_path, story)
+
+
+def test_an_import_with_a_login_stays_on_the_image_host(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        status, _output = await send(bench, "/images/create?fromSrc=-&repo=new", LOGIN, "archive")
+        assert status == 200
+        assert "POST /images/create" in bench.machines.host.calls
+        assert (bench.machines.forks, secrets_of_host(bench)) == ([], [])
+
+    play(tmp_path, story)
+
+
+def test_a_machine_that_lists_no_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = FakeMachines.fork
+
+    async def fork_without_list(machines: FakeMachines, request: Fork) -> Machine:
+        machine = await fork(machines, request)
+        machines.running[machine.name].refused_paths.append("/images/json")
+        return machine
+
+    monkeypatch.setattr(FakeMachines, "fork", fork_without_list)
+
+    async def story(bench: Bench) -> None:
+        status, output = await send(bench, "/images/create?fromImage=reg:5000/web&tag=1", LOGIN)
+        message = "Docker in the machine of the call has no images."
+        assert (status, json.loads(output)["message"]) == (502, message)
+        await bench.settled(0)
 
     play(tmp_path, story)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from ..guest.security.reader.grammar import Refusal
 from ..guest.security.reader.streams import Peer
@@ -102,6 +103,10 @@ class RegistryCalls:
     async def _names(self, machine: str) -> dict[str, str]:
         """Return the names of all images of a machine, each with the id of its image."""
         reply = await self.lines.ask(machine, "GET", "/images/json")
+        if reply.status != HTTPStatus.OK:
+            raise Refusal(
+                "Docker in the machine of the call has no images.", HTTPStatus.BAD_GATEWAY
+            )
         return {
             str(name): str(image["Id"])
             for image in reply.json()

@@ -215,7 +215,8 @@ class Endpoint:
                 match = find(call.method, call.path)
         except Refusal as refusal:
             return await self._refuse(client, request, refusal)
-        if match.route.registry and has_password(call):
+        is_import = bool(call.value("fromSrc")) and not call.value("fromImage")
+        if match.route.registry and has_password(call) and not is_import:
             return await self._answer_apart(client, call, self.registries.answer(call, client))
         if match.route.kind == HANDLED:
             return await self._handle(client, call, match)
