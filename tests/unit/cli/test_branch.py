@@ -25,7 +25,7 @@ def test_children_are_counted_in_a_fleet(real: Yard, console: Console) -> None:
     assert real.hosts.list(fleet="tries") == ()
     answer = console.json("branch", "ci-1", "--count", "2", "--fleet", "tries")
     assert [host["name"] for host in answer["hosts"]] == ["tries-1", "tries-2"]
-    assert len(answer["plan"]) == 2
+    assert (answer["changed"], len(answer["plan"])) == (True, 2)
 
 
 def test_holder_branches_a_leased_host_with_the_lease_id(real: Yard, console: Console) -> None:

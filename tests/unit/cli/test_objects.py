@@ -65,6 +65,11 @@ def test_endpoints_are_listed(real: Yard, console: Console) -> None:
     assert "unix:///x.sock" in console("endpoint", "ls")[1]
 
 
+def test_clean_up_without_expired_objects_changes_nothing(real: Yard, console: Console) -> None:
+    assert console.json("reap") == {"changed": False, "plan": [], "skipped_objects": []}
+    assert console("reap") == (0, "", "")
+
+
 def test_report_is_written(real: Yard, console: Console, tmp_path: Path) -> None:
     page, metrics = tmp_path / "yard.html", tmp_path / "yard.prom"
     assert console("report", str(page))[1] == f"wrote {page}\n"

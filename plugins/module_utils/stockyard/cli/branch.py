@@ -31,14 +31,10 @@ def _branch(yard: Yard, options: Options) -> int:
         allow_hostile=options.allow_hostile,
     )
     result = yard.hosts.branch(spec, check=options.dry_run)
-    if options.json:
-        plan = [str(action) for action in result.plan.actions]
-        say.data({"plan": plan, "hosts": [host.to_dict() for host in result.objects]})
-    elif options.dry_run:
-        say.actions(options, [str(action) for action in result.plan.actions])
-    else:
-        for host in result.objects:
-            say.out(f"{host.name}  {host.docker.endpoint}")
+    if options.json or options.dry_run:
+        return say.changes(options, [result], "hosts")
+    for host in result.objects:
+        say.out(f"{host.name}  {host.docker.endpoint}")
     return 0
 
 

@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
 def _reap(yard: Yard, options: Options) -> int:
     result = yard.reap(dry_run=options.dry_run, grace=length("grace", options.grace))
-    plan = [str(action) for action in result.plan.actions]
-    if options.json:
-        say.data(
-            {"plan": plan, "skipped_objects": [skipped.to_dict() for skipped in result.objects]}
-        )
-        return 0
-    say.actions(options, plan)
-    for skipped in result.objects:
-        say.out(f"skipped: {skipped.kind} {skipped.name}: {skipped.reason}")
+    say.changes(options, [result], "skipped_objects")
+    if not options.json:
+        for skipped in result.objects:
+            say.out(f"skipped: {skipped.kind} {skipped.name}: {skipped.reason}")
     return 0
 
 
