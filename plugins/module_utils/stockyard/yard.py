@@ -20,6 +20,7 @@ from .model import naming
 from .model.host_info import HostInfo
 from .model.login import NOBODY, Login
 from .model.yard_info import HypervisorInfo, ReportInfo, SkippedObject
+from .paths import expand_user
 from .pki.store import Pki
 from .planning.declaration import Declaration
 from .providers.open import open_provider
@@ -82,7 +83,7 @@ class Yard:
     ) -> None:
         naming.name("owner", owner)
         uri = hypervisor or os.environ.get("STOCKYARD_HYPERVISOR") or DEFAULT_HYPERVISOR
-        base = Path(pki_dir).expanduser() if pki_dir else _config_home()
+        base = expand_user(pki_dir) if pki_dir else _config_home()
 
         def pki(tenant: str) -> Pki:
             return Pki(base / owner / tenant, f"{owner}/{tenant}", ca_certificate, ca_private_key)
@@ -197,8 +198,8 @@ class Yard:
         convergence = SavedConvergence(
             self.context,
             declaration,
-            Path(save_plan).expanduser() if save_plan else None,
-            Path(apply_plan).expanduser() if apply_plan else None,
+            expand_user(save_plan) if save_plan else None,
+            expand_user(apply_plan) if apply_plan else None,
         )
         # Each part of a declaration has its own timeout.
         plan = run(convergence, check=check, timeout=math.inf)
@@ -279,7 +280,7 @@ class Yard:
         """
         from .views import report
 
-        changed, snapshot = report.report(self.context, Path(path).expanduser(), form, check=check)
+        changed, snapshot = report.report(self.context, expand_user(path), form, check=check)
         return ReportInfo(changed=changed, dest=str(path), figures=snapshot.figures)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..declarations.file import DeclarationFile
 from ..errors import InvalidInput, OperationRefused
+from ..paths import expand_user
 
 NONE = "-"
 NAME = Path("yard.yml")
@@ -28,7 +29,7 @@ def locate(option: str) -> DeclarationFile | None:
     if named == NONE:
         return None
     if named:
-        return DeclarationFile(Path(named).expanduser())
+        return DeclarationFile(expand_user(named))
     if NAME.is_file():
         _check_writer(NAME)
         return DeclarationFile(NAME)

@@ -14,6 +14,7 @@ from ..errors import ConnectionFailed, MissingDependency
 from ..guest.security.reader.grammar import Refusal
 from ..model.endpoint import EndpointSpec
 from ..model.endpoint_record import places
+from ..paths import expand_user
 from ..yard import Yard
 from .docker_socket import USUAL_PATHS
 from .machines import BoundSocket
@@ -49,7 +50,7 @@ def serve(yard: Yard, spec: EndpointSpec) -> None:
     with ExitStack() as stack:
         sockets: list[Path] = []
         if spec.socket:
-            sockets.append(Path(spec.socket).expanduser())
+            sockets.append(expand_user(spec.socket))
         if spec.socket_in_containers:
             sockets.append(stack.enter_context(machines.tunnels.place()))
         asyncio.run(_serve(Endpoint(machines, ctx.progress, spec.spares), spec, tls, sockets))
@@ -57,7 +58,7 @@ def serve(yard: Yard, spec: EndpointSpec) -> None:
 
 def _bound_socket(spec: EndpointSpec) -> BoundSocket:
     """Return the socket that containers can bind. Clients name the one that they use themselves."""
-    paths = {str(Path(spec.socket).expanduser().absolute())} if spec.socket else set()
+    paths = {str(expand_user(spec.socket).absolute())} if spec.socket else set()
     return BoundSocket(USUAL_PATHS | paths, GUEST_SOCKET)
 
 

@@ -17,6 +17,7 @@ from ...clock import Deadline
 from ...errors import ImageError
 from ...guest.archive import pack_tree
 from ...model.preload import Preload, reference
+from ...paths import expand_user
 from .registry_images import fetch
 
 LIST = "list.json"
@@ -41,7 +42,7 @@ def write_items(items: Iterable[Preload], folder: Path, deadline: Deadline) -> N
 
 
 def _copy(item: Preload, file: Path) -> None:
-    path = Path(item.source).expanduser()
+    path = expand_user(item.source)
     try:
         if item.kind == "build":
             with file.open("wb") as handle:

@@ -28,6 +28,7 @@ from ...model.observation import Observation, R, Record, SweepResult, Template
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import Hardware, TemplateRecord
+from ...paths import expand_user
 from ..common import difference
 from . import (
     boot,
@@ -504,7 +505,7 @@ def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:
     """
     from .connection import checked, default_storage, open_connection, open_session
 
-    store = Store(Path(storage).expanduser() if storage else default_storage(uri))
+    store = Store(expand_user(storage) if storage else default_storage(uri))
     if checked(uri).endswith("/session"):
         connection, session = open_session(store)
         return LibvirtProvider(uri, connection, store, session)

@@ -11,11 +11,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import ConnectionFailed, InvalidInput, Unsupported
 from ...model.login import Login
+from ...paths import expand_user
 from . import api, soap
 from .faults import LOST, is_a, lost, translated
 from .place import Place
@@ -158,7 +158,7 @@ def trust(login: Login) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif login.ca_path:
-        path = Path(login.ca_path).expanduser()
+        path = expand_user(login.ca_path)
         try:
             context.load_verify_locations(
                 **({"capath": str(path)} if path.is_dir() else {"cafile": str(path)})

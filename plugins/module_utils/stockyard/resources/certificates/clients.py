@@ -16,6 +16,7 @@ from ...model import naming
 from ...model.certificate_info import ClientCertificateInfo
 from ...model.host import Host
 from ...model.observation import Observation
+from ...paths import expand_user
 from ...pki.ledger import serial_of
 from ...planning.plan import Action, Plan, plan_renewal
 from ...planning.trust import Trust
@@ -46,7 +47,7 @@ class Client:
     def folder(self, ctx: Context) -> Path:
         """Return the directory of its files."""
         return (
-            Path(self.directory).expanduser()
+            expand_user(self.directory)
             if self.directory
             else ctx.pki(self.tenant).directory_of(self.name)
         )

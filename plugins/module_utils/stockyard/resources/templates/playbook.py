@@ -26,6 +26,7 @@ from ...errors import DeadlineExceeded, GuestError, MissingDependency
 from ...model.host import known_host
 from ...model.provision import Provision
 from ...model.template import TemplateRecord
+from ...paths import expand_user
 
 PROGRAM = "ansible-playbook"
 GROUP = "template"
@@ -135,7 +136,7 @@ def play(
     """
     program = find_program()
     playbook = (
-        Path(provision.playbook).expanduser().absolute()
+        expand_user(provision.playbook).absolute()
         if provision.playbook
         else _of_roles(provision, workspace)
     )
@@ -162,7 +163,7 @@ def play(
 
 
 def _of_roles(provision: Provision, workspace: PlaybookWorkspace) -> Path:
-    roles = [str(Path(role).expanduser().absolute()) for role in provision.roles]
+    roles = [str(expand_user(role).absolute()) for role in provision.roles]
     return workspace.write(
         "playbook.yml", json.dumps([{"hosts": GROUP, "become": True, "roles": roles}])
     )

@@ -15,6 +15,7 @@ from ...errors import InvalidInput
 from ...guest.archive import pack_tree
 from ...model.preload import Preload, reference
 from ...model.template import TemplateSpec
+from ...paths import expand_user
 
 
 def resolved(spec: TemplateSpec) -> TemplateSpec:
@@ -35,7 +36,7 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
 def _digest(item: Preload) -> str:
     if item.kind == "image":
         return reference(item.source).digest
-    path = Path(item.source).expanduser()
+    path = expand_user(item.source)
     try:
         if item.kind == "build":
             return _of_tree(path)

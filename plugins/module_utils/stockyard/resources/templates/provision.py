@@ -22,6 +22,7 @@ from ...errors import Conflict, InvalidInput
 from ...guest.client import Guest
 from ...model.provision import Provision
 from ...model.template import TemplateRecord, TemplateSpec
+from ...paths import expand_user
 from ..context import Context
 from . import template_shell
 from .playbook import SshTarget, find_program, play, workshop
@@ -159,7 +160,7 @@ def _directory(role: str) -> Path:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    return expand_user(text).absolute()
 
 
 def _unreadable(path: Path, error: OSError) -> InvalidInput:
