@@ -17,7 +17,8 @@ from stockyard.guest import bundle, small_runtime
 from stockyard.guest.recipe import LINK, SSHD_SOURCES, declared_digest, recipe, template_digest
 from stockyard.guest.rendering import render
 from stockyard.model import codec
-from stockyard.model.security import SecuritySpec
+from stockyard.model.recipe import Recipe
+from stockyard.model.security import PROFILES, SecuritySpec
 from tests.helpers.samples import template_record
 
 BASE = TemplateSpec("base")
@@ -146,6 +147,42 @@ def test_sshd_options_match_the_release() -> None:
     assert recipe(ImageSpec()).files[SSHD_SOURCES].text == "PerSourcePenalties no\n"
     assert SSHD_SOURCES not in recipe(ImageSpec(suite="bookworm")).files
     assert SSHD_SOURCES not in bundle.files("stockyard")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_sshd_accepts_more_connections_at_once_than_its_default(profile: str) -> None:
+    """sshd uses the first value of a word, and reads its files in the order of their names."""
+    files = recipe(ImageSpec(), profile=SecuritySpec(profile)).files
+    folder = "/etc/ssh/sshd_config.d/"
+    lines = [
+        line.split()
+        for path in sorted(files)
+        if path.startswith(folder)
+        for line in files[path].text.splitlines()
+    ]
+    assert next(words for words in lines if words[:1] == ["MaxStartups"]) == ["MaxStartups", "200"]
+    socket = files["/etc/systemd/system/ssh.socket.d/stockyard.conf"].text
+    assert socket == "[Socket]\nMaxConnections=256\n"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_users_setting_overrides_the_number_of_inotify_instances(profile: str) -> None:
+    key = "fs.inotify.max_user_instances"
+    security = SecuritySpec(profile, sysctls={key: "256"})
+    values = _kernel_settings(recipe(ImageSpec(), profile=security))
+    assert values[key] == "256"
+    assert _kernel_settings(recipe(ImageSpec(), profile=SecuritySpec(profile)))[key] == "8192"
+
+
+def _kernel_settings(image_recipe: Recipe) -> dict[str, str]:
+    """Return the kernel settings of an image: the last file's count, see sysctl.d(5)."""
+    values = {}
+    for path in sorted(image_recipe.files):
+        if path.startswith("/etc/sysctl.d/"):
+            for line in image_recipe.files[path].text.splitlines():
+                key, value = line.removeprefix("-").split(" = ")
+                values[key] = value
+    return values
 
 
 def test_nothing_secret_and_no_identity_is_in_a_recipe() -> None:

@@ -244,6 +244,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
         unit_folder + "ssh.socket.d/stockyard.conf": GuestFile(texts.SSH_SOCKET),
         unit_folder + "ssh.service.d/stockyard.conf": GuestFile(texts.SSH_SERVICE),
+        "/etc/sysctl.d/60-stockyard-inotify.conf": GuestFile(texts.INOTIFY_SYSCTL),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
         unit_folder + "docker.service.d/environment.conf": GuestFile(texts.DOCKER_ENVIRONMENT),
         "/etc/containerd/config.toml": GuestFile(texts.CONTAINERD_CONFIG),

@@ -171,6 +171,10 @@ SSH_SERVICE = "[Unit]\nStartLimitIntervalSec=0\n"
 # out all clients. OpenSSH of Debian 12 has no penalties and rejects the option.
 SSHD_SOURCES = "PerSourcePenalties no\n"
 
+# The kernel allows 128 inotify instances for each user, and containers without user namespaces are
+# all of one user: about ten with systemd use them up. Files of higher numbers override this one.
+INOTIFY_SYSCTL = "fs.inotify.max_user_instances = 8192\n"
+
 # Errors go to the console too: its log can be read when no login to the guest is possible.
 JOURNALD_CONF = """\
 [Journal]
