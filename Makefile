@@ -37,7 +37,7 @@ setup: ## install Debian packages and .venv; instant when nothing changed
 DEMO := -e yard=$(CURDIR)/examples/yard.yml
 
 demo: setup ## build a template, fork three hosts, print how to reach them
-	@hack/playbook.sh site $(DEMO) $(ARGS)
+	@hack/playbook.sh --demo site $(DEMO) $(ARGS)
 	@hack/where.sh
 
 endpoint: setup ## serve a Docker API, and run a container in a virtual machine; ARGS goes to docker run

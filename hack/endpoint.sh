@@ -85,7 +85,7 @@ if [[ ${1:-} == --end ]]; then
 fi
 
 prepare
-"$root/hack/playbook.sh" site -e yard="$root/examples/endpoint.yml"
+"$root/hack/playbook.sh" --demo site -e yard="$root/examples/endpoint.yml"
 serve
 export DOCKER_HOST=unix://$socket
 import_image

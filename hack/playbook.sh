@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# playbook.sh NAME [ARGUMENT...]: run a playbook of this collection out of the checkout.
+# playbook.sh [--demo] NAME [ARGUMENT...]: run a playbook of this collection out of the checkout. With --demo, the command
+# stockyard in this checkout uses the declaration that `-e yard=FILE` names.
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -12,8 +13,8 @@ mkdir -p "$(dirname "$link")"
 ln -sfn "$root" "$link"
 [[ ! -d $root/.venv/bin ]] || ln -sfn "$root/hack/stockyard" "$root/.venv/bin/stockyard"
 
-# The command stockyard uses the declaration that `make demo` applied last.
-if [[ $1 == site ]]; then
+if [[ $1 == --demo ]]; then
+  shift
   for word in "${@:2}"; do
     [[ $word != yard=* ]] || realpath --no-symlinks "${word#yard=}" >"$root/build/demo-declaration"
   done

@@ -50,15 +50,19 @@ def test_expired_objects_are_reaped(played: Played) -> None:
     assert "is not a duration" in played["bad"]["msg"]
 
 
+def add_foreign_machine(controller: Controller) -> None:
+    """Add a machine that has a name of the yard, but no record."""
+    machine = ["stockyard.default.foreign", {"record": "", "state": "running"}]
+    with controller.state.open("a") as state:
+        state.write(json.dumps(machine) + "\n")
+
+
 def test_playbook_reports_skipped_objects(
     controller: Controller, played: Played, tmp_path: Path
 ) -> None:
     declaration = tmp_path / "yard.yml"
     declaration.write_text(json.dumps({"yard_owner": "stockyard"}))
-    with controller.state.open("a") as state:
-        state.write(
-            json.dumps(["stockyard.default.foreign", {"record": "", "state": "running"}]) + "\n"
-        )
+    add_foreign_machine(controller)
     dry = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "--check", "--diff")
     assert dry.returncode == 0, dry.output
     result = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "-e", "reap_grace=0s")
@@ -76,13 +80,20 @@ def test_command_reports_the_same_result(controller: Controller, played: Played)
     def run(*words: str) -> str:
         argv = [sys.executable, "-m", "stockyard.cli.main", *words]
         result = subprocess.run(
-            argv, env=environment, capture_output=True, text=True, timeout=60, check=False
+            argv,
+            cwd=controller.home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert result.returncode == 0, result.stderr
         return result.stdout
 
     number = json.loads(run("lease", "take", "--fleet", "ci", "--duration", "1s", "--json"))["host"]
     time.sleep(1.5)
+    add_foreign_machine(controller)
     assert f"would delete host {number}: its lease by " in run("reap", "--dry-run")
     answer = json.loads(run("reap", "--json", "--quiet"))
     assert answer["plan"][0].startswith(f"delete host {number}: ")

@@ -127,6 +127,7 @@ def test_command_suspends_and_resumes(controller: Controller, played: Played) ->
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "stockyard.cli.main", *arguments, "--quiet"],
+            cwd=controller.home,
             env={
                 **controller.environment,
                 "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils"),

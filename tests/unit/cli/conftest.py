@@ -29,8 +29,11 @@ def real(uri: str, tmp_path: Path) -> Iterator[Yard]:
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the caller's own."""
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the caller's own: no variables, and a directory without a declaration."""
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
     for name in [name for name in os.environ if name.startswith("STOCKYARD_")]:
         monkeypatch.delenv(name)
 
