@@ -107,9 +107,8 @@ class YardMachines:
         if self.socket:
             observation = ctx.provider.observe(ctx.owner)
             check_bindable(template_of(observation, host).record.profile, host.record)
-        kind, name = ("fleet", host.record.fleet) if host.record.fleet else ("host", host.name)
         deadline = ctx.deadline(PATIENCE)
-        with ctx.provider.exclusive(ctx.lock_name(kind, self.tenant, name), deadline):
+        with ctx.provider.exclusive(ctx.host_lock(host.record), deadline):
             host = self._find_image_host()
             if host and host.record.phase == "ready" and not host.serving:
                 _start(ctx, host, deadline)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from ..clock import Clock, Deadline, SystemClock
 from ..guest.client import Guest
 from ..hypervisor.provider import Progress, Provider
+from ..model.host import HostRecord
 from ..model.observation import Record
 from ..pki.store import Pki
 
@@ -58,3 +59,8 @@ class Context:
     def lock_name(self, kind: str, tenant: str, name: str) -> str:
         """Return the name of the lock of one object of this yard."""
         return f"{self.owner}.{tenant}.{kind}.{name}"
+
+    def host_lock(self, host: HostRecord) -> str:
+        """Return the name of the lock of a host: its fleet's, if it belongs to one."""
+        kind, name = ("fleet", host.fleet) if host.fleet else ("host", host.name)
+        return self.lock_name(kind, host.tenant, name)

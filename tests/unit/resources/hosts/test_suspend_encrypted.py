@@ -7,16 +7,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stockyard import (
+    BranchSpec,
+    Busy,
     FleetSpec,
     HostSpec,
+    InvalidInput,
     OperationRefused,
     SecuritySpec,
     SingleSpec,
     TemplateSpec,
+    Unsupported,
     VolumeSpec,
     VolumeUse,
     Yard,
@@ -139,6 +144,66 @@ def test_yard_is_suspended_and_hosts_with_keys_are_shut_down_until_the_next_run(
     assert {volume.mounted for volume in sealed.volumes.list()} == {True}
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_resume_of_the_yard_starts_the_hosts_that_its_suspension_shut_down(
+    sealed: Yard, hypervisor: FaultyProvider, check: bool
+) -> None:
+    sealed.hosts.apply(BARE)
+    sealed.hosts.apply(replace(BARE, name="off"))
+    off = sealed.context.provider.observe("stockyard").host("default", "off")
+    assert off is not None
+    hypervisor.stop(off.record, sealed.context.deadline(10))
+    sealed.suspend()
+    assert [str(action) for action in sealed.resume(check=check).plan.actions] == [
+        "resume host bare: it is suspended",
+        "start host safe-1: it is off",
+        "start host safe-2: it is off",
+    ]
+    if not check:
+        expected = {"bare": "running", "off": "off", "safe-1": "running", "safe-2": "running"}
+        assert states(sealed) == expected
+        assert {volume.mounted for volume in sealed.volumes.list()} == {True}
+        # A host that a user shuts down later stays off.
+        host = sealed.context.provider.observe("stockyard").host("default", "safe-1")
+        assert host is not None
+        hypervisor.stop(host.record, sealed.context.deadline(10))
+        assert not sealed.resume().changed
+
+
+def test_shut_down_host_is_started_although_its_controller_died(
+    sealed: Yard, hypervisor: FaultyProvider
+) -> None:
+    hypervisor.fail("stop", KeyboardInterrupt(), after=True)
+    with pytest.raises(KeyboardInterrupt):
+        sealed.suspend()
+    sealed.suspend()
+    assert set(states(sealed).values()) == {"off"}
+    assert [action.verb for action in sealed.resume().plan.actions] == ["start", "start"]
+
+
+def test_controller_without_the_key_resumes_the_other_hosts(
+    sealed: Yard, hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path
+) -> None:
+    sealed.fleets.apply(FleetSpec("plain", "sealed"))
+    sealed.suspend()
+    lines: list[str] = []
+    with Yard(
+        provider=hypervisor.as_provider(),
+        clock=clock,
+        pki_dir=str(tmp_path / "pki"),
+        progress=lines.append,
+    ) as other:
+        assert [action.name for action in other.resume(check=True).plan.actions] == ["plain-1"]
+        lines.clear()
+        assert [action.name for action in other.resume().plan.actions] == ["plain-1"]
+        assert states(other) == {"plain-1": "running", "safe-1": "off", "safe-2": "off"}
+        skipped = [line for line in lines if "not started" in line]
+        assert [line.split(":")[0] for line in skipped] == ["host safe-1", "host safe-2"]
+        with pytest.raises(InvalidInput, match="volume_key"):
+            other.fleets.resume("safe")
+    assert [action.verb for action in sealed.resume().plan.actions] == ["start", "start"]
+
+
 def test_single_host_with_a_key_is_shut_down_with_its_yard(sealed: Yard) -> None:
     sealed.fleets.delete("safe")
     sealed.hosts.apply(BARE)
@@ -168,3 +233,52 @@ def test_host_of_a_failed_job_is_shut_down(sealed: Yard, clock: FakeClock) -> No
     clock.sleep(7300)
     sealed.reap()
     assert host.name not in states(sealed)
+
+
+@pytest.mark.parametrize(
+    ("save", "host"), [("suspend", "bare"), ("suspend", "safe-1"), ("branch", "bare")]
+)
+def test_volume_is_not_attached_while_the_memory_of_its_host_is_saved(
+    sealed: Yard, hypervisor: FaultyProvider, save: str, host: str
+) -> None:
+    sealed.hosts.apply(BARE)
+    sealed.fleets.delete("safe")
+    sealed.fleets.apply(replace(SAFE, count=1, host=HostSpec()))
+    saver, method = (
+        (hypervisor.inner, "suspend")
+        if save == "suspend"
+        else (hypervisor.inner.branches, "create")
+    )
+    save_memory, refusals = getattr(saver, method), []
+
+    def attach_first(*arguments: Any, **options: Any) -> Any:
+        with pytest.raises(Busy) as refusal:
+            sealed.volumes.attach(VolumeSpec("late"), host=host, path="/late")
+        refusals.append(refusal.value)
+        return save_memory(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saver, method, attach_first)
+        if save == "suspend":
+            sealed.hosts.suspend(host)
+        else:
+            sealed.hosts.branch(BranchSpec(host, names=("child",)))
+    assert len(refusals) == 1
+    assert sealed.volumes.get("late").host == ""
+
+
+def test_volume_is_not_attached_to_a_host_that_was_suspended_since_the_plan(
+    sealed: Yard, hypervisor: FaultyProvider
+) -> None:
+    sealed.hosts.apply(BARE)
+    create = hypervisor.inner.volumes.create
+
+    def suspend_first(*arguments: Any) -> None:
+        sealed.hosts.suspend("bare")
+        create(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hypervisor.inner.volumes, "create", suspend_first)
+        with pytest.raises(Unsupported, match="the host is suspended"):
+            sealed.volumes.attach(VolumeSpec("late"), host="bare", path="/late")
+    assert sealed.volumes.get("late").host == ""

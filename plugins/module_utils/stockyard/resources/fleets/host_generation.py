@@ -92,8 +92,7 @@ def freeze_generation(ctx: Context, tenant: str, name: str, deadline: Deadline) 
     :raises NotFound: if the host does not exist.
     :raises StockyardError: if the host cannot be branched, with the reason.
     """
-    fleet = _find(ctx, tenant, name)[1].record.fleet
-    lock = ctx.lock_name("fleet", tenant, fleet) if fleet else ctx.lock_name("host", tenant, name)
+    lock = ctx.host_lock(_find(ctx, tenant, name)[1].record)
     with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
         observation, parent = _find(ctx, tenant, name)
         template = template_of(observation, parent).record

@@ -136,9 +136,7 @@ def branched_host(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> Itera
     :raises StockyardError: if no template can be created from the host, with the reason.
     """
     record = check(ctx, spec, ctx.provider.observe(ctx.owner)).record
-    kind, name = ("fleet", record.fleet) if record.fleet else ("host", record.name)
-    lock = ctx.lock_name(kind, spec.tenant, name)
-    with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
+    with ctx.provider.exclusive(ctx.host_lock(record), deadline.within(LOCK_WAIT)):
         observation = ctx.provider.observe(ctx.owner)
         record = check(ctx, spec, observation).record
         template = _template(observation, record)

@@ -23,7 +23,6 @@ from ...planning.volumes import refuse_if_held
 from ..context import Context
 from . import encryption
 
-# The first agent that knows volumes.
 # Seconds for a host that is deleted to end its containers and unmount its volumes.
 FAREWELL = 60.0
 TRIES = 10

@@ -8,12 +8,13 @@ request.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from ...clock import Deadline
-from ...errors import NotFound, OperationRefused, StockyardError, Unsupported
+from ...errors import Conflict, NotFound, OperationRefused, StockyardError, Unsupported
+from ...model.host import HostRecord
 from ...model.observation import Observation, VolumeObservation
 from ...model.volume import (
     BLANK,
@@ -177,14 +178,35 @@ class VolumeAttachment:
             observation = ctx.provider.observe(ctx.owner)
             todo = self._plan_from(observation)
             volume = converge(ctx, spec, observation.volumes, observation.host_uuids, deadline)[1]
-        # Without the lock from here on: the claim of the volume decides between two hosts.
+        # Without its lock from here on: the claim of the volume decides between two hosts.
         if any(action.verb == "attach" for action in todo.actions):
             record = attachment.need_running(observation, spec.tenant, self.host)
             claim = Attachment(record.uuid, record.name, self.path)
-            with ctx.guest(record, deadline) as guest:
+            with self._kept_running(record, deadline), ctx.guest(record, deadline) as guest:
                 attachment.attach(ctx, record, volume, claim, guest)
             ctx.progress(f"volume {spec.name}: attached to host {self.host} at {self.path}")
         return todo
+
+    @contextmanager
+    def _kept_running(self, record: HostRecord, deadline: Deadline) -> Iterator[None]:
+        """Hold the lock of a host that gets the key of a volume: a suspension or a branch checks
+        under this lock that the host's memory contains no key, and then saves it.
+
+        :raises Conflict: if the host was replaced or moved to another fleet in the meantime.
+        :raises Unsupported: if the host does not run any more.
+        """
+        ctx = self.ctx
+        if not record.encrypted:
+            yield
+            return
+        with ctx.provider.exclusive(ctx.host_lock(record), deadline.within(LOCK_WAIT)):
+            observation = ctx.provider.observe(ctx.owner)
+            current = attachment.need_running(observation, record.tenant, record.name)
+            if (current.uuid, current.fleet) != (record.uuid, record.fleet):
+                raise Conflict(
+                    "the host was replaced during the run.", name=record.title, remedy="run again"
+                )
+            yield
 
     def _plan_from(self, observation: Observation) -> Plan:
         ctx, spec, path = self.ctx, self.spec, self.path
