@@ -212,6 +212,8 @@ class HostRecord:
     :param branch: the uuid of the branch that it was forked from; empty for a fork of a template.
     :param resuming: whether its resume from saved memory has begun and is not complete.
     :param idle: whether it is suspended because it was idle: a lease resumes it.
+    :param shut_down: whether it was shut down in place of a suspension: a resume of its fleet or
+        yard starts it.
     :param awake_since: the time of its last start or resume; 0 if there was none.
     :param containers: the facts of its containers, compressed, if an endpoint forked it for them.
     :param endpoint: the endpoint whose images it holds; ``None`` if it is no image host.
@@ -245,6 +247,7 @@ class HostRecord:
     branch: str = field(default="", metadata=SPARSE)
     resuming: bool = field(default=False, metadata=SPARSE)
     idle: bool = field(default=False, metadata=SPARSE)
+    shut_down: bool = field(default=False, metadata=SPARSE)
     awake_since: float = field(default=0.0, metadata=SPARSE)
     containers: str = field(default="", metadata=SPARSE)
     endpoint: EndpointRecord | None = field(default=None, metadata=SPARSE)
@@ -346,6 +349,14 @@ class Host:
     def suspended(self) -> bool:
         """Return whether it is complete and suspended, or in an unfinished resume."""
         return self.record.phase == "ready" and (self.state == SUSPENDED or self.record.resuming)
+
+    @property
+    def resumable(self) -> bool:
+        """Return whether a resume of its fleet or yard concerns it: it is suspended, or was shut
+        down in place of that.
+        """
+        was_shut_down = self.record.phase == "ready" and self.record.shut_down
+        return self.suspended or (was_shut_down and self.state == "off")
 
     @property
     def asleep(self) -> bool:

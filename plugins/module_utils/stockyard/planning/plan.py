@@ -125,16 +125,7 @@ def in_place_actions(
     if host.suspended:
         actions += [] if stays_asleep else [plan_resume(host)]
     elif host.state != "running":
-        actions.append(
-            Action(
-                "start",
-                "host",
-                name,
-                f"it is {host.state}",
-                {"state": host.state},
-                {"state": "running"},
-            )
-        )
+        actions.append(_starting(host))
     if stays_asleep:
         # Its guest is corrected when it is resumed.
         spec = trust = None
@@ -154,8 +145,17 @@ def in_place_actions(
     return actions
 
 
+def _starting(host: Host) -> Action:
+    before, after = {"state": host.state}, {"state": "running"}
+    return Action("start", "host", host.record.name, f"it is {host.state}", before, after)
+
+
 def plan_resume(host: Host) -> Action:
-    """Return the action that resumes a suspended host."""
+    """Return the action that resumes a suspended host, or starts one that was shut down in place of
+    a suspension.
+    """
+    if not host.suspended:
+        return _starting(host)
     reason = "its resume was interrupted" if host.record.resuming else "it is suspended"
     before, after = {"state": SUSPENDED}, {"state": "running"}
     return Action("resume", "host", host.record.name, reason, before, after)

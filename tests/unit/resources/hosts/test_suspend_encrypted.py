@@ -192,15 +192,17 @@ def test_controller_without_the_key_resumes_the_other_hosts(
         clock=clock,
         pki_dir=str(tmp_path / "pki"),
         progress=lines.append,
-    ) as other:
-        assert [action.name for action in other.resume(check=True).plan.actions] == ["plain-1"]
+    ) as keyless_yard:
+        assert [action.name for action in keyless_yard.resume(check=True).plan.actions] == [
+            "plain-1"
+        ]
         lines.clear()
-        assert [action.name for action in other.resume().plan.actions] == ["plain-1"]
-        assert states(other) == {"plain-1": "running", "safe-1": "off", "safe-2": "off"}
+        assert [action.name for action in keyless_yard.resume().plan.actions] == ["plain-1"]
+        assert states(keyless_yard) == {"plain-1": "running", "safe-1": "off", "safe-2": "off"}
         skipped = [line for line in lines if "not started" in line]
         assert [line.split(":")[0] for line in skipped] == ["host safe-1", "host safe-2"]
         with pytest.raises(InvalidInput, match="volume_key"):
-            other.fleets.resume("safe")
+            keyless_yard.fleets.resume("safe")
     assert [action.verb for action in sealed.resume().plan.actions] == ["start", "start"]
 
 

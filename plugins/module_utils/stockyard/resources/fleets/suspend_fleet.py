@@ -67,10 +67,16 @@ class FleetSuspension(LockedOperation):
 
 @dataclass(frozen=True)
 class FleetResume(LockedOperation):
-    """The resume of the suspended hosts of a fleet, leased or not."""
+    """The resume of the suspended hosts of a fleet, leased or not. Hosts that were shut down in
+    place of a suspension are started.
+
+    :param skip_locked: whether hosts with encrypted volumes stay off if this controller does not
+        have their key; else the resume is refused.
+    """
 
     tenant: str
     name: str
+    skip_locked: bool = False
 
     @property
     def lock(self) -> str:
@@ -82,16 +88,30 @@ class FleetResume(LockedOperation):
 
         :raises StockyardError: if a host cannot be started.
         """
-        hosts = _members(observation, self.tenant, self.name)
-        todo = Plan(tuple(plan_resume(host) for host in hosts if host.suspended))
+        hosts = suspension.resumable(
+            self.ctx,
+            _members(observation, self.tenant, self.name),
+            skip_locked=self.skip_locked,
+        )
+        todo = Plan(tuple(map(plan_resume, hosts)))
         host_lifecycle.check_starts(self.ctx, todo, hosts)
         return todo
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
-        """Resume the hosts."""
-        hosts = _chosen(todo, observation.members(self.tenant, self.name))
-        resume = partial(host_lifecycle.resume, self.ctx, deadline=deadline)
-        run_all(self.ctx, [partial(resume, host.record) for host in hosts])
+        """Resume or start the hosts."""
+        ctx = self.ctx
+        run_all(
+            ctx,
+            [
+                partial(
+                    host_lifecycle.resume if host.suspended else host_lifecycle.start,
+                    ctx,
+                    host.record,
+                    deadline,
+                )
+                for host in _chosen(todo, observation.members(self.tenant, self.name))
+            ],
+        )
         return todo
 
 

@@ -268,7 +268,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     is due.
     """
     record = _power_on(ctx, record, deadline, "booted")
-    return ctx.provider.claim(record, awake_since=ctx.clock.now())
+    return ctx.provider.claim(record, shut_down=False, awake_since=ctx.clock.now())
 
 
 @host_work
@@ -282,7 +282,9 @@ def resume(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
         record = ctx.provider.claim(record, resuming=True)
     record = _power_on(ctx, record, deadline, "resumed")
     current_time = ctx.clock.now()
-    return ctx.provider.claim(record, resuming=False, idle=False, awake_since=current_time)
+    return ctx.provider.claim(
+        record, resuming=False, idle=False, shut_down=False, awake_since=current_time
+    )
 
 
 @host_work
@@ -309,8 +311,10 @@ def suspend(
 
 @host_work
 def shut_down(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
-    """Shut a host down: its disk and its volumes stay."""
+    """Shut a host down in place of a suspension: its disk and its volumes stay."""
     start_time = ctx.clock.monotonic()
+    # Noted first: if this run dies after the shutdown, a resume of the yard still starts the host.
+    record = ctx.provider.claim(record, shut_down=True)
     ctx.provider.stop(record, deadline)
     if record.resuming or record.idle:
         record = ctx.provider.claim(record, resuming=False, idle=False)

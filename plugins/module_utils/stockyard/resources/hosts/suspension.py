@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...errors import OperationRefused, StockyardError, Unsupported
+from ...errors import InvalidInput, OperationRefused, StockyardError, Unsupported
 from ...model.host import Host, HostRecord
 from ...planning.plan import Plan, plan_suspension
 from .. import guest_status
@@ -34,6 +34,29 @@ def plan(ctx: Context, hosts: Iterable[Host], reason: str, *, shut_down: bool = 
         key_reasons = {uuid: key_reason for uuid, key_reason in reasons.items() if key_reason}
     check(ctx, [record for record in records if record.uuid not in key_reasons])
     return plan_suspension(chosen_hosts, reason, key_reasons)
+
+
+def resumable(ctx: Context, hosts: Iterable[Host], *, skip_locked: bool = False) -> list[Host]:
+    """Return the hosts that a resume of their fleet or yard resumes or starts.
+
+    :param skip_locked: whether hosts with encrypted volumes stay off if this controller does not
+        have their key.
+    :raises InvalidInput: if this controller does not have the key of a host that it must start.
+    """
+    chosen_hosts = []
+    for host in hosts:
+        if not host.resumable:
+            continue
+        try:
+            if not host.suspended:
+                attachment.check_keys(ctx, host.record)
+        except InvalidInput as error:
+            if not skip_locked:
+                raise
+            ctx.progress(f"{host.record.title}: not started: {error}")
+        else:
+            chosen_hosts.append(host)
+    return chosen_hosts
 
 
 def check(ctx: Context, records: Sequence[HostRecord]) -> None:

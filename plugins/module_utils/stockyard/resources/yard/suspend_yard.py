@@ -58,32 +58,39 @@ class YardSuspension:
 
 @dataclass(frozen=True)
 class YardResume:
-    """The resume of all suspended hosts of a yard."""
+    """The resume of all suspended hosts of a yard. Hosts that were shut down in place of a
+    suspension are started, if this controller has the key of their volumes.
+    """
 
     ctx: Context
 
     def plan(self) -> Plan:
         """Return the actions that :meth:`apply` would take now. Changes nothing."""
-        return _resume_plan(self.ctx.provider.observe(self.ctx.owner))
+        return _resume_plan(self._hosts(self.ctx.provider.observe(self.ctx.owner)))
 
     def apply(self, deadline: Deadline) -> Plan:
         """Resume the hosts; return the actions that were taken.
 
         :raises StockyardError: if some hosts could not be resumed; all others are.
         """
-        ctx, observation = self.ctx, self.ctx.provider.observe(self.ctx.owner)
+        ctx = self.ctx
+        hosts = self._hosts(ctx.provider.observe(ctx.owner))
         _run(
             ctx,
-            [host for host in observation.hosts if host.suspended],
-            lambda tenant, fleet: FleetResume(ctx, tenant, fleet).apply,
+            hosts,
+            lambda tenant, fleet: FleetResume(ctx, tenant, fleet, skip_locked=True).apply,
             lambda spec: SingleHostConvergence(ctx, spec, "resumed").apply,
             deadline,
         )
-        return _resume_plan(observation)
+        return _resume_plan(hosts)
+
+    def _hosts(self, observation: Observation) -> list[Host]:
+        # Without the key, a failure would keep systemd from suspending the yard at the shutdown.
+        return suspension.resumable(self.ctx, _in_order(observation), skip_locked=True)
 
 
-def _resume_plan(observation: Observation) -> Plan:
-    return Plan(tuple(plan_resume(host) for host in _in_order(observation) if host.suspended))
+def _resume_plan(hosts: Iterable[Host]) -> Plan:
+    return Plan(tuple(map(plan_resume, hosts)))
 
 
 def _in_order(observation: Observation) -> list[Host]:
