@@ -21,6 +21,8 @@ from ..guest.security.reader.streams import LIMIT
 MANIFEST = "manifest.json"
 # Other files of an archive that name images.
 _INDEXES = ("repositories", "index.json", "oci-layout")
+# The fields of an image in a manifest that Docker needs to load it.
+_FIELDS = ("Config", "Layers", "LayerSources", "Parent")
 # The longest manifest, header of a member, and padding after the archive, in bytes; and the largest
 # number of members.
 LONGEST, MOST_MEMBERS = 1 << 20, 10000
@@ -110,7 +112,17 @@ def rewrite(original: BinaryIO, copy: BinaryIO, images: Collection[str]) -> None
                     raise ValueError("the manifest is no short file")
                 manifest = _manifest(content.read(), images)
                 member.size, content = len(manifest), io.BytesIO(manifest)
-            renamed.addfile(member, content)
+            renamed.addfile(_plain(member), content)
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return the header of a member without its extended fields. Readers do not agree on the name
+    of a member that has several.
+    """
+    header = tarfile.TarInfo(member.name)
+    header.type, header.linkname, header.size = member.type, member.linkname, member.size
+    header.mode, header.mtime = member.mode, member.mtime
+    return header
 
 
 def _path(member: tarfile.TarInfo, links: set[str]) -> str:
@@ -127,7 +139,7 @@ def _path(member: tarfile.TarInfo, links: set[str]) -> str:
     if member.issym():
         # Docker writes links for layers that several images have.
         links.add(name)
-    if not (member.isreg() or member.isdir() or member.issym()):
+    if not (member.isreg() or member.isdir() or member.issym()) or member.issparse():
         raise ValueError(f"{member.name} is no file, folder or symbolic link")
     if name in (MANIFEST, *_INDEXES) and not member.isreg():
         raise ValueError(f"{member.name} is no file")
@@ -141,8 +153,12 @@ def _manifest(text: bytes, images: Collection[str]) -> bytes:
         raise ValueError("the manifest is nested too deeply") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("the manifest is no list of images")
-    for entry in entries:
-        entry["RepoTags"] = None
+    # Docker ignores the case of fields: any other field could be the list of names.
+    images_without_names = [
+        {"RepoTags": None} | {field: entry[field] for field in _FIELDS if field in entry}
+        for entry in entries
+    ]
+    for entry in images_without_names:
         if entry.get("Parent") not in images:
             entry.pop("Parent", None)
-    return json.dumps(entries).encode()
+    return json.dumps(images_without_names).encode()
