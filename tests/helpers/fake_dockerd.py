@@ -53,7 +53,7 @@ class FakeDockerd:
     received: list[str] = field(default_factory=list)
     networks: dict[str, str] = field(default_factory=dict)
     volumes: set[str] = field(default_factory=set)
-    execs: set[str] = field(default_factory=set)
+    execs: dict[str, str] = field(default_factory=dict)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
     is_silent: bool = False
     silent_paths: list[str] = field(default_factory=list)
@@ -265,8 +265,9 @@ class FakeDockerd:
     def _exec(self, parts: list[str]) -> tuple[int, Any]:
         if parts[2:] == ["start"]:
             return 200, b""
-        known = parts[1] in self.execs
-        return (200, {"ID": parts[1]}) if known else (404, {"message": "No such exec"})
+        if parts[1] not in self.execs:
+            return 404, {"message": "No such exec"}
+        return 200, {"ID": parts[1], "ContainerID": self.execs[parts[1]]}
 
     def _change_images(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path == "load":
@@ -421,7 +422,7 @@ class FakeDockerd:
         elif parts == ["rename"]:
             container |= {"Name": query["name"], "Names": [f"/{query['name']}"]}
         elif parts == ["exec"]:
-            self.execs.add(number := secrets.token_hex(32))
+            self.execs[number := secrets.token_hex(32)] = identifier
             return 201, {"Id": number}
         elif parts == ["update"]:
             container["HostConfig"] |= json.loads(body)

@@ -15,6 +15,7 @@ import pytest
 
 from stockyard.endpoint import lines
 from stockyard.endpoint.server import Endpoint
+from stockyard.guest.security.reader.grammar import Refusal
 from tests.helpers.endpoint_bench import BUSYBOX, Bench, play, read_head
 
 NUMBER = "c" * 64
@@ -143,6 +144,33 @@ def test_a_new_exec_instance_cannot_take_an_id(tmp_path: Path) -> None:
             refused = await bench.call("POST", f"/containers/{attacker}/exec", {})
             assert refused.status == 502
         assert await bench.endpoint.calls.machine_of_exec(number) == "machine-1"
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("claimed", ["own", "victim's", "none", "no object"])
+def test_a_machine_does_not_get_the_exec_instances_of_others_after_a_restart(
+    tmp_path: Path, claimed: str
+) -> None:
+    async def story(bench: Bench) -> None:
+        victim, attacker = await victim_and_attacker(bench)
+        number = (await bench.call("POST", "/containers/attacker/exec", {})).json["Id"]
+        victims_number = (await bench.call("POST", "/containers/victim/exec", {})).json["Id"]
+        containers = {"own": attacker, "victim's": victim}
+        claim = {"ID": victims_number, "ContainerID": containers.get(claimed)}
+        daemon = bench.machines.running[bench.endpoint.containers.find("attacker").machine]
+        daemon.forged[f"GET /exec/{victims_number}/json"] = [] if claimed == "no object" else claim
+        restarted = Endpoint(bench.machines, bench.lines.append)
+        await restarted.start()
+        find = restarted.calls.machine_of_exec
+        assert await find(number) == restarted.containers.find("attacker").machine
+        if claimed == "own":
+            with pytest.raises(Refusal, match="claim to have exec instance") as refusal:
+                await find(victims_number)
+            assert refusal.value.status == 409
+        else:
+            assert await find(victims_number) == restarted.containers.find("victim").machine
+        await restarted.close()
 
     play(tmp_path, story)
 

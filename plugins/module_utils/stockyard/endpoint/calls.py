@@ -17,6 +17,7 @@ from ..guest.security.reader.grammar import HEAD_END, LINE_END, Refusal, Request
 JSON = "application/json"
 # The oldest version of the API that the endpoint answers.
 OLDEST_VERSION = (1, 24)
+_HALF = re.compile("[\ud800-\udfff]")
 _VERSIONED = re.compile(r"/v(\d{1,4})\.(\d{1,4})(/.*)")
 
 
@@ -69,7 +70,7 @@ class Reply:
         :raises Refusal: if it is not JSON.
         """
         try:
-            return json.loads(self.body)
+            return parse_json(self.body)
         except (ValueError, RecursionError) as error:
             raise Refusal(
                 "The answer of Docker in the machine is not JSON.", HTTPStatus.BAD_GATEWAY
@@ -82,9 +83,28 @@ def decode(text: bytes | str) -> Any:
     :raises Refusal: if it is not JSON.
     """
     try:
-        return json.loads(text)
+        return parse_json(text)
     except (ValueError, RecursionError) as error:
         raise Refusal(f"invalid JSON: {error}") from error
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return the value of JSON as Go reads it: bytes that are no UTF-8, and halves of a surrogate
+    pair, become U+FFFD. Python would keep halves, and fail when it encodes them.
+
+    :raises ValueError: if it is not JSON.
+    """
+    plain_text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    value = json.loads(plain_text)
+    return _without_halves(value) if "\\ud" in plain_text.lower() else value
+
+
+def _without_halves(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_without_halves(key): _without_halves(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_halves(item) for item in value]
+    return _HALF.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def json_reply(value: Any, status: int = HTTPStatus.OK) -> Reply:

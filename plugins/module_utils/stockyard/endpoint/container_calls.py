@@ -165,18 +165,27 @@ class ContainerCalls:
             return str(machine)
         names = [name for name in self.life.names if self.life.power.is_up(name)]
         present = await asyncio.gather(*(self._has_exec(name, identifier) for name in names))
-        for name, is_present in zip(names, present, strict=True):
-            if is_present:
-                self._note_exec(identifier, name)
-                return name
-        raise Refusal(f"No such exec instance: {identifier}", HTTPStatus.NOT_FOUND)
+        claimants = [name for name, is_present in zip(names, present, strict=True) if is_present]
+        if len(claimants) > 1:
+            # Programs in a machine can answer that they have the instance of another one.
+            raise Refusal(
+                f"The machines {', '.join(claimants)} claim to have exec instance {identifier}. "
+                "Create another one.",
+                HTTPStatus.CONFLICT,
+            )
+        if not claimants:
+            raise Refusal(f"No such exec instance: {identifier}", HTTPStatus.NOT_FOUND)
+        self._note_exec(identifier, claimants[0])
+        return claimants[0]
 
     async def _has_exec(self, machine: str, identifier: str) -> bool:
-        """Return whether a machine answers that it has an exec instance."""
+        """Return whether a machine answers that a container in it has an exec instance."""
         path = f"/exec/{quote(identifier, safe='')}/json"
         with contextlib.suppress(Refusal):
             reply = await self.lines.ask(machine, "GET", path, patience=SHORT)
-            return reply.status == HTTPStatus.OK
+            if reply.status == HTTPStatus.OK and isinstance(facts := reply.json(), dict):
+                own_ids = {container.id for container in self.containers.on(machine)}
+                return facts.get("ID") == identifier and facts.get("ContainerID") in own_ids
         return False
 
     def _note_exec(self, identifier: str, machine: str) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..guest.security.reader.grammar import Refusal
+from .calls import parse_json
 
 Event = dict[str, Any]
 # As many as dockerd keeps.
@@ -101,7 +101,7 @@ def parse_filters(text: str) -> dict[str, list[str]]:
     if not text:
         return {}
     try:
-        filters = json.loads(text)
+        filters = parse_json(text)
         return {str(key): [str(value) for value in values] for key, values in filters.items()}
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise Refusal("invalid filter") from error

@@ -24,7 +24,7 @@ from ..guest.security.reader.grammar import (
 )
 from ..guest.security.reader.streams import LIMIT, Peer
 from .answer_heads import check_head
-from .calls import JSON, Reply
+from .calls import JSON, Reply, parse_json
 from .events import is_sound
 from .machines import IMAGE_HOST, Machines
 
@@ -151,7 +151,7 @@ class Lines:
                 *lines, partial_line = (partial_line + block).split(b"\n")
                 for line in lines:
                     with contextlib.suppress(ValueError, RecursionError):
-                        if is_sound(event := json.loads(line)):
+                        if is_sound(event := parse_json(line)):
                             yield event
                 if len(partial_line) > LONGEST_EVENT:
                     return
