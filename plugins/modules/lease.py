@@ -81,8 +81,11 @@ options:
     default: false
   wait:
     description:
-      - Whether to wait until a host is free, for at most O(timeout). With V(false) the module fails
-        if no host is free.
+      - Whether to wait for a host, for at most O(timeout). If no host is free, one is created, as
+        far as O(ignore:max) of the fleet and the limits of the pool allow.
+      - Requests for the same hosts are served in the order of their arrival, on all controllers.
+      - With V(false) the module fails if no host is free, or if other requests wait for the free
+        hosts.
     type: bool
     default: false
   replace:

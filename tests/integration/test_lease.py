@@ -32,6 +32,9 @@ def played(controller: Controller) -> Played:
             task("dry longer", "lease", DRY, id=number, duration="1h"),
             task("longer", "lease", id=number, duration="1h"),
             task("none", "lease", fleet="ci", holder="you"),
+            task("created", "lease", fleet="ci", holder="you", wait=True),
+            task("full", "lease", fleet="ci", holder="they", wait=True, timeout=2),
+            task("created back", "lease", fleet="ci", holder="you", state="released"),
             task("refilled", "fleet", **CI),
             task("refilled again", "fleet", **CI),
             task("yours", "lease", fleet="ci", holder="you"),
@@ -50,6 +53,15 @@ def played(controller: Controller) -> Played:
             task("bad duration", "lease", **MINE, duration="soon"),
         ]
     )
+
+
+def test_waiting_lease_creates_a_host(played: Played) -> None:
+    assert "none of the 1 matching hosts is free" in played["none"]["msg"]
+    created = played["created"]
+    assert created["plan"] == ["lease host ci-2: you requests a lease"]
+    assert "fleet ci: waiting for a host; no request is ahead" in created["progress"]
+    assert any("creating 1 hosts for 1 leases that wait" in line for line in created["progress"])
+    assert "fleet ci has 2 of at most 2 hosts" in played["full"]["error"]["cause"]
 
 
 def test_a_holder_has_one_lease(played: Played) -> None:

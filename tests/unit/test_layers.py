@@ -64,6 +64,7 @@ ALLOWED = {
         *RESOURCE,
         "resources.fleets",
         "resources.hosts",
+        "resources.pools",
         "resources.templates",
         "resources.volumes",
     },

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from stockyard import StockyardError, Unsupported, Yard
+from stockyard import FleetSpec, StockyardError, Unsupported, Yard
 from stockyard.cli import run
-from stockyard.resources.leases import keep_host
+from stockyard.resources.hosts import host_lifecycle
+from stockyard.resources.leases import keep_host, lease_lifecycle
 from tests.helpers.clocks import BriskClock
 
 from .conftest import Console
@@ -72,7 +73,8 @@ def test_host_of_a_failed_command_is_kept_until_its_time_is_over(
     assert (kept_host.fleet, "-kept-" in kept_host.name) == (
         ("", True) if branches else ("ci", False)
     )
-    assert len(real.hosts.list()) == len(names)
+    # A host that is kept under its own name has no replacement.
+    assert len(real.hosts.list()) == len(names) + branches
     assert kept_host.lease
     assert kept_host.lease.holder == "me"
     assert 7100 < kept_host.lease.until - time.time() <= 7200
@@ -82,7 +84,7 @@ def test_host_of_a_failed_command_is_kept_until_its_time_is_over(
     assert console("host", "resume", kept_host.name)[0] == 0
     assert real.hosts.get(kept_host.name).ready
     assert console("lease", "release", kept_host.lease.id)[0] == 0
-    assert len(real.hosts.list()) == len(names) - 1
+    assert len(real.hosts.list()) == len(names) - (not branches)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_host_of_a_command_that_did_not_fail_is_released(
 ) -> None:
     count = len(real.hosts.list())
     console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", script)
-    assert len(real.hosts.list()) == count - 1
+    assert [host.state for host in real.hosts.list()] == ["running"] * count
 
 
 def test_host_that_fails_to_suspend_is_released_by_the_command(
@@ -107,7 +109,7 @@ def test_host_that_fails_to_suspend_is_released_by_the_command(
     code, _output, errors = console(*EXEC, "--keep-on-failure", "2h", "--", "sh", "-c", "exit 3")
     assert code == 3
     assert "the host is not kept: no space." in errors
-    assert len(real.hosts.list()) == count - 1
+    assert len(real.hosts.list()) == count
 
 
 class Unbranchable:
@@ -207,6 +209,8 @@ def test_missing_free_host_is_reported(real: Yard, console: Console) -> None:
         console(*TAKE)
     code, output, errors = console(*TAKE, "--wait", "1s")
     assert (code, output) == (4, "")
+    assert "fleet ci: waiting for a host; no request is ahead" in errors
+    assert "fleet ci has 2 of at most 2 hosts" in errors
     assert "none of the 2 matching hosts is free" in errors
 
 
@@ -219,14 +223,45 @@ def test_command_has_the_environment_and_its_host_is_released(real: Yard, consol
     assert number in folder
     assert not Path(folder).exists()
     assert real.leases.list() == ()
-    assert len(real.hosts.list()) == 1
+    assert len(real.hosts.list()) == 2
+
+
+def test_host_is_not_replaced_on_request(real: Yard, console: Console) -> None:
+    assert console(*EXEC, "--no-replace", "--", "true")[0] == 0
+    assert (real.leases.list(), len(real.hosts.list())) == ((), 1)
+
+
+def test_host_that_cannot_be_replaced_is_deleted(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise StockyardError("no space.")
+
+    monkeypatch.setattr(host_lifecycle, "create_host", refuse)
+    code, _output, errors = console(*EXEC, "--", "sh", "-c", "exit 3")
+    assert code == 3
+    assert "not replaced: no space." in errors
+    assert (real.leases.list(), len(real.hosts.list())) == ((), 1)
+    monkeypatch.setattr(lease_lifecycle, "_check_replacement", refuse)
+    code, _output, errors = console(*EXEC, "--", "sh", "-c", "exit 3")
+    assert code == 3
+    assert real.hosts.list() == ()
+
+
+def test_lease_waits_until_its_fleet_has_another_host(real: Yard, console: Console) -> None:
+    real.fleets.apply(FleetSpec("ci", "base", count=2, max=3))
+    for _number in range(2):
+        assert console(*TAKE)[0] == 0
+    code, _output, errors = console(*EXEC, "--wait", "--", "true")
+    assert code == 0
+    assert "fleet ci: creating 1 hosts for 1 leases that wait" in errors
 
 
 @pytest.mark.parametrize(("command", "code"), [("/does/not/exist", 127), ("/etc/passwd", 126)])
 def test_command_that_cannot_start_releases_its_host_with_an_error(
     real: Yard, console: Console, command: str, code: int
 ) -> None:
-    process = console.start(*EXEC, "--replace", "--", command)
+    process = console.start(*EXEC, "--", command)
     _output, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert command in errors
@@ -247,7 +282,7 @@ def test_signal_ends_the_command_and_releases_the_host(real: Yard, console: Cons
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert real.leases.list() == ()
-    assert len(real.hosts.list()) == 1
+    assert len(real.hosts.list()) == 2
 
 
 def test_signal_during_the_start_ends_the_command(

@@ -50,6 +50,7 @@ class Option:
     :param kind: the type of the value.
     :param environment: the variable that sets the option.
     :param short: its short name.
+    :param bare: the value of the option if it is given without one; empty if it needs a value.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Option:
     kind: type = field(default=str, kw_only=True)
     environment: str = field(default="", kw_only=True)
     short: str = field(default="", kw_only=True)
+    bare: str = field(default="", kw_only=True)
     required: bool = field(default=False, kw_only=True)
 
     @property

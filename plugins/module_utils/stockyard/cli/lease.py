@@ -41,7 +41,14 @@ SELECTION = (
     TENANT,
     Option("--holder", "by default user@machine", environment="STOCKYARD_HOLDER"),
     Option("--duration", "duration: 90s, 45m, 2h", "1h"),
-    Option("--wait", "maximum time to wait for a free host", "0s"),
+    Option(
+        "--wait",
+        "maximum time to wait for a host, which is created if its fleet may grow; 10m without a "
+        "value",
+        "0s",
+        metavar="[DURATION]",
+        bare="10m",
+    ),
 )
 NUMBER = Argument(
     "id",
@@ -60,7 +67,7 @@ def _taken(yard: Yard, options: Options) -> HeldLease:
         labels=pairs("--label", options.label),
         tenant=options.tenant,
         wait=length("wait", options.wait),
-        replace=getattr(options, "replace", False),
+        replace=not getattr(options, "no_replace", True),
     )
 
 
@@ -198,11 +205,11 @@ LEASE = Group(
         ),
         Command(
             "exec",
-            "run a command with a leased host, and release the host",
+            "run a command with a leased host, and replace the host",
             _exec,
             (
                 *SELECTION,
-                Option("--replace", "create a replacement immediately when it ends", flag=True),
+                Option("--no-replace", "do not create another host in its place", flag=True),
                 Option(
                     "--keep-on-failure",
                     "if the command fails, keep the host suspended under a separate name: 2h",

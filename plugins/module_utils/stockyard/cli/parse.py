@@ -244,6 +244,7 @@ def _option(option: Option) -> click.Option:
             "metavar": option.metavar or None,
             "type": click.Choice(option.choices) if option.choices else option.kind,
             "multiple": option.many,
+            **({"is_flag": False, "flag_value": option.bare} if option.bare else {}),
             "show_default": option.default not in ("", None, ()),
             # A default would be a value of a required option.
             **({"required": True} if option.required else {"default": default}),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import NotFound
+from ..errors import NotFound, StockyardError
 from ..model.fleet import SingleSpec
 from ..model.host import HostRecord
 from ..model.host_info import HostInfo
@@ -104,10 +104,18 @@ class HeldLease:
         return host
 
     def release(self) -> None:
-        """Release the lease if it has not expired, and its host is not kept."""
+        """Release the lease if it has not expired, and its host is not kept. A host that cannot be
+        replaced is deleted nevertheless.
+        """
         if self._kept:
             return
-        self._leases.release(self.id, replace=self._replace)
+        if self._replace:
+            try:
+                self._leases.release(self.id, replace=True)
+                return
+            except StockyardError as error:
+                self._leases.report(f"host {self.host}: not replaced: {error}")
+        self._leases.release(self.id)
 
 
 class LeasesClient:
@@ -125,7 +133,7 @@ class LeasesClient:
         labels: Mapping[str, str] | None = None,
         tenant: str = "default",
         pool: str = "",
-        wait: float = 0.0,
+        wait: float | str = 0.0,
         replace: bool = False,
     ) -> HeldLease:
         """Lease a ready host. Every call leases another host.
@@ -133,12 +141,14 @@ class LeasesClient:
         :param fleet: the fleet of the host; any fleet with these labels if empty.
         :param duration: how long, in seconds, or as ``45m``.
         :param pool: the pool of the host; any pool if empty.
-        :param wait: seconds to wait for a free host.
+        :param wait: the longest time to wait for a host, in seconds, or as ``10m``. If no host is
+            free, one is created within the largest size of the fleet and the quota of its pool.
+            Earlier requests come first.
         :param replace: create another host immediately when this one is released.
         :raises Busy: if no host is free.
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
-        record = lease_lifecycle.acquire(self._context, spec, wait)
+        record = lease_lifecycle.acquire(self._context, spec, _seconds(wait, "wait"))
         return HeldLease(self, self._describe(record), spec.duration, replace)
 
     def ensure(
@@ -147,7 +157,7 @@ class LeasesClient:
         """Return the present lease of a holder, or lease a host if the holder has none.
 
         :param renew: whether to renew the present lease from now on.
-        :param wait: seconds to wait for a free host.
+        :param wait: seconds to wait for a host, see :meth:`acquire`.
         :raises Busy: if no host is free.
         """
         return self._run(HolderLease(self._context, spec, renew), check, wait)
@@ -246,6 +256,10 @@ class LeasesClient:
         """
         return lookup.last("lease", lease, self._numbered(lease))
 
+    def report(self, line: str) -> None:
+        """Print a line of progress."""
+        self._context.progress(line)
+
     def _change_power(
         self, lease: str, state: str, check: bool, timeout: float
     ) -> Result[LeaseInfo]:
@@ -271,5 +285,5 @@ class LeasesClient:
         return tuple(info for info in self.list() if info.id == lease)
 
 
-def _seconds(duration: float | str) -> float:
-    return seconds("duration", duration) if isinstance(duration, str) else float(duration)
+def _seconds(duration: float | str, name: str = "duration") -> float:
+    return seconds(name, duration) if isinstance(duration, str) else float(duration)

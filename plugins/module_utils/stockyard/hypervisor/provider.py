@@ -25,6 +25,7 @@ from .capabilities import Capabilities
 from .facts import MachineFacts
 from .guest_clock import GuestClock
 from .pool_store import PoolStore
+from .queues import Queues
 from .volume_store import VolumeStore
 
 Progress = Callable[[str], None]
@@ -63,6 +64,10 @@ class Provider(Protocol):
     @property
     def pools(self) -> PoolStore:
         """Return the store of its pools."""
+
+    @property
+    def queues(self) -> Queues:
+        """Return the queues of waiting requests."""
 
     @property
     def volumes(self) -> VolumeStore:

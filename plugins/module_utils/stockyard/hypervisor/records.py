@@ -32,7 +32,7 @@ S = TypeVar("S", bound="StoredRecord")
 Fields: TypeAlias = dict[str, Any]
 
 # The schema that this version writes. Records without a number have schema 1.
-SCHEMA = 3
+SCHEMA = 4
 SCHEMA_MAX = 1 << 31
 
 
@@ -123,4 +123,6 @@ CONVERSIONS: dict[int, dict[str, Callable[[Fields], Fields]]] = {
     1: {"host": _host_2, "volume": _volume_2},
     # Schema 3 added the branch of a host, its unfinished resume, its endpoint, and branches.
     2: {},
+    # Schema 4 added the largest size of a host's fleet.
+    3: {},
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 from . import naming, placements
-from .host import HostSpec
+from .host import FLEET_MAX, HostSpec
 from .placements import Hypervisor
 from .pool import ON_FULL
 from .update import RECREATE, UpdateSpec
@@ -65,7 +65,7 @@ class FleetSpec:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
         naming.name("template", self.template)
         naming.name("tenant", self.tenant)
-        naming.whole("count", self.count, 0, 10000)
+        naming.whole("count", self.count, 0, FLEET_MAX)
         naming.labels(self.labels)
         self._check_leases()
         naming.labels(dict.fromkeys(self.replace_on_labels, ""))
@@ -101,6 +101,15 @@ class FleetSpec:
                 self.hypervisors, self.placement, len(self.names) or self.count
             )[self.local_hypervisor]
         return len(self.names) or self.count
+
+    @property
+    def growth_limit(self) -> int:
+        """Return the number of hosts up to which a waiting lease adds hosts; 0 if no lease creates
+        hosts, because they have declared names.
+        """
+        if self.names:
+            return 0
+        return self.max or (FLEET_MAX if self.min_ready else self.size)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -158,8 +167,8 @@ class FleetSpec:
         return max(self.size, self.min_ready)
 
     def _check_leases(self) -> None:
-        naming.whole("min_ready", self.min_ready, 0, 10000)
-        naming.whole("max", self.max, 0, 10000)
+        naming.whole("min_ready", self.min_ready, 0, FLEET_MAX)
+        naming.whole("max", self.max, 0, FLEET_MAX)
         time_to_live(self.ttl)
         time_to_live(self.suspend_after, "suspend_after")
         if self.min_ready and (self.names or self.hypervisors):

@@ -22,6 +22,8 @@ ENGINE_IDENTITIES = ("shared", "unique")
 # The directions in which a host's size can change while it runs.
 BOTH, UP = "both", "up"
 HOST_PHASES = ("creating", "ready", "draining", "deleting")
+# The largest number of hosts of a fleet.
+FLEET_MAX = 10000
 SSH_PORT = 2222
 DOCKER_PORT = 2376
 _RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
@@ -217,6 +219,8 @@ class HostRecord:
     :param awake_since: the time of its last start or resume; 0 if there was none.
     :param containers: the facts of its containers, compressed, if an endpoint forked it for them.
     :param endpoint: the endpoint whose images it holds; ``None`` if it is no image host.
+    :param fleet_max: the number of hosts up to which a waiting lease adds hosts to its fleet; 0 if
+        no lease creates hosts.
     """
 
     owner: str
@@ -251,6 +255,7 @@ class HostRecord:
     awake_since: float = field(default=0.0, metadata=SPARSE)
     containers: str = field(default="", metadata=SPARSE)
     endpoint: EndpointRecord | None = field(default=None, metadata=SPARSE)
+    fleet_max: int = field(default=0, metadata=SPARSE)
 
     kind = "host"
 
@@ -277,6 +282,7 @@ class HostRecord:
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         naming.choice("resize_mode", self.resize_mode, (BOTH, UP))
         naming.line("containers", self.containers, 1 << 14)
+        naming.whole("fleet_max", self.fleet_max, 0, FLEET_MAX)
         if self.branch:
             naming.identifier(self.branch)
 

@@ -23,11 +23,14 @@ FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Iterator[None]:
+def held(
+    folder: Path, name: str, deadline: Deadline, poll: float = POLL, text: str = ""
+) -> Iterator[None]:
     """Lock a name; the kernel releases it when the controller dies.
 
     :param folder: directory of the lock files; created when needed, for this user alone.
     :param poll: seconds between two attempts.
+    :param text: the content of the lock file.
     :raises Busy: if another process holds the lock until the deadline.
     """
     path = _path(folder, name)
@@ -40,12 +43,24 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
             )
         deadline.pause(poll)
     try:
+        if text:
+            os.pwrite(handle, text.encode(), 0)
         yield
     finally:
         # The file is deleted while it is locked: a waiting process then notices that its file is no
         # longer the file at the path.
         path.unlink(missing_ok=True)
         os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock of a file. The file of a dead process is deleted."""
+    handle = _try_lock(path, path.name, FLAGS)
+    if handle is None:
+        return path.exists()
+    path.unlink(missing_ok=True)
+    os.close(handle)
+    return False
 
 
 def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:

@@ -30,6 +30,7 @@ from ...model.size import Size
 from ...model.template import Hardware, TemplateRecord
 from ...paths import expand_user
 from ..common import difference
+from ..common.queue_files import FileQueues
 from . import (
     boot,
     consistency,
@@ -102,6 +103,7 @@ class LibvirtProvider:
         self.images = Images(store)
         self.admission = Admission(self.networks, self.domains, store, self.images)
         self.pools = pools.book(store, self.domains, uri)
+        self.queues = FileQueues(store.lock_folder)
         self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry, self._layers_in_use)
         self._branches = Branches(
             uri,

@@ -59,8 +59,12 @@ class Store:
 
         :raises Busy: if another process holds it until the deadline.
         """
+        return held(self.lock_folder(), name, deadline)
+
+    def lock_folder(self) -> Path:
+        """Return the directory of the locks, which exists."""
         self.prepare()
-        return held(self.locks, name, deadline)
+        return self.locks
 
 
 def make(folder: Path, name: str) -> None:

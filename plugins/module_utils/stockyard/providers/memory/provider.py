@@ -46,6 +46,7 @@ from ...model.template import Hardware, TemplateRecord
 from ..common import locks
 from ..common.locks import held
 from ..common.pool_files import FilePoolStore
+from ..common.queue_files import FileQueues
 from ..common.stored_records import compare_and_set
 from .branches import MemoryBranches
 from .disks import Disks
@@ -87,6 +88,7 @@ class MemoryProvider(NoGuestClock):
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
         self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
+        self.queues = FileQueues(lambda: self.state.folder / "locks")
         self.volumes = MemoryVolumes(self.state, uri)
         self._branches = MemoryBranches(self.state, self.disks, self.volumes)
 

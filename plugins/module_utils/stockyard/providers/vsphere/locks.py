@@ -165,6 +165,19 @@ class DistributedLocks:
                 remedy="run again: the next run continues from the present state",
             )
 
+    @contextmanager
+    def renewed(self, key: str, token: str) -> Iterator[None]:
+        """Renew an existing entry for the length of a ``with`` block, and delete it at the end."""
+        stop_event = threading.Event()
+        renewal_thread = threading.Thread(
+            target=self._renew_until_released, args=(key, token, stop_event), daemon=True
+        )
+        renewal_thread.start()
+        try:
+            yield
+        finally:
+            self._let_go(key, token, stop_event, renewal_thread, quietly=True)
+
     def acquire(self, key: str, name: str, deadline: Deadline) -> str:
         """Create an entry without a renewal thread; return the token that proves its ownership."""
         token = uuid.uuid4().hex

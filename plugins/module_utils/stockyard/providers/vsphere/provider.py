@@ -55,6 +55,7 @@ from .lookup import Lookup
 from .machine_cache import Reading
 from .machines import Machines
 from .privileges import Guard
+from .queues import RegisterQueues
 from .records import Machine
 from .register import Register, Values
 from .session import Session
@@ -96,6 +97,7 @@ class VsphereProvider(NoGuestClock):
         self.tasks = Tasks(session)
         self.register = Register(session, lookup, self.tasks)
         self.leases = DistributedLocks(session, self.register)
+        self.queues = RegisterQueues(self.leases, self.register)
         self.images = Images(session, lookup, self.tasks)
         self.labels = Labels(session, self.place.attribute)
         self.forks = fork.Forks(session, self.tasks, lookup)

@@ -188,8 +188,11 @@ class HostBranching:
 
     def _request(self, name: str, parent: Host) -> HostRequest:
         spec = self.spec
-        child = self._child_spec(parent)
-        return HostRequest(spec.tenant, spec.fleet, name, child, dict(spec.labels), spec.ttl)
+        child, record = self._child_spec(parent), parent.record
+        fleet_max = record.fleet_max if spec.fleet == record.fleet else 0
+        return HostRequest(
+            spec.tenant, spec.fleet, name, child, dict(spec.labels), spec.ttl, fleet_max
+        )
 
     def _child_spec(self, parent: Host) -> HostSpec:
         volumes = branched.uses_of_child(parent.record, self.spec.volumes)

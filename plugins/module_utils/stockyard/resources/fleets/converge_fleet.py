@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from ...clock import Deadline
-from ...errors import StockyardError
+from ...errors import Conflict, NotFound, StockyardError
 from ...model.fleet import FleetSpec
 from ...model.host import Host, host_domain
 from ...model.observation import Observation
@@ -110,6 +110,15 @@ class FleetConvergence(HostConvergence):
         if reason:
             self.ctx.progress(f"{host.record.title}: idle, but not suspended: {reason}")
         return bool(reason)
+
+    def record_limits(self, hosts: list[Host]) -> None:
+        """Put the largest size of the fleet on record, for leases that wait."""
+        limit = self.spec.growth_limit
+        for record in (host.record for host in hosts):
+            if record.fleet_max != limit and record.phase == "ready":
+                # The next run repeats a change that was lost to another controller.
+                with suppress(Conflict, NotFound):
+                    self.ctx.provider.claim(record, fleet_max=limit)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
         """Carry out a plan, wave by wave."""

@@ -88,6 +88,7 @@ class HostConvergence(ABC):
             finally:
                 # If some hosts failed, users can still use the remaining ones.
                 current = access.sync_known_hosts(ctx, tenant)
+            self.record_limits(self.hosts(current))
             egress.reopen_tunnels(ctx, self.hosts(current), deadline)
             if refusal:
                 raise refusal
@@ -157,6 +158,10 @@ class HostConvergence(ABC):
 
         :param generation: the generation of new hosts.
         """
+
+    def record_limits(self, _hosts: list[Host]) -> None:
+        """Put the limits of the declaration on record that later requests need."""
+        return
 
     @abstractmethod
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:

@@ -145,7 +145,13 @@ class Rollout:
         if self.template is None:
             raise AssertionError("a fleet without hosts has hosts to create")
         order = reservation.HostRequest(
-            self.spec.tenant, self.spec.name, name, self.spec.host, self.spec.labels, self.spec.ttl
+            self.spec.tenant,
+            self.spec.name,
+            name,
+            self.spec.host,
+            self.spec.labels,
+            self.spec.ttl,
+            self.spec.growth_limit,
         )
         return host_lifecycle.create_host(ctx, order, self.template, self.deadline)
 

@@ -25,6 +25,8 @@ ADDRESS_TRIES = 8
 class HostRequest:
     """A host to create: its tenant and fleet, its declaration, and its lifetime in seconds (0:
     unlimited).
+
+    :param fleet_max: the number of hosts up to which a waiting lease adds hosts to its fleet.
     """
 
     tenant: str
@@ -33,12 +35,21 @@ class HostRequest:
     spec: HostSpec
     labels: dict[str, str]
     ttl: float = 0.0
+    fleet_max: int = 0
 
 
 def request_like(record: HostRecord) -> HostRequest:
     """Return the request for a host like an existing one."""
     ttl = record.expires - record.created if record.expires else 0.0
-    return HostRequest(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
+    return HostRequest(
+        record.tenant,
+        record.fleet,
+        record.name,
+        record.spec,
+        record.labels,
+        ttl,
+        record.fleet_max,
+    )
 
 
 def reserve(
@@ -82,6 +93,7 @@ def _draft(ctx: Context, request: HostRequest, template: TemplateRecord) -> Host
         max_size=most(ctx, template),
         encrypted=template.encrypted,
         resize_mode=BOTH if ctx.provider.capabilities.shrinks else UP,
+        fleet_max=request.fleet_max,
     )
 
 

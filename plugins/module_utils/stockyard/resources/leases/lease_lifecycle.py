@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ...clock import Deadline
@@ -30,10 +30,9 @@ from ..fleets.preflight import check_creatable
 from ..hosts import access, host_lifecycle, reservation, trust
 from ..templates import build_template
 from ..volumes import declared
-from . import lease_numbers
+from . import lease_numbers, waiting
 
 LOCK_WAIT = 5.0
-POLL = 0.5
 # Seconds for an idle host to resume.
 RESUME_PATIENCE = 60.0
 # The number of attempts if other controllers change the same host.
@@ -188,31 +187,81 @@ def acquire(
 ) -> HostRecord:
     """Lease a host that is ready and free; returns its record, with the lease.
 
-    :param wait: seconds to wait for a free host.
+    :param wait: seconds to wait for a host, which is created if its fleet and its pool allow it.
     :param observation: the present observation, if the caller has one.
     :raises Busy: if no host is free.
     :raises NotFound: if no such host exists.
     """
-    deadline, number = ctx.deadline(wait), lease_numbers.draw(ctx)
-    authority = _authority(ctx, spec.tenant)
-    observation = observation or ctx.provider.observe(ctx.owner)
-    while True:
-        hosts, failures = lease_policy.asked_for(spec, observation.hosts), list[str]()
-        for host in lease_policy.in_turn(hosts, number):
-            if not lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()):
-                try:
-                    record = _awake(ctx, host)
-                except (Conflict, NotFound):
-                    continue
-                except StockyardError as error:
-                    failures.append(str(error))
-                    continue
-                with suppress(Conflict, NotFound):
-                    return _claim_host(ctx, spec, record, number, authority)
-        if deadline.passed():
-            raise _none_free(ctx, spec, hosts, authority, failures)
-        deadline.pause(POLL)
-        observation = ctx.provider.observe(ctx.owner)
+    deadline = ctx.deadline(wait)
+    search = _Search(ctx, spec, lease_numbers.draw(ctx), _authority(ctx, spec.tenant))
+    queue = waiting.queue_of(ctx, spec)
+    # Requests that wait already come first.
+    ahead = ctx.provider.queues.length(queue, ctx.clock.now())
+    record = search.take(observation or ctx.provider.observe(ctx.owner), ahead)
+    if record is None and wait > 0:
+        record = waiting.wait(ctx, spec, search, deadline)
+    if record is None:
+        raise search.error(ahead)
+    return record
+
+
+@dataclass
+class _Search:
+    """The search of one request for a free host.
+
+    :param number: the number of the lease.
+    :param hosts: the hosts that it can choose from, as last observed.
+    :param failures: why free hosts could not be leased.
+    """
+
+    ctx: Context
+    spec: LeaseSpec
+    number: str
+    authority: Authority
+    hosts: list[Host] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def take(self, observation: Observation, ahead: int) -> HostRecord | None:
+        """Lease a host if more hosts are free than requests are ahead."""
+        ctx = self.ctx
+        self.hosts, self.failures = lease_policy.asked_for(self.spec, observation.hosts), []
+        free_hosts = self._free(self.hosts)
+        if len(free_hosts) <= ahead:
+            return None
+        for host in lease_policy.in_turn(free_hosts, self.number):
+            try:
+                record = _awake(ctx, host)
+            except (Conflict, NotFound):
+                continue
+            except StockyardError as error:
+                self.failures.append(str(error))
+                continue
+            with suppress(Conflict, NotFound):
+                return _claim_host(ctx, self.spec, record, self.number, self.authority)
+        return None
+
+    def free(self, observation: Observation) -> int:
+        """Return the number of free hosts, without those that could not be leased."""
+        hosts = self._free(lease_policy.asked_for(self.spec, observation.hosts))
+        return max(0, len(hosts) - len(self.failures))
+
+    def _free(self, hosts: list[Host]) -> list[Host]:
+        current_time = self.ctx.clock.now()
+        return [
+            host
+            for host in hosts
+            if not lease_policy.why_not(host, self.authority.fingerprint, current_time)
+        ]
+
+    def error(self, ahead: int) -> Conflict | NotFound:
+        """Return the error for a request that got no host.
+
+        :param ahead: the number of requests that waited already.
+        """
+        requests = [f"{ahead} earlier requests wait for a host"] if ahead else []
+        return _none_free(
+            self.ctx, self.spec, self.hosts, self.authority, [*self.failures, *requests]
+        )
 
 
 def renew(
