@@ -9,12 +9,15 @@ import getpass
 import os
 import socket
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..clients.work_tree import check_directory
 from ..errors import InvalidInput, StockyardError
 from ..model.access_info import export_line
 from ..model.host import SUSPENDED
 from ..model.lease_info import LeaseInfo
+from ..model.path_pattern import PathPattern
 from . import run, say
 from .command import JSON, TENANT, Argument, Command, Group, Option, Options, label, pairs
 from .durations import length
@@ -135,11 +138,47 @@ def _list(yard: Yard, options: Options) -> int:
 
 def _exec(yard: Yard, options: Options) -> int:
     duration = options.keep_on_failure and length("keep-on-failure", options.keep_on_failure)
-    with _taken(yard, options) as lease:
-        code = run.run(lease, options.command, yard.context.clock)
+    # Both are checked before a host is leased.
+    patterns = [PathPattern(text) for text in options.fetch]
+    directory = check_directory(options.sync) if options.sync else None
+    if patterns and not directory:
+        raise InvalidInput(
+            "--fetch needs a directory to write to.", remedy="set --sync, such as --sync ."
+        )
+    with run.ended_by_signals(), _taken(yard, options) as lease:
+        code = (
+            _run_in_copy(yard, lease, directory, patterns, options.command)
+            if directory
+            else run.run(lease, options.command, yard.context.clock)
+        )
         if duration and run.failed(code):
             _keep(lease, duration)
         return code
+
+
+def _run_in_copy(
+    yard: Yard,
+    lease: HeldLease,
+    directory: Path,
+    patterns: list[PathPattern],
+    command: tuple[str, ...],
+) -> int:
+    """Copy a directory to the host, run a command in the copy, and fetch files from it."""
+    context = yard.context
+    tree = lease.work_tree(directory)
+    if note := tree.send(context.deadline(lease.until - context.clock.now())):
+        say.err(f"stockyard: {note}")
+    code = run.run(lease, tree.command(command), context.clock)
+    if not patterns or code == run.LOST:
+        return code
+    try:
+        lease.renew()
+        names = tree.fetch(patterns, context.deadline(lease.until - context.clock.now()))
+    except StockyardError as error:
+        say.err(f"stockyard: nothing more is fetched: {error}")
+        return code or run.FAILED
+    say.err(f"stockyard: {len(names)} files were fetched into {directory}")
+    return code
 
 
 def _keep(lease: HeldLease, duration: float) -> None:
@@ -210,6 +249,17 @@ LEASE = Group(
             (
                 *SELECTION,
                 Option("--no-replace", "do not create another host in its place", flag=True),
+                Option(
+                    "--sync",
+                    "copy this directory to the host, and run the command there, in the copy",
+                    metavar="DIR",
+                ),
+                Option(
+                    "--fetch",
+                    "with --sync: copy these files back after the command: 'reports/**'",
+                    metavar="GLOB",
+                    many=True,
+                ),
                 Option(
                     "--keep-on-failure",
                     "if the command fails, keep the host suspended under a separate name: 2h",

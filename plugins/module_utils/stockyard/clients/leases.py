@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from ..errors import NotFound, StockyardError
 from ..model.fleet import SingleSpec
@@ -27,6 +28,7 @@ from ..resources.operation import Operation, run
 from ..result import Result
 from . import lookup
 from .hosts import HostsClient
+from .work_tree import WorkTree, check_directory
 
 RELEASE_TIMEOUT = 600.0
 
@@ -103,6 +105,16 @@ class HeldLease:
         self._kept = not separate
         return host
 
+    def work_tree(self, directory: str | Path) -> WorkTree:
+        """Return the copy of a directory on the host, to send it, run commands in it over SSH, and
+        fetch files. SSH needs the operator's key: it is no part of a lease.
+
+        :param directory: a directory of this machine.
+        :raises InvalidInput: if the directory cannot be read.
+        """
+        host = HostsClient(self._leases.context).get(self.host, self.info.tenant)
+        return WorkTree(host.ssh, f"host {self.host}", check_directory(directory))
+
     def release(self) -> None:
         """Release the lease if it has not expired, and its host is not kept. A host that cannot be
         replaced is deleted nevertheless.
@@ -114,7 +126,7 @@ class HeldLease:
                 self._leases.release(self.id, replace=True)
                 return
             except StockyardError as error:
-                self._leases.report(f"host {self.host}: not replaced: {error}")
+                self._leases.context.progress(f"host {self.host}: not replaced: {error}")
         self._leases.release(self.id)
 
 
@@ -256,9 +268,10 @@ class LeasesClient:
         """
         return lookup.last("lease", lease, self._numbered(lease))
 
-    def report(self, line: str) -> None:
-        """Print a line of progress."""
-        self._context.progress(line)
+    @property
+    def context(self) -> Context:
+        """Return the context of the yard."""
+        return self._context
 
     def _change_power(
         self, lease: str, state: str, check: bool, timeout: float
