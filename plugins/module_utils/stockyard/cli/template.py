@@ -92,12 +92,11 @@ def _delete(yard: Yard, options: Options) -> int:
 
 
 def _prune(yard: Yard, options: Options) -> int:
-    names = yard.templates.prune()
+    names = yard.templates.prune(check=options.dry_run)
     if options.json:
         say.data({"changed": bool(names), "deleted": list(names)})
         return 0
-    for name in names:
-        say.out(f"delete {name}")
+    say.actions(options, [f"delete {name}" for name in names])
     return 0
 
 
@@ -150,7 +149,7 @@ TEMPLATE = Group(
             "prune",
             "delete old generations without hosts, and images without templates",
             _prune,
-            (JSON,),
+            (DRY_RUN, JSON),
         ),
     ),
 )

@@ -63,8 +63,10 @@ class TemplatesClient:
         plan = run(TemplateDeletion(self._context, tenant, name), check=check, timeout=timeout)
         return Result(plan, self.list(tenant, name))
 
-    def prune(self) -> tuple[str, ...]:
+    def prune(self, *, check: bool = False) -> tuple[str, ...]:
         """Delete old generations without hosts, and images without templates; return their
         names.
+
+        :param check: whether nothing is deleted.
         """
-        return tuple(build_template.prune(self._context))
+        return tuple(build_template.prune(self._context, check=check))

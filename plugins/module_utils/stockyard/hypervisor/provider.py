@@ -286,12 +286,21 @@ class Provider(Protocol):
         empty text.
         """
 
-    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
+    def prune_images(
+        self,
+        older_than: float,
+        own: frozenset[str] = frozenset(),
+        *,
+        check: bool = False,
+        ignored: frozenset[str] = frozenset(),
+    ) -> list[str]:
         """Delete images that no template of any owner was created from; return their names.
 
         :param older_than: seconds since the last use of an image: a more recent image can belong to
             a template that is being built.
         :param own: images of templates that the caller deleted: they are deleted at any age.
+        :param check: whether the images are returned only.
+        :param ignored: uuids of templates that count as deleted.
         """
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:

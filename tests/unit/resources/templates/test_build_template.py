@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -246,13 +247,22 @@ def test_all_generations_are_removed(yard: Yard, clock: FakeClock) -> None:
     assert templates(yard) == []
 
 
-def test_unused_old_generations_are_pruned(yard: Yard, clock: FakeClock) -> None:
+def test_unused_old_generations_are_pruned(
+    yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
+) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
     clock.sleep(1)
     yard.templates.apply(CHANGED)
     assert yard.templates.prune() == ()
     yard.fleets.delete("ci")
-    assert len(yard.templates.prune()) == 1
+    mirror = hypervisor.inner.mirror
+    for path in mirror._images.iterdir():
+        os.utime(path, (0, 0))
+    checked = yard.templates.prune(check=True)
+    assert (len(templates(yard)), len(list(mirror._images.iterdir()))) == (2, 2)
+    assert yard.templates.prune() == checked
+    assert [name.split(" ")[0] for name in checked] == ["template", "image"]
+    assert len(list(mirror._images.iterdir())) == 1
     assert [t.record.generation[:12] for t in templates(yard)] == [
         yard.templates.get("base").generation
     ]

@@ -124,7 +124,12 @@ class Images:
         return digest
 
     def prune(
-        self, used: set[str], older_than: float, own: frozenset[str] = frozenset()
+        self,
+        used: set[str],
+        older_than: float,
+        own: frozenset[str] = frozenset(),
+        *,
+        check: bool = False,
     ) -> list[str]:
         """Delete unused images, bases without an image, and the leftovers of killed builders.
 
@@ -132,6 +137,8 @@ class Images:
         :param older_than: seconds for which an image or a base is retained after it was last
             requested or built.
         :param own: images that are deleted at any age, with their bases.
+        :param check: whether nothing is deleted.
+        :return: the names of the deleted files.
         """
         images = {
             entry.name: entry
@@ -161,9 +168,10 @@ class Images:
             for name, entry in {**images, **bases}.items()
             if name not in used and name not in used_bases
         ]
-        for path in unused_paths:
+        for path in () if check else unused_paths:
             _remove(path)
-        return sorted(entry.name for entry in [*unused_paths, *self.abandoned(0.0, remove=True)])
+        abandoned_paths = self.abandoned(0.0, remove=not check)
+        return sorted(entry.name for entry in [*unused_paths, *abandoned_paths])
 
     def abandoned(self, older_than: float, *, remove: bool) -> list[Path]:
         """Return the working directories of killed builders.

@@ -407,7 +407,14 @@ class LibvirtProvider:
         if domain is not None:
             self.domains.undefine(domain, record.title)
 
-    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
+    def prune_images(
+        self,
+        older_than: float,
+        own: frozenset[str] = frozenset(),
+        *,
+        check: bool = False,
+        ignored: frozenset[str] = frozenset(),
+    ) -> list[str]:
         self.store.prepare()
         with self._registry():
             machines, unreadable = self.domains.read_all()
@@ -416,9 +423,11 @@ class LibvirtProvider:
                 # deleted.
                 return []
             image_digests = {
-                record.image for record, _state in machines if isinstance(record, TemplateRecord)
+                record.image
+                for record, _state in machines
+                if isinstance(record, TemplateRecord) and record.uuid not in ignored
             }
-            return self.images.prune(image_digests, older_than, own)
+            return self.images.prune(image_digests, older_than, own, check=check)
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         self.store.prepare()

@@ -68,9 +68,13 @@ class Mirror:
         except (OSError, ValueError, AttributeError):
             return {}
 
-    def prune(self, used: set[str], older_than: float, own: frozenset[str]) -> list[str]:
+    def prune(
+        self, used: set[str], older_than: float, own: frozenset[str], *, check: bool = False
+    ) -> list[str]:
         """Delete all images except used ones and young ones, and return their names. Young images
         of the caller are deleted too.
+
+        :param check: whether nothing is deleted.
         """
         paths = self._images.glob("*.json") if self._images.exists() else ()
         unused = [image for image in paths if image.stem not in used]
@@ -79,7 +83,7 @@ class Mirror:
             for image in unused
             if image.stem in own or time.time() - image.stat().st_mtime >= older_than
         ]
-        for path in expired:
+        for path in () if check else expired:
             path.unlink(missing_ok=True)
         return sorted(path.stem for path in expired)
 

@@ -322,15 +322,27 @@ class MemoryProvider(NoGuestClock):
     def keep_log(self, record: Record) -> str:
         return ""
 
-    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
+    def prune_images(
+        self,
+        older_than: float,
+        own: frozenset[str] = frozenset(),
+        *,
+        check: bool = False,
+        ignored: frozenset[str] = frozenset(),
+    ) -> list[str]:
         with self.state.change() as machines:
             records = [record for record, _machine in list_machines(machines)]
             if any(isinstance(record, UnreadableObject) for record in records):
                 return []
             return self.mirror.prune(
-                {template.image for template in records if isinstance(template, TemplateRecord)},
+                {
+                    template.image
+                    for template in records
+                    if isinstance(template, TemplateRecord) and template.uuid not in ignored
+                },
                 older_than,
                 own,
+                check=check,
             )
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:

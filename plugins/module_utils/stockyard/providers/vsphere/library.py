@@ -135,12 +135,18 @@ class Images:
         return self._complete(ref, item, source, deadline)
 
     def prune(
-        self, records: Iterable[Record | UnreadableObject], older_than: float, own: frozenset[str]
+        self,
+        records: Iterable[Record | UnreadableObject],
+        older_than: float,
+        own: frozenset[str],
+        *,
+        check: bool = False,
     ) -> list[str]:
         """Delete the deployed items that no template of any owner uses; return their names.
 
         :param older_than: seconds since they were deployed.
         :param own: images that are deleted at any age.
+        :param check: whether nothing is deleted.
         """
         records, folder = list(records), self.lookup.folder()
         if folder is None or any(isinstance(record, UnreadableObject) for record in records):
@@ -160,9 +166,10 @@ class Images:
             for candidate, uuid, age in unused_images
             if uuid in uuids or age >= older_than
         ):
-            self.tasks.run(
-                "remove the image", machine.name, machine.ref.Destroy_Task, Deadline(REMOVAL)
-            )
+            if not check:
+                self.tasks.run(
+                    "remove the image", machine.name, machine.ref.Destroy_Task, Deadline(REMOVAL)
+                )
             removed_names.append(machine.name)
         return removed_names
 

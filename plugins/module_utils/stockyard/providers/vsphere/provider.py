@@ -371,13 +371,28 @@ class VsphereProvider(NoGuestClock):
     def keep_log(self, record: Record) -> str:
         return ""
 
-    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
+    def prune_images(
+        self,
+        older_than: float,
+        own: frozenset[str] = frozenset(),
+        *,
+        check: bool = False,
+        ignored: frozenset[str] = frozenset(),
+    ) -> list[str]:
         """Delete unused deployed items of content libraries, and an unused register."""
         values, all_machines = self._read_all()
-        records = [record for record, _machine in reservations.list_records(values, all_machines)]
-        removed_names = self.images.prune(records, older_than, own)
-        if values and not (
-            records or reservations.kept(values) or anyone(dict(values), self.leases.now())
+        records = [
+            record
+            for record, _machine in reservations.list_records(values, all_machines)
+            if not (isinstance(record, TemplateRecord) and record.uuid in ignored)
+        ]
+        removed_names = self.images.prune(records, older_than, own, check=check)
+        if (
+            not check
+            and values
+            and not (
+                records or reservations.kept(values) or anyone(dict(values), self.leases.now())
+            )
         ):
             self._close_register()
         return removed_names

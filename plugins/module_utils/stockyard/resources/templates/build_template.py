@@ -262,10 +262,11 @@ class TemplateDeletion(LockedOperation):
         return todo
 
 
-def prune(ctx: Context) -> list[str]:
+def prune(ctx: Context, *, check: bool = False) -> list[str]:
     """Delete generations that are neither the newest of their template nor used by a host, then
     unused images.
 
+    :param check: whether nothing is deleted.
     :return: the titles of the deleted objects.
     """
     observation = ctx.provider.observe(ctx.owner)
@@ -273,7 +274,7 @@ def prune(ctx: Context) -> list[str]:
         (host.record.tenant, host.record.template, host.record.generation)
         for host in observation.hosts
     }
-    removed_titles = []
+    removed_records = []
     for template in observation.templates:
         record = template.record
         latest = observation.template(record.tenant, record.name)
@@ -284,9 +285,12 @@ def prune(ctx: Context) -> list[str]:
             and latest.record.uuid != record.uuid
             and key not in used_keys
         ):
-            ctx.provider.destroy(record)
-            removed_titles.append(record.title)
-    return removed_titles + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
+            if not check:
+                ctx.provider.destroy(record)
+            removed_records.append(record)
+    uuids = frozenset(record.uuid for record in removed_records)
+    images = ctx.provider.prune_images(RECENT, check=check, ignored=uuids)
+    return [*(record.title for record in removed_records), *(f"image {name}" for name in images)]
 
 
 def _remove_useless(
