@@ -411,6 +411,16 @@ def saved(bare: Yard, tmp_path: Path) -> Path:
 MORE = declared(replace(CI, count=3), replace(WEB, labels={"a": "b"}))
 
 
+def test_plan_that_cannot_be_carried_out_is_not_saved(bare: Yard, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    (tmp_path / "hypervisor.d").mkdir()
+    (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"nosuch": null}')
+    template = TemplateSpec("base", image=ImageSpec(packages=("nosuch",)))
+    with pytest.raises(ImageError, match="nosuch"):
+        bare.apply(Declaration(templates=(TemplateTerm(template),)), check=True, save_plan=path)
+    assert list(tmp_path.glob("plan*")) == []
+
+
 def test_a_saved_plan_is_shown_and_applied(bare: Yard, saved: Path) -> None:
     page = saved.with_suffix(".md").read_text()
     assert "| create | host ci-3 | the fleet has 2 of 3 hosts |" in page

@@ -38,34 +38,35 @@ class SavedConvergence:
     apply_plan: Path | None = None
 
     def plan(self) -> Plan:
-        """Return the actions that :meth:`apply` would take now, and save them if requested.
+        """Return the actions that :meth:`apply` would take now, and save them if requested: after
+        all checks.
 
         :raises ImageError: if a build would fail for a package that does not exist.
         """
         saved = load(self.apply_plan) if self.apply_plan else None
         observation = self.ctx.provider.observe(self.ctx.owner)
-        current = self._current(saved, observation, bool(saved or self.save_plan))
+        confirmed = bool(saved or self.save_plan)
+        convergence = YardConvergence(self.ctx, self.declaration, confirmed)
+        current = build(convergence, observation)
+        if saved:
+            saved.check(current)
         todo = Plan(current.actions)
-        YardConvergence(self.ctx, self.declaration).check_packages(todo, observation)
+        convergence.check_packages(todo, observation)
+        if self.save_plan:
+            save(current, self.save_plan)
         return todo
 
     def apply(self, deadline: Deadline) -> Plan:
         """Converge the yard; return the actions that were taken."""
         saved = load(self.apply_plan) if self.apply_plan else None
+        convergence = YardConvergence(self.ctx, self.declaration, bool(saved))
         if saved or self.save_plan:
-            self._current(saved, self.ctx.provider.observe(self.ctx.owner), bool(saved))
-        return YardConvergence(self.ctx, self.declaration, bool(saved)).apply(deadline)
-
-    def _current(
-        self, saved: SavedPlan | None, observation: Observation, confirmed: bool
-    ) -> SavedPlan:
-        """Return the current plan, compared with a saved plan, and save it if requested."""
-        current = build(YardConvergence(self.ctx, self.declaration, confirmed), observation)
-        if saved:
-            saved.check(current)
-        if self.save_plan:
-            save(current, self.save_plan)
-        return current
+            current = build(convergence, self.ctx.provider.observe(self.ctx.owner))
+            if saved:
+                saved.check(current)
+            if self.save_plan:
+                save(current, self.save_plan)
+        return convergence.apply(deadline)
 
 
 def build(convergence: YardConvergence, observation: Observation) -> SavedPlan:
