@@ -15,12 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidInput
+from ..model.naming import boolean_of
 
 Params = dict[str, Any]
-WORDS = {
-    **dict.fromkeys(("yes", "true", "on", "1", "y", "t"), True),
-    **dict.fromkeys(("no", "false", "off", "0", "n", "f"), False),
-}
 
 
 def validated(options: Params, params: Any, location: str) -> Params:
@@ -146,10 +143,10 @@ def boolean(value: Any) -> bool:
     """
     if isinstance(value, bool):
         return value
-    word = str(value).strip().lower()
-    if word not in WORDS:
+    truth = boolean_of(str(value))
+    if truth is None:
         raise TypeError
-    return WORDS[word]
+    return truth
 
 
 def _mapping(value: Any) -> Params:

@@ -37,6 +37,15 @@ VERSION_MAX = 1 << 53
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([smhdw]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 FLEET_NAME_MAX = 40
+_BOOLEANS = {
+    **dict.fromkeys(("yes", "true", "on", "1", "y", "t"), True),
+    **dict.fromkeys(("no", "false", "off", "0", "n", "f"), False),
+}
+
+
+def boolean_of(word: str) -> bool | None:
+    """Return the boolean that a word stands for in Ansible; ``None`` for any other word."""
+    return _BOOLEANS.get(word.strip().lower())
 
 
 def name(kind: str, value: Any, longest: int = 63) -> str:

@@ -16,14 +16,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ...errors import InvalidInput
 from ...model.login import Login
-from ...model.naming import shown
+from ...model.naming import boolean_of, shown
 from .addresses import Range, read
 
 USAGE = "write vsphere://vcenter[:port]/datacenter/cluster[/pool]"
 FOLDER = "stockyard"
 PARALLEL = 8
-FALSE = ("0", "false", "no", "off", "n", "f")
-TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,9 @@ def _options(uri: str, query: str) -> dict[str, Any]:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
         raise InvalidInput(
-            f"{shown(uri)} is not valid after its question mark.", cause=str(error)
+            f"{shown(uri)} is not valid after its question mark.",
+            cause=str(error),
+            remedy="write ?name=value&name=value",
         ) from error
     values = dict(pairs)
     readers: dict[str, Callable[[str, str], Any]] = {
@@ -145,11 +145,15 @@ def _options(uri: str, query: str) -> dict[str, Any]:
         "attribute": _text,
     }
     unknown_options = sorted(values.keys() - readers.keys() - {"addresses", "gateway"})
-    if unknown_options or len(values) != len(pairs):
-        option = unknown_options[0] if unknown_options else "an option that occurs twice"
+    if unknown_options:
         option_names = ", ".join(sorted({*readers, "addresses", "gateway"}))
         raise InvalidInput(
-            f"the vSphere URI's option {shown(option)} is not known.", remedy=f"use {option_names}"
+            f"the vSphere URI's option {shown(unknown_options[0])} is not known.",
+            remedy=f"use {option_names}",
+        )
+    if len(values) != len(pairs):
+        raise InvalidInput(
+            f"the vSphere URI {shown(uri)} sets an option twice.", remedy="set each option once"
         )
     options: dict[str, Any] = {
         name: readers[name](name, value) for name, value in values.items() if name in readers
@@ -168,14 +172,18 @@ def _text(name: str, value: str) -> str:
 
 
 def _flag(name: str, value: str) -> bool:
-    if value.lower() not in (*TRUE, *FALSE):
+    truth = boolean_of(value)
+    if truth is None:
         raise InvalidInput(
             f"{name}: {shown(value)} is neither true nor false.", remedy="write true or false"
         )
-    return value.lower() in TRUE
+    return truth
 
 
 def _count(name: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 64:
-        raise InvalidInput(f"{name}: {shown(value)} is not a whole number from 1 to 64.")
+        raise InvalidInput(
+            f"{name}: {shown(value)} is not a whole number from 1 to 64.",
+            remedy="set such a number",
+        )
     return int(value)
