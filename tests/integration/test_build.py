@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import CHECKOUT, Controller
 
@@ -63,3 +64,29 @@ def test_mirror_of_an_invalid_registry_is_refused(controller: Controller) -> Non
     )
     assert result.returncode != 0
     assert "registry_mirror_of must be a URL without user name and password" in result.output
+
+
+@pytest.mark.parametrize("mirror_of", ["", "https://registry.example"])
+def test_files_of_a_mirror_are_deleted_when_it_is_not_declared(
+    controller: Controller, tmp_path: Path, mirror_of: str
+) -> None:
+    """The tasks that delete files, with another root directory."""
+    (play,) = yaml.safe_load((CHECKOUT / "playbooks" / "registry.yml").read_text())
+    tasks = [task for task in play["tasks"] if task["name"].startswith("Delete ")]
+    assert len(tasks) == 2
+    path = tmp_path / "play.yml"
+    values = {"hosts": "localhost", "gather_facts": False, "vars": play["vars"], "tasks": tasks}
+    path.write_text(yaml.safe_dump([values]).replace("/etc/", f"{tmp_path}/etc/"))
+    units, settings = tmp_path / "etc/systemd/system", tmp_path / "etc/docker/registry"
+    files = [units / f"stockyard-registry-{name}.service" for name in ("push", "mirror")]
+    files += [settings / f"stockyard-{name}" for name in ("push.yml", "mirror.yml", "mirror.env")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    result = controller.run(path, "-e", json.dumps({"registry_mirror_of": mirror_of}))
+    assert result.returncode == 0, result.output
+    remaining = {file.name for file in files if file.exists()}
+    expected = {"stockyard-registry-push.service", "stockyard-push.yml"}
+    if mirror_of:
+        expected |= {"stockyard-registry-mirror.service", "stockyard-mirror.yml"}
+    assert remaining == expected
