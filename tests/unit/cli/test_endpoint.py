@@ -75,5 +75,9 @@ def test_declared_endpoint_is_served_as_on_record(
     )
     assert console(*SERVE, "--name", "doors")[0] == 0
     assert specs == [EndpointSpec("doors", "store", socket="/x.sock", socket_in_containers=True)]
+    for option in (["--image-host", "images"], ["--spares", "2"], ["--socket-in-containers"]):
+        code, _output, errors = console(*SERVE, "--name", "doors", *option)
+        message = f"{option[0]} is part of the declaration of endpoint doors"
+        assert (code, message in errors, len(specs)) == (2, True, 1)
     code, _output, errors = console(*SERVE, "--name", "other")
     assert (code, "set --unix or --tls" in errors) == (1, True)

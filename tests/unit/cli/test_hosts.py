@@ -264,6 +264,35 @@ def test_exit_code_is_that_of_the_program(real: Yard, console: Console, tmp_path
     assert process.returncode == 7
 
 
+@pytest.mark.parametrize("container", [(), ("--container", "web")])
+def test_logs_cannot_control_the_terminal_of_the_user(
+    real: Yard, console: Console, tmp_path: Path, container: tuple[str, ...]
+) -> None:
+    lines = (
+        "#!/bin/sh",
+        r"printf 'a\033]0;x\007b \303\274\n'",
+        r"printf 'c\302\233d\377' >&2",
+        "exit 7",
+    )
+    (tmp_path / "ssh").write_text("\n".join(lines))
+    (tmp_path / "ssh").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    reader, terminal = os.openpty()
+    words = console.line("logs", "ci-1", *container)
+    command = [sys.executable, "-m", "stockyard.cli.main", *words]
+    completed = subprocess.run(command, stdout=terminal, env=environment, timeout=60, check=False)
+    os.close(terminal)
+    output = os.read(reader, 1 << 16)
+    os.close(reader)
+    assert completed.returncode == 7
+    assert (b"\x1b" in output, b"\x07" in output, b"\xc2\x9b" in output) == (False, False, False)
+    first, second = output.decode().split("\r\n")[:2]
+    assert (first[:1], first[-3:], second[:1]) == ("a", "b \u00fc", "c")
+    # A pipe gets the bytes as they are.
+    piped = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
+    assert piped.stdout.startswith(b"a\x1b]0;x\x07b")
+
+
 def test_single_host_is_created_changed_and_deleted(real: Yard, console: Console) -> None:
     real.volumes.apply(VolumeSpec("data", size_gib=1))
     create = ("host", "create", "box", "--template", "base", "--port", "8080", "--label", "a=b")

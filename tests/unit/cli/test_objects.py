@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stockyard import EndpointSpec, Yard
+from stockyard import EndpointSpec, FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.cli.main import LINE, main
 from stockyard.cli.version import VERSION
+from tests.helpers.simulated_machines import disk_of
 
 from .conftest import Console
 
@@ -25,6 +27,12 @@ def test_templates_are_listed_and_deleted(real: Yard, console: Console) -> None:
     assert template == real.templates.get("base").to_dict()
     assert template["generation"] in console("template", "ls")[1]
     assert console.json("template", "prune") == {"changed": False, "deleted": []}
+    real.templates.apply(TemplateSpec("base", image=ImageSpec(packages=("vim",))))
+    real.fleets.apply(FleetSpec("ci", "base", count=2))
+    old = f"template base ({template['generation']})"
+    for dry_run in (["--dry-run"], []):
+        code, output, _error = console("template", "prune", *dry_run)
+        assert (code, output) == (0, f"{'would ' * bool(dry_run)}delete {old}\n")
     assert console("template", "delete", "base")[0] == 1
     real.fleets.delete("ci")
     assert console("template", "delete", "base", "--dry-run")[1].startswith("would delete template")
@@ -96,6 +104,39 @@ def test_doctor_names_what_is_missing_and_its_remedy(
     assert code == 1
     assert "problem: ssh: not found; needed by ssh, exec, logs and tunnel\n" in output
     assert "  remedy: sudo apt-get install openssh-client\n" in output
+
+
+def test_doctor_reports_errors_of_the_whole_declaration(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "yard.yml"
+    file.write_text("yard_fleets: [{name: web, template: base, cuont: 2}]\n")
+    code, output, _errors = console("doctor")
+    assert (code, "problem: declaration: " in output, "cuont" in output) == (1, True, True)
+    file.write_text("yard_fleets: [{name: web, template: base, count: 2}]\n")
+    assert console("doctor")[1].count("ok: declaration: yard.yml\n") == 1
+
+
+def test_doctor_reports_templates_and_hosts_that_cannot_be_used(
+    real: Yard, console: Console, tmp_path: Path
+) -> None:
+    assert [item["subject"] for item in console.json("doctor") if item["state"] == "problem"] == []
+    (host,) = real.hosts.list(name="ci-1")
+    state = real.context.provider.observe("stockyard").host("default", "ci-1")
+    assert state is not None
+    real.context.provider.claim(state.record, resuming=True)
+    shutil.rmtree(disk_of(real.templates.get("base")))
+    code, output, _errors = console("doctor")
+    assert code == 1
+    assert "problem: template base: " in output
+    assert f"problem: host {host.name}: it runs and is not ready: " in output
+
+
+def test_doctor_without_a_template_says_how_to_get_one(console: Console) -> None:
+    findings = {item["subject"]: item for item in console.json("doctor")}
+    assert findings["templates"]["state"] == "missing"
+    assert findings["templates"]["remedy"].startswith("stockyard template build")
 
 
 def test_doctor_reports_an_unreachable_hypervisor(

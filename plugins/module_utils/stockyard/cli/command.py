@@ -26,11 +26,13 @@ class Program:
     :param argv: the program and its arguments.
     :param environment: variables in addition to those of this process.
     :param progress: a line for the user before the program starts.
+    :param escapes: whether control characters in its output are escaped on a terminal.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     progress: str = ""
+    escapes: bool = False
 
 
 Outcome: TypeAlias = "int | Program"

@@ -8,10 +8,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import StockyardError
 from . import connection, say
 from .command import JSON, Command, Options
+from .declare import declared
+
+if TYPE_CHECKING:
+    from ..yard import Yard
 
 OK, MISSING, PROBLEM = "ok", "missing", "problem"
 # Programs of this machine: whether all hosts need the program, its purpose and its remedy.
@@ -69,6 +74,7 @@ def _declaration(options: Options) -> Iterator[Finding]:
             yield Finding(MISSING, "declaration", text, "stockyard init")
         else:
             file.connection()
+            declared(file, rebuild=False, prune=None)
             yield Finding(OK, "declaration", str(file.path))
     except StockyardError as error:
         yield _failed("declaration", error)
@@ -87,8 +93,26 @@ def _hypervisor(options: Options) -> Iterator[Finding]:
             yield Finding(OK, "yard", f"owner {yard.context.owner}, {len(hosts.hosts)} hosts")
             for item in hosts.unreadable:
                 yield Finding(PROBLEM, item.name, item.reason, "stockyard reap --dry-run")
+            yield from _objects(yard)
     except StockyardError as error:
         yield _failed("hypervisor", error)
+
+
+def _objects(yard: Yard) -> Iterator[Finding]:
+    """Return what is wrong with the current templates and with the hosts."""
+    current = {(item.tenant, item.name): item for item in yard.templates.list()}
+    if not current:
+        text = "none; hosts are forked from templates"
+        yield Finding(MISSING, "templates", text, "stockyard template build, or stockyard apply")
+    for (_tenant, name), template in sorted(current.items()):
+        if template.problem:
+            remedy = f"stockyard template build {name}"
+            yield Finding(PROBLEM, f"template {name}", template.problem, remedy)
+    for host in yard.hosts.list():
+        if host.state == "running" and not host.ready:
+            reason = host.waits or "; ".join(host.drift) or f"its phase is {host.phase}"
+            text = f"it runs and is not ready: {reason}"
+            yield Finding(PROBLEM, f"host {host.name}", text, "stockyard apply, or reap")
 
 
 def _failed(subject: str, error: StockyardError) -> Finding:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..model.endpoint_info import EndpointInfo
     from ..yard import Yard
 
+# The image host if no option names one.
+IMAGE_HOST = "images"
 HEADINGS = ("NAME", "STATE", "IMAGE HOST", "MACHINES", "DOCKER HOST")
 
 
@@ -46,8 +48,20 @@ def _serve(yard: Yard, options: Options) -> int:
 def _declared(yard: Yard, options: Options) -> EndpointSpec:
     """Return an endpoint as it is on record.
 
+    :raises InvalidInput: if other options describe an endpoint.
     :raises NotFound: if it is not on record.
     """
+    described_options = {
+        "--image-host": options.image_host,
+        "--spares": options.spares,
+        "--socket-in-containers": options.socket_in_containers,
+    }
+    for option, value in described_options.items():
+        if value:
+            raise InvalidInput(
+                f"{option} is part of the declaration of endpoint {options.name}.",
+                remedy="omit the option, or set --unix or --tls to serve an undeclared endpoint",
+            )
     try:
         endpoint = yard.endpoints.get(options.name, options.tenant)
     except NotFound as error:
@@ -72,7 +86,7 @@ def _spec(options: Options) -> EndpointSpec:
         raise InvalidInput(f"--tls: {port} is not a port.", remedy="write ADDRESS:PORT")
     return EndpointSpec(
         options.name,
-        options.image_host,
+        options.image_host or IMAGE_HOST,
         tenant=options.tenant,
         socket=options.unix,
         address=address,
@@ -100,7 +114,10 @@ ENDPOINT = Group(
                 ),
                 Option("--name", "name of the endpoint", "endpoint"),
                 Option(
-                    "--image-host", "the running host with the images", "images", metavar="HOST"
+                    "--image-host",
+                    "with --unix or --tls: the running host with the images, by default "
+                    f"{IMAGE_HOST}",
+                    metavar="HOST",
                 ),
                 TENANT,
                 Option(
@@ -112,7 +129,8 @@ ENDPOINT = Group(
                 ),
                 Option(
                     "--socket-in-containers",
-                    "let containers bind /var/run/docker.sock, which leads to the endpoint",
+                    "with --unix or --tls: let containers bind /var/run/docker.sock, which leads "
+                    "to the endpoint",
                     flag=True,
                 ),
             ),

@@ -40,7 +40,8 @@ def _logs(yard: Yard, options: Options) -> Program:
         command += ["--follow"] if options.follow else []
         command += ["--unit", options.unit] if options.unit else []
     words = ssh_words(entry, "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR")
-    return Program((*words, shlex.join(command)))
+    # A container decides what its log contains, and a host what its journal does.
+    return Program((*words, shlex.join(command)), escapes=True)
 
 
 def _console(yard: Yard, options: Options) -> int:

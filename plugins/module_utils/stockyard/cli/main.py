@@ -11,8 +11,10 @@ their command. ``lease exec`` has different codes, see :mod:`.run`.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..errors import Busy, InvalidInput, LeaseExpired, StockyardError
@@ -22,6 +24,8 @@ from .parse import CommandLine, Section
 
 FAILED, USAGE, OVER, BUSY, INTERRUPTED = 1, 2, 3, 4, 130
 NOT_RUNNABLE, NOT_FOUND = 126, 127
+# The longest line that is written at once.
+LONGEST_LINE = 1 << 16
 HELP = "Disposable Docker hosts, forked in a second."
 
 
@@ -55,10 +59,27 @@ def execute(program: Program) -> int:
     sys.stdout.flush()
     try:
         environment = {**os.environ, **program.environment}
+        if program.escapes and sys.stdout.isatty():
+            return _escaped(program, environment)
         os.execvpe(program.argv[0], program.argv, environment)  # noqa: S606  # the purpose
     except OSError as error:
         say.err(f"stockyard: {program.argv[0]}: {error.strerror}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+
+
+def _escaped(program: Program, environment: dict[str, str]) -> int:
+    """Run a program and write its output, with control characters escaped; return its exit code."""
+    with subprocess.Popen(
+        program.argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        if process.stdout:
+            for line in iter(partial(process.stdout.readline, LONGEST_LINE), b""):
+                say.out(line.decode(errors="replace").rstrip("\r\n"))
+    return process.returncode
 
 
 def _call(command: Command, options: Options) -> Outcome:
