@@ -95,6 +95,11 @@ def test_check_mode_works_without_a_template(played: Played) -> None:
     assert played["empty state"]["stat"]["exists"] is False
 
 
+@pytest.mark.parametrize("name", ["template", "fleet", "host"])
+def test_check_mode_returns_the_keys_of_a_change(played: Played, name: str) -> None:
+    assert played[f"dry {name}"].keys() - {"diff"} == played[name].keys()
+
+
 @pytest.mark.parametrize("name", [change["name"] for change in CHANGES])
 def test_change_is_reported(played: Played, name: str) -> None:
     assert played[name]["changed"] is True
@@ -124,7 +129,7 @@ def test_a_second_run_changes_nothing(played: Played, name: str) -> None:
 def test_check_mode_returns_the_plan(played: Played, name: str, plan: list[str]) -> None:
     assert played[name]["plan"] == plan
     assert played[name]["changed"] is True
-    assert played[name]["diff"]["before"] or played[name]["diff"]["after"]
+    assert played[name]["diff"]["before"] != played[name]["diff"]["after"]
 
 
 def test_check_mode_writes_nothing(played: Played) -> None:
