@@ -232,9 +232,8 @@ class FakeDockerd:
 
     def _network(self, method: str, parts: list[str], body: bytes) -> tuple[int, Any]:
         if parts == ["create"]:
-            name = json.loads(body)["Name"]
-            self.networks[name] = secrets.token_hex(32)
-            return 201, {"Id": self.networks[name]}
+            number = self.networks[json.loads(body)["Name"]] = secrets.token_hex(32)
+            return 201, {"Id": number}
         if not parts:
             return 200, [
                 {"Name": name, "Id": number, "Labels": {}, "Created": "2024-01-02T03:04:05.6Z"}
@@ -248,9 +247,8 @@ class FakeDockerd:
             return 204, None
         if method == "POST":
             return 200, None
-        running: dict[str, Any] = {
-            c: {} for c, entry in self.containers.items() if entry["State"] == "running"
-        }
+        entries = self.containers.values()
+        running = dict.fromkeys(e["Id"] for e in entries if e["State"] == "running")
         facts = {"Name": names[0], "Id": self.networks[names[0]], "Driver": "bridge"}
         return 200, facts | {"Containers": running}
 
@@ -258,16 +256,14 @@ class FakeDockerd:
         if method == "DELETE":
             self.volumes.discard(parts[0])
             return 204, None
-        name = json.loads(body)["Name"]
-        self.volumes.add(name)
+        self.volumes.add(name := json.loads(body)["Name"])
         return 201, {"Name": name}
 
     def _exec(self, parts: list[str]) -> tuple[int, Any]:
         if parts[2:] == ["start"]:
             return 200, b""
-        if parts[1] not in self.execs:
-            return 404, {"message": "No such exec"}
-        return 200, {"ID": parts[1], "ContainerID": self.execs[parts[1]]}
+        facts = {"ID": parts[1], "ContainerID": self.execs.get(parts[1])}
+        return (200, facts) if parts[1] in self.execs else (404, {"message": "No such exec"})
 
     def _change_images(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
         if path == "load":

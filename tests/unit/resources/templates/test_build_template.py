@@ -30,6 +30,7 @@ from stockyard import (
 )
 from stockyard.model.observation import Template
 from stockyard.model.size import Size
+from stockyard.providers.memory.provider import MemoryProvider
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.simulated_machines import disk_of
@@ -255,6 +256,7 @@ def test_unused_old_generations_are_pruned(
     yard.templates.apply(CHANGED)
     assert yard.templates.prune() == ()
     yard.fleets.delete("ci")
+    assert isinstance(hypervisor.inner, MemoryProvider)
     mirror = hypervisor.inner.mirror
     for path in mirror._images.iterdir():
         os.utime(path, (0, 0))
