@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from stockyard.cli.command import Argument, Command, Option, Parameter
+from stockyard.cli.command import Argument, Command, Entry, Option, Parameter
 from stockyard.cli.main import LINE
 
 MARK = "<!-- The rest is written by make generate. -->\n"
@@ -26,12 +26,15 @@ def _lines() -> Iterator[str]:
     yield from _table(LINE.connection)
     for part in LINE.sections:
         for name, (_help, entry) in part.entries.items():
-            item = entry()
-            if isinstance(item, Command):
-                yield from _command(name, item)
-            else:
-                for command in item.commands:
-                    yield from _command(f"{name} {command.name}", command)
+            yield from _entry(name, entry())
+
+
+def _entry(name: str, entry: Entry) -> Iterator[str]:
+    if isinstance(entry, Command):
+        yield from _command(name, entry)
+        return
+    for command in entry.commands:
+        yield from _entry(f"{name} {command.name}", command)
 
 
 def _command(name: str, command: Command) -> Iterator[str]:

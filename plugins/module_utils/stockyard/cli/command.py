@@ -110,7 +110,8 @@ class Command:
     :param parameters: its options and arguments without those of the yard.
     :param opens_yard: whether the function is called with an open yard.
     :param text: paragraphs after the line of help.
-    :param failure: the exit code of every error of the SDK; 0 for the codes of :mod:`.main`.
+    :param failure: the exit code of every error of the SDK, or a function that returns it; 0 for
+        the codes of :mod:`.main`.
     :param verbatim: whether all words after the first argument belong to another command.
     """
 
@@ -120,7 +121,7 @@ class Command:
     parameters: tuple[Parameter, ...] = ()
     opens_yard: bool = field(default=True, kw_only=True)
     text: str = field(default="", kw_only=True)
-    failure: int = field(default=0, kw_only=True)
+    failure: int | Callable[[], int] = field(default=0, kw_only=True)
     verbatim: bool = field(default=False, kw_only=True)
 
 
@@ -130,7 +131,7 @@ class Group:
 
     name: str
     help: str
-    commands: tuple[Command, ...]
+    commands: tuple[Entry, ...]
     text: str = field(default="", kw_only=True)
 
 

@@ -92,7 +92,7 @@ def _call(command: Command, options: Options) -> Outcome:
         if not command.failure:
             raise
         say.err(f"stockyard: {error}")
-        return command.failure
+        return command.failure if isinstance(command.failure, int) else command.failure()
 
 
 def _code(error: StockyardError) -> int:
@@ -234,6 +234,12 @@ def _lease() -> Entry:
     return LEASE
 
 
+def _ci() -> Entry:
+    from .gitlab import CI
+
+    return CI
+
+
 def _endpoint() -> Entry:
     from .endpoint import ENDPOINT
 
@@ -304,6 +310,7 @@ SECTIONS = (
             "pool": ("manage pools", _pool),
             "lease": ("lease a ready host", _lease),
             "endpoint": ("serve a Docker API whose containers are virtual machines", _endpoint),
+            "ci": ("run jobs of CI systems on leased hosts", _ci),
             "jenkins": ("drain a node on a Jenkins controller", _jenkins),
         },
     ),

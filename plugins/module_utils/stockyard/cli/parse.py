@@ -166,7 +166,7 @@ def _built(line: CommandLine, entry: Entry) -> click.Command:
         short_help=entry.help,
         no_args_is_help=False,
         context_settings=dict(HELP),
-        commands=[_command(line, command) for command in entry.commands],
+        commands=[_built(line, command) for command in entry.commands],
     )
 
 

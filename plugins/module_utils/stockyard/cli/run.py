@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ..clock import Clock
 from ..errors import LeaseExpired, StockyardError
@@ -44,6 +44,19 @@ def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
         signals.to(child)
         code = _watched(lease, child, clock)
+    return code if code >= 0 else 128 - code
+
+
+def run_program(words: Sequence[str], stdin: IO[bytes]) -> int:
+    """Run a program to its end, with signals passed on to it; return its exit code."""
+    with _signals() as signals:
+        try:
+            child = subprocess.Popen(words, stdin=stdin)
+        except OSError as error:
+            say.err(f"stockyard: {words[0]}: {error.strerror}")
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+        signals.to(child)
+        code = child.wait()
     return code if code >= 0 else 128 - code
 
 

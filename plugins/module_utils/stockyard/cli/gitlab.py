@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands ``stockyard ci gitlab``: the stages of GitLab's custom executor, one leased host for
+each job.
+
+No stage keeps state on this machine: the number of the job is the holder of the lease, so each
+stage finds the host again, and a repeated stage does nothing twice. If the runner dies, the lease
+ends at the time limit of the job, and ``reap`` deletes the host.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..errors import InvalidInput, NotFound
+from ..model.lease import LONGEST, LeaseSpec
+from . import say
+from .command import TENANT, Argument, Command, Group, Option, Options, label, pairs
+from .durations import length
+from .run import run_program
+from .select import select_entry, ssh_words
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from ..yard import Yard
+
+# GitLab passes each variable of a job with this prefix.
+VARIABLE = "CUSTOM_ENV_"
+# Every user of a host can write there, and it is on its disk.
+BUILDS, CACHE = "/var/tmp/builds", "/var/tmp/cache"  # noqa: S108  # on a host of one job
+# Seconds of a lease beyond the time limit of its job: for preparation and cleanup.
+MARGIN = 900.0
+# The time limit of a job that names none: GitLab's default.
+TIME_LIMIT = 3600.0
+# SSH ends with this code if it fails itself.
+SSH_FAILED = 255
+# Runs a script from standard input. The script is stored first, so that its commands cannot read
+# the rest of it. A script that ends with 255 must differ from a failure of SSH.
+RUN_SCRIPT = (
+    'script=$(mktemp) && cat > "$script" && bash "$script" < /dev/null; code=$?; '
+    'rm -f "$script"; [ "$code" -ne 255 ] || code=254; exit "$code"'
+)
+SELECTION = (
+    Option("--fleet", "the fleet to lease from"),
+    label("a label that the host must have"),
+    TENANT,
+)
+
+
+def system_failure() -> int:
+    """Return the exit code that means a failure of the system, which GitLab can repeat."""
+    return _code("SYSTEM_FAILURE_EXIT_CODE", 2)
+
+
+def build_failure() -> int:
+    """Return the exit code that means a failure of the job's own script."""
+    return _code("BUILD_FAILURE_EXIT_CODE", 1)
+
+
+def _code(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and 0 < int(text) < 256 else default
+
+
+def _config(options: Options) -> int:
+    """Print the settings of a job."""
+    for path in (options.builds_dir, options.cache_dir):
+        if not path.startswith("/"):
+            raise InvalidInput("the path is not absolute.", name=path, remedy="write /PATH")
+    say.data(
+        {
+            "driver": {"name": "stockyard", "version": VERSION},
+            "builds_dir": options.builds_dir,
+            "cache_dir": options.cache_dir,
+            "builds_dir_is_shared": False,
+            "shell": "bash",
+        }
+    )
+    return 0
+
+
+def _prepare(yard: Yard, options: Options) -> int:
+    spec = _spec(options)
+    yard.leases.ensure(spec, renew=True, wait=length("wait", options.wait))
+    return 0
+
+
+def _run(yard: Yard, options: Options) -> int:
+    holder = _holder()
+    lease = next(
+        (
+            lease
+            for lease in yard.leases.list(options.tenant, holder=holder)
+            if not lease.ended and options.fleet in ("", lease.fleet)
+        ),
+        None,
+    )
+    if lease is None:
+        raise NotFound("the job has no host.", name=holder, remedy="run the stage prepare first")
+    entry = select_entry(yard, lease.host, lease.tenant)
+    quiet = ("-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ServerAliveInterval=15")
+    with _script(options.script).open("rb") as script:
+        code = run_program((*ssh_words(entry, *quiet), RUN_SCRIPT), stdin=script)
+    if code == SSH_FAILED:
+        say.err(f"stockyard: host {lease.host}: the connection failed")
+        return system_failure()
+    if code == 0:
+        return 0
+    if exit_file := os.environ.get("BUILD_EXIT_CODE_FILE"):
+        # For allow_failure:exit_codes. The runner accepts a number and nothing else.
+        Path(exit_file).write_text(str(code), encoding="ascii")
+    return build_failure()
+
+
+def _cleanup(yard: Yard, options: Options) -> int:
+    yard.leases.release_held(_spec(options), replace=not options.no_replace)
+    return 0
+
+
+def _script(path: str) -> Path:
+    if not Path(path).is_file():
+        raise InvalidInput("the script of the stage does not exist.", name=path)
+    return Path(path)
+
+
+def _spec(options: Options) -> LeaseSpec:
+    limit = _variable("CI_JOB_TIMEOUT")
+    seconds = float(limit) if limit.isdecimal() and float(limit) > 0 else TIME_LIMIT
+    return LeaseSpec(
+        _holder(),
+        options.fleet,
+        options.tenant,
+        pairs("--label", options.label),
+        min(seconds + MARGIN, LONGEST),
+    )
+
+
+def _holder() -> str:
+    """Return the holder of the lease: the job, which has the same number in each stage."""
+    number, server = _variable("CI_JOB_ID"), _variable("CI_SERVER_URL")
+    if not number.isdecimal():
+        raise InvalidInput(
+            f"{VARIABLE}CI_JOB_ID does not contain the number of a job.",
+            remedy="let GitLab's runner start the command, as executor custom",
+        )
+    return f"gitlab job {number} of {urlsplit(server).hostname or 'gitlab'}"[:100]
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(VARIABLE + name, "")
+
+
+GITLAB = Group(
+    "gitlab",
+    "run the jobs of GitLab on leased hosts",
+    (
+        Command(
+            "config",
+            "print the settings of a job",
+            _config,
+            (
+                Option("--builds-dir", "directory of the builds on the host", BUILDS),
+                Option("--cache-dir", "directory of the cache on the host", CACHE),
+            ),
+            opens_yard=False,
+        ),
+        Command(
+            "prepare",
+            "lease a host for the job",
+            _prepare,
+            (
+                *SELECTION,
+                Option(
+                    "--wait",
+                    "maximum time to wait for a host, which is created if its fleet may grow",
+                    "10m",
+                    metavar="DURATION",
+                ),
+            ),
+            failure=system_failure,
+        ),
+        Command(
+            "run",
+            "run a script of the job on its host",
+            _run,
+            (
+                *SELECTION,
+                Argument("script", "SCRIPT", "the script, which GitLab's runner names"),
+                Argument("stage", "STAGE", "the stage of the job", required=False),
+            ),
+            failure=system_failure,
+        ),
+        Command(
+            "cleanup",
+            "replace the host of the job",
+            _cleanup,
+            (
+                *SELECTION,
+                Option("--no-replace", "do not create another host in its place", flag=True),
+            ),
+            failure=system_failure,
+        ),
+    ),
+)
+CI = Group("ci", "run jobs of CI systems on leased hosts", (GITLAB,))

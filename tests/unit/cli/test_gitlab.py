@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``stockyard ci gitlab``: the stages of GitLab's custom executor, as the runner calls them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from stockyard import Yard
+from tests.helpers import ssh_stand_in
+from tests.helpers.clocks import FakeClock
+
+from .conftest import Console
+
+BUILD, SYSTEM = 81, 82
+FLEET = ("--fleet", "ci")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the host's user, and the environment in which the runner calls a stage."""
+    ssh_stand_in.install(monkeypatch, tmp_path / "bin", tmp_path / "home")
+    monkeypatch.setenv("BUILD_FAILURE_EXIT_CODE", str(BUILD))
+    monkeypatch.setenv("SYSTEM_FAILURE_EXIT_CODE", str(SYSTEM))
+    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_ID", "4711")
+    monkeypatch.setenv("CUSTOM_ENV_CI_SERVER_URL", "https://gitlab.example:8443/x")
+    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_TIMEOUT", "600")
+    return tmp_path / "home"
+
+
+def run_stage(console: Console, tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as the runner does, in a process of its own."""
+    script = tmp_path / "script"
+    script.write_text(text)
+    process = console.start("ci", "gitlab", "run", *FLEET, str(script), "build_script")
+    output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess((), process.returncode, output, errors)
+
+
+def call(console: Console, stage: str, *words: str) -> tuple[int, str, str]:
+    return console("ci", "gitlab", stage, *FLEET, *words)
+
+
+def test_config_names_directories_of_the_host(
+    real: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stockyard.cli.main import main
+
+    assert main(["ci", "gitlab", "config"]) == 0
+    settings = json.loads(capsys.readouterr().out)
+    assert settings["builds_dir"].startswith("/")
+    assert settings["driver"]["name"] == "stockyard"
+    assert settings["builds_dir_is_shared"] is False
+    assert real.leases.list() == ()
+    assert main(["ci", "gitlab", "config", "--builds-dir", "builds"]) == 2
+
+
+def test_job_has_one_host_from_the_preparation_to_the_cleanup(
+    real: Yard, console: Console, home: Path, tmp_path: Path
+) -> None:
+    before = {host.uuid for host in real.hosts.list()}
+    assert call(console, "prepare")[0] == 0
+    (lease,) = real.leases.list()
+    assert lease.holder == "gitlab job 4711 of gitlab.example"
+    assert lease.until - time.time() == pytest.approx(1500, abs=60)
+    first = run_stage(console, tmp_path, "echo one > state; cat; echo out; echo err >&2")
+    assert (first.returncode, first.stdout) == (0, "out\n")
+    assert "err\n" in first.stderr
+    assert run_stage(console, tmp_path, "cat state").stdout == "one\n"
+    assert [path.name for path in home.iterdir()] == ["state"]
+    assert call(console, "cleanup")[0] == 0
+    assert real.leases.list() == ()
+    hosts = real.hosts.list()
+    assert len(hosts) == 2
+    assert lease.host in {host.name for host in hosts}
+    assert {host.uuid for host in hosts} != before
+    assert call(console, "cleanup")[0] == 0
+
+
+@pytest.mark.parametrize("code", [1, 3, 137, 254, 255])
+def test_failed_script_is_a_failure_of_the_build(
+    real: Yard, console: Console, tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_EXIT_CODE_FILE", str(tmp_path / "code"))
+    call(console, "prepare")
+    assert run_stage(console, tmp_path, f"exit {code}").returncode == BUILD
+    assert (tmp_path / "code").read_text() == str(min(code, 254))
+
+
+def test_failure_of_the_system_has_its_own_code(
+    real: Yard, console: Console, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_host = run_stage(console, tmp_path, "true")
+    assert without_host.returncode == SYSTEM
+    assert "the job has no host" in without_host.stderr
+    call(console, "prepare")
+    home.rmdir()
+    assert run_stage(console, tmp_path, "true").returncode == SYSTEM
+    call(console, "cleanup", "--no-replace")
+    real.leases.acquire("ci", holder="another")
+    assert call(console, "prepare", "--wait", "1s")[0] == 0
+    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_ID", "4712")
+    code, _output, errors = call(console, "prepare", "--wait", "1s")
+    assert code == SYSTEM
+    assert "none of the 2 matching hosts is free" in errors
+    monkeypatch.delenv("CUSTOM_ENV_CI_JOB_ID")
+    assert call(console, "prepare")[0] == SYSTEM
+
+
+def test_repeated_preparation_leases_one_host(real: Yard, console: Console) -> None:
+    for _number in range(2):
+        assert call(console, "prepare")[0] == 0
+    assert len(real.leases.list()) == 1
+
+
+def test_cancelled_script_ends_the_stage(
+    real: Yard, console: Console, home: Path, tmp_path: Path
+) -> None:
+    call(console, "prepare")
+    (tmp_path / "script").write_text("echo up; exec sleep 20")
+    process = console.start("ci", "gitlab", "run", *FLEET, str(tmp_path / "script"), "build_script")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    # The command behind the stand-in keeps the pipes open.
+    assert process.wait(15) == BUILD
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.8, 1.4])
+@pytest.mark.parametrize("stage", ["prepare", "run", "cleanup"])
+def test_killed_stage_leaves_nothing_after_a_reap(
+    real: Yard, console: Console, uri: str, tmp_path: Path, stage: str, delay: float
+) -> None:
+    words: tuple[str, ...] = ()
+    if stage != "prepare":
+        call(console, "prepare")
+    if stage == "run":
+        (tmp_path / "script").write_text("sleep 1")
+        words = (str(tmp_path / "script"), "build_script")
+    process = console.start("ci", "gitlab", stage, *FLEET, *words)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    # The runner died too: there is no cleanup, and the lease ends.
+    later = FakeClock(time.time() + 7200)
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=later) as yard:
+        yard.reap()
+        assert yard.leases.list() == ()
+        assert all(host.ready for host in yard.hosts.list())
+        keys = list((tmp_path / "pki").rglob("leases/*"))
+        assert keys == []
