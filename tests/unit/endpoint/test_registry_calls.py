@@ -217,6 +217,28 @@ def test_an_import_with_a_login_stays_on_the_image_host(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize(
+    ("query", "trusted", "status"),
+    [
+        ("fromSrc=http://127.0.0.1:9/x", False, 403),
+        ("fromSrc=-&fromSrc=http://127.0.0.1:9/x", False, 403),
+        ("fromImage=&fromSrc=127.0.0.1:9", False, 403),
+        ("fromSrc=-", False, 200),
+        ("fromSrc=http://127.0.0.1:9/x", True, 200),
+    ],
+)
+def test_docker_fetches_no_archive_from_the_network_of_a_shared_image_host(
+    tmp_path: Path, query: str, trusted: bool, status: int
+) -> None:
+    async def story(bench: Bench) -> None:
+        bench.machines.is_trusted = trusted
+        assert (await send(bench, f"/images/create?{query}&repo=new", None, "x"))[0] == status
+        passed = "POST /images/create" in bench.machines.host.calls
+        assert passed is (status == 200)
+
+    play(tmp_path, story)
+
+
 def test_a_machine_that_lists_no_images_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

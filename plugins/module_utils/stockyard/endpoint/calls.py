@@ -141,6 +141,12 @@ def in_path(reference: str) -> str:
     return quote(reference, safe="/:@")
 
 
+def fetches_archive(call: Call) -> bool:
+    """Return whether a call lets Docker download an archive for an image."""
+    sources = call.query.get("fromSrc", [])
+    return call.path == "/images/create" and any(source not in ("", "-") for source in sources)
+
+
 def with_query(call: Call, **values: str) -> Call:
     """Return a call with other values of parameters."""
     query = call.query | {name: [value] for name, value in values.items()}

@@ -27,7 +27,16 @@ from .answer_heads import AnswerCheck
 from .answers import answer
 from .build_streams import BuildStreams, ObservedPeer
 from .builds import Builds
-from .calls import Call, Reply, encode_reply, error_reply, json_reply, parse_call, with_path
+from .calls import (
+    Call,
+    Reply,
+    encode_reply,
+    error_reply,
+    fetches_archive,
+    json_reply,
+    parse_call,
+    with_path,
+)
 from .container_calls import ContainerCalls
 from .containers import Containers
 from .events import EventBus
@@ -210,6 +219,12 @@ class Endpoint:
         try:
             call = parse_call(request, self.newest)
             match = find(call.method, call.path)
+            if fetches_archive(call) and await self.machines.builds_apart():
+                raise Refusal(
+                    "fromSrc must be -: Docker would fetch the archive from the image host's own "
+                    "network. Download the archive, and use docker import FILE.",
+                    HTTPStatus.FORBIDDEN,
+                )
             if "@" in match.reference and match.route.pattern.startswith("/images/"):
                 call = with_path(call, await self._image_path(call, match))
                 match = find(call.method, call.path)
