@@ -212,6 +212,12 @@ def test_damaged_or_huge_answer_is_refused(
     monkeypatch.setattr("stockyard.clients.work_tree.FETCH_MAX", 3)
     with pytest.raises(GuestError, match="more than"):
         tree.fetch(ALL, Deadline(30))
+    shrunk = member("a")
+    shrunk.pax_headers = {"GNU.sparse.size": "-100"}
+    hostile.answer(["a", "b"], [shrunk, member("b")])
+    with pytest.raises(GuestError, match="no requested regular file"):
+        tree.fetch(ALL, Deadline(30))
+    assert not (tree.directory / "b").exists()
     monkeypatch.setattr("stockyard.clients.work_tree.LIST_MAX", 1)
     with pytest.raises(GuestError, match="too long"):
         tree.fetch(ALL, Deadline(30))

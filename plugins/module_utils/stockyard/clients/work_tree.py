@@ -146,8 +146,10 @@ class WorkTree:
             for member in archive:
                 name = "/".join(self._checked(member.name))
                 path = missing.pop(name, None)
-                space -= member.size
-                source = archive.extractfile(member) if member.isreg() else None
+                space -= max(member.size, 0)
+                # tar(1) writes sparse files on request alone; their size can be any number.
+                is_file = member.isreg() and not member.issparse() and member.size >= 0
+                source = archive.extractfile(member) if is_file else None
                 if path is None or source is None:
                     raise self._refusal(f"{name[:200]!a}, which is no requested regular file")
                 if space < 0:
