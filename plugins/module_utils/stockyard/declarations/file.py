@@ -121,7 +121,15 @@ class DeclarationFile:
             ) from error
         if text.startswith(VAULT):
             raise self._only_ansible("", "is encrypted with Ansible Vault")
-        content = _load(text, self.path)
+        try:
+            content = _load(text, self.path)
+            # Aliases can put a value into itself.
+            for _leaf in _leaves(content):
+                pass
+        except RecursionError as error:
+            raise self._error(
+                "a value is nested too deeply, or contains itself.", "write the values one by one"
+            ) from error
         if not isinstance(content, dict):
             raise self._error("the file is no mapping.", "write yard_* variables and their values")
         return content
