@@ -39,6 +39,18 @@ def test_templates_are_listed_and_deleted(real: Yard, console: Console) -> None:
     assert console.json("template", "delete", "base")["templates"] == []
 
 
+@pytest.mark.parametrize("kind", ["template", "volume", "pool"])
+@pytest.mark.parametrize("name", ["", "../x", "\udc80", "a.b", "A B", "x" * 64])
+def test_name_that_no_object_can_have_is_refused(
+    real: Yard, console: Console, kind: str, name: str
+) -> None:
+    for options in ([], ["--dry-run"]):
+        code, output, errors = console(kind, "delete", name, *options)
+        assert (code, output, f"is not a valid {kind} name" in errors) == (2, "", True)
+    code, _output, errors = console(kind, "delete", "x", "--tenant", f"t{name}/")
+    assert (code, "is not a valid tenant name" in errors) == (2, True)
+
+
 def test_volumes_are_created_attached_and_deleted(real: Yard, console: Console) -> None:
     assert console("volume", "create", "data", "--size-gib", "2")[1].startswith("create volume")
     attached = console.json("volume", "attach", "data", "ci-1", "/data")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from ..clock import Clock, Deadline, SystemClock
 from ..guest.client import Guest
 from ..hypervisor.provider import Progress, Provider
+from ..model import naming
 from ..model.host import HostRecord
 from ..model.observation import Record
 from ..pki.store import Pki
@@ -57,7 +58,12 @@ class Context:
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
     def lock_name(self, kind: str, tenant: str, name: str) -> str:
-        """Return the name of the lock of one object of this yard."""
+        """Return the name of the lock of one object of this yard.
+
+        :raises InvalidInput: if no object can have this name.
+        """
+        naming.name("tenant", tenant)
+        naming.name(kind, name)
         return f"{self.owner}.{tenant}.{kind}.{name}"
 
     def host_lock(self, host: HostRecord) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
 from ..clock import Deadline
+from ..model import naming
 from ..model.observation import Observation
 from ..planning.plan import Plan
 from .context import Context
@@ -51,6 +52,10 @@ class LockedOperation(ABC):
     ctx: Context
     # Seconds to wait for another controller that holds the lock.
     LOCK_WAIT: ClassVar[float] = 5.0
+
+    def __post_init__(self) -> None:
+        # A name that no object can have is an error in check mode too.
+        naming.line("lock", self.lock)
 
     def plan(self) -> Plan:
         """Return the actions that :meth:`apply` would take now. Changes nothing."""
