@@ -166,7 +166,7 @@ def test_tunnel_forwards_the_loopback_only(
     assert console("tunnel", "ci-1", "8080:80")[0] == 0
     assert "127.0.0.1:8080:127.0.0.1:80" in programs[0].argv
     assert "127.0.0.1:8080 leads to port 80 of ci-1" in programs[0].progress
-    for ports in ("0", "80:", "a", "1:70000"):
+    for ports in ("0", "80:", "a", "1:70000", "\uff18\uff10"):
         assert console("tunnel", "ci-1", ports)[0] == 2
 
 

@@ -95,7 +95,7 @@ def _docker(yard: Yard, options: Options) -> Outcome:
 def _tunnel(yard: Yard, options: Options) -> Program:
     local, colon, remote = options.ports.partition(":")
     ports = [local, remote if colon else local]
-    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports):
+    if not all(port.isascii() and port.isdecimal() and 0 < int(port) < 65536 for port in ports):
         raise InvalidInput(f"{options.ports} names no ports.", remedy="write [LOCAL:]PORT")
     entry = select_running(yard, options.host, options.tenant)
     forward = f"{LOCAL}:{ports[0]}:{LOCAL}:{ports[1]}"
