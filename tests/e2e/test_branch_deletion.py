@@ -7,6 +7,7 @@ These tests look at all layers of the storage, so no other branch may exist whil
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from stockyard import BranchSpec, HostInfo, SingleSpec, TemplateInfo, Yard
+from tests.helpers.values import present
 
 from . import private_libvirt
 from .branched_hosts import chain_of, leftovers, libvirt_of
@@ -131,3 +133,28 @@ def test_thirty_branches_in_a_row_leave_a_short_chain(yard: Yard, trunk: HostInf
         print(f"branch {number}: {len(layers)} layers, {(after - before) >> 20} MiB more")
         assert after < before + (len(layers) + 1) * (WRITTEN + LOGS)
     assert ssh(trunk, "sha256sum big").stdout == checksum
+
+
+def content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_no_file_under_the_disk_of_a_child_changes(yard: Yard, trunk: HostInfo) -> None:
+    """Neither when its parent is branched again, nor when the chain of the parent is shortened."""
+    script = f"head -c {WRITTEN} /dev/urandom >big && sync && sha256sum big"
+    checksum = ssh(trunk, script).stdout
+    (child,) = yard.hosts.branch(BranchSpec(trunk.name, ("shoot-1",))).objects
+    chain = chain_of(yard, child)
+    assert libvirt_of(yard).store.disk_layers in {path.parent for path in chain}
+    before = {path: content(path) for path in chain}
+    depths = []
+    for _number in range(LONGEST_CHAIN + 1):
+        ssh(trunk, script)
+        yard.hosts.branch(BranchSpec(trunk.name, ("shoot-2",)))
+        yard.hosts.delete("shoot-2")
+        depths.append(present(yard.hosts.get(trunk.name).disk_layers))
+    assert depths != sorted(depths), "the chain was not shortened: the test would prove nothing"
+    assert chain_of(yard, child) == chain
+    assert {path: content(path) for path in chain} == before
+    assert ssh(child, "sha256sum big").stdout == checksum != ""
