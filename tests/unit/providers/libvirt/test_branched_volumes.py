@@ -7,7 +7,7 @@ disks.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -326,6 +326,44 @@ def test_no_layer_is_deleted_while_a_branch_cannot_be_read(
     monkeypatch.setattr(yard.branched, "layers_in_use", fail)
     yard.volumes.destroy(yard.volumes.claim(volume, attachment=None))
     assert yard.layer(branch).exists()
+
+
+def test_hosts_that_are_deleted_during_the_search_have_no_layers(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts of a fleet are deleted in parallel, and each deletion looks at all disks."""
+    folder = yard.store.hosts / CHILD.uuid
+    folder.mkdir(parents=True)
+    (yard.store.hosts / "file").touch()
+    iterdir = Path.iterdir
+
+    def listed_and_deleted(path: Path) -> Iterator[Path]:
+        entries = list(iterdir(path))
+        if path == yard.store.hosts:
+            folder.rmdir()
+        return iter(entries)
+
+    monkeypatch.setattr(Path, "iterdir", listed_and_deleted)
+    assert yard.branched.layers_in_use([]) == set()
+    assert not folder.exists()
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disks can lie over any layer."""
+    (yard.store.hosts / CHILD.uuid).mkdir(parents=True)
+
+    listdir = os.listdir
+
+    def fail(path: Path) -> list[str]:
+        if path.name == CHILD.uuid:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", fail)
+    with pytest.raises(HypervisorError, match="cannot be read"):
+        yard.branched.layers_in_use([])
 
 
 def test_a_child_without_copies_gets_disks_that_are_dropped(yard: Yard) -> None:

@@ -165,11 +165,9 @@ class BranchedVolumes:
             if record.phase != "released"
             for volume in record.volumes
         }
-        stand_ins = [
-            path
-            for folder in (self.store.hosts, self.store.templates)
-            for path in folder.glob(f"*/volume-*{disk_layers.SUFFIX}")
-        ]
+        stand_ins = self.store.machine_files(
+            (self.store.hosts, self.store.templates), f"volume-*{disk_layers.SUFFIX}"
+        )
         return names | {Path(backing(path)).stem for path in stand_ins}
 
     def _folder(self, volume: BranchVolume) -> Path:

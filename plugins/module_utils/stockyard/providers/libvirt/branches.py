@@ -521,8 +521,8 @@ class Branches:
 
     def _unused_layers(self) -> list[Path]:
         names = [path.name for path in self.store.branches.iterdir()]
-        own_disks = self.store.hosts.glob(f"*/*{disk_layers.SUFFIX}")
         try:
+            own_disks = self.store.machine_files((self.store.hosts,), f"*{disk_layers.SUFFIX}")
             return self.layers.unused(own_disks, names)
         except HypervisorError:
             # A disk that is being created cannot be read yet.

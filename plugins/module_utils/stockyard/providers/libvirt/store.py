@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ...clock import Deadline
+from ...errors import HypervisorError
 from ..common.locks import held
 from ..common.os_errors import translate_os_error
 from . import processes
@@ -44,6 +48,29 @@ class Store:
             if folder.is_dir()
             for path in folder.iterdir()
         ]
+
+    def machine_files(self, folders: Iterable[Path], pattern: str) -> list[Path]:
+        """Return the files in the directories of machines. Other hosts can be deleted during the
+        search: their files are omitted.
+
+        :param folders: the directories that contain those of machines.
+        :param pattern: the names of the files.
+        :raises HypervisorError: if a directory cannot be read.
+        """
+        files: list[Path] = []
+        for machine in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+            try:
+                names = os.listdir(machine)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise HypervisorError(
+                    "the directory of a machine cannot be read.",
+                    name=str(machine),
+                    cause=str(error),
+                ) from error
+            files += [machine / name for name in fnmatch.filter(names, pattern)]
+        return files
 
     def disk_of(self, uuid: str) -> Path:
         """Return the path of a machine's disk: a host's, or else a template's.
