@@ -102,6 +102,9 @@ class Guest:
     def restart_engine(self) -> None:
         self.done.append(("restart_engine",))
 
+    def take_down(self, interface: str) -> None:
+        self.done.append(("take_down", interface))
+
     def end_sessions(self, user: str, interface: str) -> None:
         self.done.append(("end_sessions", user, interface))
 
@@ -203,6 +206,21 @@ def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Gues
         ("restart_journal",),
         ("sync",),
     ]
+
+
+def test_uplink_is_set_up_with_the_network_and_after_a_boot(agent: Identity, guest: Guest) -> None:
+    uplink = {**NETWORK, "interface": "eth1", "address": "198.18.0.15", "gateway": "198.18.0.1"}
+    agent.identify(request(network={**NETWORK, "uplink": uplink}))
+    steps = [
+        ("set_mac", "eth1", NETWORK["mac"]),
+        ("set_address", "eth1", "198.18.0.15", "255.255.255.0", "198.18.0.1"),
+    ]
+    position = guest.done.index(steps[0])
+    assert guest.done[position : position + 2] == steps
+    agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
+    guest.done.clear()
+    agent.resume(open_to_users=False)
+    assert guest.done[2:4] == steps
 
 
 def test_sessions_end_before_the_identity_is_synced(agent: Identity, guest: Guest) -> None:

@@ -79,6 +79,9 @@ class Recorder(NoEffects):
         if not self.ssh_open:
             raise RuntimeError("no program listens on port 22")
 
+    def take_down(self, interface: str) -> None:
+        self.effects.append(f"{interface} down")
+
     def open_gate(self) -> None:
         self.effects.append("open gate")
 
@@ -283,3 +286,15 @@ def test_another_worker_of_the_same_supervisor_answers_the_next_request() -> Non
     assert first["parent"] == second["parent"] == process.pid
     assert len({first["pid"], second["pid"], int(restored.pop())}) == 3
     assert restored == ["restored", "by"]
+
+
+def test_uplink_of_the_parent_is_taken_down(tmp_path: Path, recorder: Recorder) -> None:
+    uplink = {**NETWORK, "interface": "eth1"}
+    agent = Agent(Identity(str(tmp_path), recorder))
+    for request in ({**IDENTIFY, "network": {**NETWORK, "uplink": uplink}}, CERTIFICATES, DISCARD):
+        assert ask(agent, **request)["ok"]
+    assert "eth1 down" in recorder.effects
+    recorder.effects.clear()
+    for request in (IDENTIFY, CERTIFICATES, DISCARD):
+        assert ask(agent, **request)["ok"]
+    assert "eth1 down" not in recorder.effects

@@ -73,6 +73,7 @@ def root(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("of the host")
+    (tmp_path / STATE / "identity.json").write_text("{}")
     return tmp_path
 
 

@@ -65,7 +65,7 @@ MASKED = (
 )  # fmt: skip
 # The version of the device layout and fork protocol, part of the digest. Increment it by hand when
 # old templates do not match.
-LAYOUT = 2
+LAYOUT = 3
 SSHD_SOURCES = "/etc/ssh/sshd_config.d/stockyard-sources.conf"
 
 

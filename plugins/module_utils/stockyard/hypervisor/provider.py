@@ -265,6 +265,13 @@ class Provider(Protocol):
     def set_link(self, record: Record, up: bool) -> None:
         """Connect or cut the guest's network link."""
 
+    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
+        """Open the way out of a running host with egress ``open`` if it is not open; return whether
+        it was opened now. The network of a host can be its way out, and then nothing is changed.
+
+        :raises HypervisorError: if it cannot be opened.
+        """
+
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         """Open the line to the guest's agent."""
 

@@ -25,12 +25,27 @@ Published = frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True)
+class Uplink:
+    """The settings of a guest's second card, which leads out of the hypervisor.
+
+    Each guest has a network to itself behind this card, so all guests have the same addresses.
+    """
+
+    address: str
+    netmask: str
+    gateway: str
+    interface: str = "eth1"
+    mac: str = "52:54:00:12:34:57"
+
+
+@dataclass(frozen=True)
 class GuestNetwork:
     """The network settings of a guest.
 
     :param gateway: empty for a guest without egress.
     :param nameserver: name server. For a guest without egress its own address: nothing listens
         there, so lookups are refused at once instead of timing out. Empty to keep the image's.
+    :param uplink: the second card; ``None`` if the guest does not use it.
     """
 
     address: str
@@ -38,6 +53,7 @@ class GuestNetwork:
     gateway: str = ""
     interface: str = "eth0"
     nameserver: str = ""
+    uplink: Uplink | None = None
 
 
 # Every guest has a QEMU user network to itself, and always this address in it.

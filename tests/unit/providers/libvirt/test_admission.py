@@ -128,3 +128,26 @@ def test_machine_without_the_program_for_disks_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MissingDependency, match="qemu-img"):
         admission.check_programs()
+
+
+def test_template_without_a_second_card_is_refused_for_an_uplink() -> None:
+    def refusal(spec: HostSpec, *, has_uplink: bool) -> str:
+        card = network.UPLINK_CARD[-1] if has_uplink else "other"
+        text = (
+            '<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0" type="qemu">'
+            '<os><type machine="pc">hvm</type></os>'
+            f'<qemu:commandline><qemu:arg value="{card}"/></qemu:commandline></domain>'
+        )
+        domains = SimpleNamespace(find=lambda _record: SimpleNamespace(XMLDesc=lambda _flags: text))
+        checks = admission.Admission(None, domains, None, None)  # type: ignore[arg-type]
+        try:
+            checks._check_card(spec, template_record())
+        except Unsupported as error:
+            return error.remedy
+        return ""
+
+    uplinked = HostSpec(egress="open")
+    assert refusal(uplinked, has_uplink=False) == "build the template again"
+    assert refusal(uplinked, has_uplink=True) == ""
+    assert refusal(HostSpec(), has_uplink=False) == ""
+    assert refusal(HostSpec(network="lab", egress="open"), has_uplink=False) == ""

@@ -371,6 +371,13 @@ def test_machine_has_memory_slots_only_if_it_can_grow() -> None:
 def test_a_frozen_template_names_the_features_and_devices_of_its_machine(
     features: tuple[str, ...],
 ) -> None:
-    origin = Machine("qemu", 4, "pc-q35-7.2", features, reports_panic=bool(features))
+    origin = Machine(
+        "qemu",
+        4,
+        "pc-q35-7.2",
+        features,
+        reports_panic=bool(features),
+        has_uplink=bool(features),
+    )
     domain = designer.template(template_record(), origin, IMAGE, STORE)
     assert machine.frozen(serialize(domain.xml())) == origin

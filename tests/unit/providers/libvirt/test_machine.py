@@ -44,7 +44,7 @@ def test_a_new_emulated_machine_has_all_processors_plugged_in_without_slow_featu
     hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="tcg")
     features = machine.SLOW_IF_EMULATED
     assert machine.choose(hardware, "t") == Machine(
-        "qemu", 3, disabled_features=features, reports_panic=True
+        "qemu", 3, disabled_features=features, reports_panic=True, has_uplink=True
     )
 
 
@@ -53,7 +53,7 @@ def test_a_new_machine_with_kvm_has_the_processors_of_its_template(
 ) -> None:
     monkeypatch.setattr("os.access", lambda _path, _mode: True)
     hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="kvm")
-    assert machine.choose(hardware, "t") == Machine("kvm", 2, reports_panic=True)
+    assert machine.choose(hardware, "t") == Machine("kvm", 2, reports_panic=True, has_uplink=True)
 
 
 def test_required_kvm_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from stockyard.errors import Conflict, Unsupported
+from stockyard.errors import Conflict, MissingDependency, Unsupported
 from stockyard.model.host import HostSpec
 from stockyard.model.network import USER_NETWORK, GuestNetwork
+from stockyard.providers.libvirt import uplink_tools
 from stockyard.providers.libvirt.network import (
     Networks,
     attach,
@@ -79,7 +80,7 @@ def test_network_options_within_the_capabilities_are_accepted(forward: str, spec
         ("nat", HostSpec(network="lab"), "forwards"),
         ("route", HostSpec(network="lab", egress="proxy", egress_proxy="proxy:3128"), "forwards"),
         ("", HostSpec(network="lab", egress="open"), "isolated"),
-        ("nat", HostSpec(egress="open"), "loopback"),
+        ("nat", HostSpec(egress="open"), "declare a network"),
     ],
 )
 def test_network_options_outside_the_capabilities_are_refused(
@@ -107,6 +108,29 @@ def test_network_with_addresses_of_a_docker_pool_is_refused(address: str, meets:
     with pytest.raises(Unsupported, match="Docker's pool 172") as caught:
         networks.check(HostSpec(network="lab"))
     assert caught.value.remedy
+
+
+def test_session_that_cannot_provide_an_uplink_refuses_open_egress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise MissingDependency("nft is not installed.")
+
+    monkeypatch.setattr(uplink_tools, "check", refuse)
+    with pytest.raises(MissingDependency, match="nft"):
+        networks(system=False).check(HostSpec(egress="open"))
+    networks(system=False).check(HostSpec())
+    monkeypatch.setattr(uplink_tools, "check", lambda: None)
+    networks(system=False).check(HostSpec(egress="open"))
+
+
+def test_guest_with_an_uplink_has_the_name_server_behind_it() -> None:
+    record = host_record(spec=HostSpec(egress="open"))
+    guest_network = networks(system=False).guest(record)
+    assert (guest_network.address, guest_network.gateway) == ("10.0.2.15", "")
+    assert guest_network.uplink is not None
+    assert guest_network.nameserver == guest_network.uplink.gateway
+    assert networks(system=False).guest(host_record()) == USER_NETWORK
 
 
 def test_a_session_has_no_networks() -> None:

@@ -179,3 +179,20 @@ def test_the_memory_hypervisor_keeps_ports_apart_over_owners(
         with pytest.raises(Conflict, match="8080"):
             other_yard.hosts.apply(SingleSpec("web", "base", host=bound))
         assert other_yard.hosts.list() == ()
+
+
+def test_provider_opens_the_uplink_of_a_host_with_an_identity(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_uplink(record: HostRecord, _deadline: Deadline) -> bool:
+        opened.append(record.name)
+        return True
+
+    monkeypatch.setattr(context.provider, "open_uplink", open_uplink, raising=False)
+    with_uplink = host_record(spec=HostSpec(egress="open"), identity=IDENTITY)
+    assert egress.ensure(context, with_uplink, Deadline(5))
+    assert not egress.ensure(context, replace(with_uplink, identity=None), Deadline(5))
+    assert not egress.ensure(context, replace(with_uplink, spec=HostSpec()), Deadline(5))
+    assert opened == [with_uplink.name]

@@ -142,6 +142,8 @@ class Identity:
         self.effects.prioritize(True)
         if self.effects.accepts_ssh():
             self._write(SSH_FLAG, "")
+        if uplink := (self.known() or {}).get("network", {}).get("uplink"):
+            self.effects.take_down(uplink["interface"])
         files = (
             *(f"{STATE}/tls/{part}.pem" for part in ("key", "cert", "ca", "crl")),
             f"{STATE}/identity.json",
@@ -286,6 +288,12 @@ class Identity:
         self.effects.set_address(
             network["interface"], network["address"], network["netmask"], network["gateway"]
         )
+        if network.get("uplink"):
+            uplink = network["uplink"]
+            self.effects.set_mac(uplink["interface"], uplink["mac"])
+            self.effects.set_address(
+                uplink["interface"], uplink["address"], uplink["netmask"], uplink["gateway"]
+            )
         if network.get("nameserver"):
             # Docker copies both lines into containers. A resolver that ignores a refusal stops
             # after a second.

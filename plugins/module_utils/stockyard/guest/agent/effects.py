@@ -149,6 +149,9 @@ class Effects(Protocol):
     def restart_engine(self) -> None:
         """Restart dockerd with a new engine ID."""
 
+    def take_down(self, interface: str) -> None:
+        """Remove the interface's address and set the interface down."""
+
     def end_sessions(self, user: str, interface: str) -> None:
         """End all logins of a user with all their processes; remove the interface's address and set
         the interface down.
@@ -347,6 +350,9 @@ class LinuxEffects:
         user_manager = f"user@{pwd.getpwnam(user).pw_uid}.service"
         subprocess.run(["systemctl", "stop", *SESSIONS, user_manager], check=True, timeout=120)
         _kill(SSH_KILL)
+        self.take_down(interface)
+
+    def take_down(self, interface: str) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             name = interface.encode()
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))

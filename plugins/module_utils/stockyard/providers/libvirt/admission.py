@@ -14,7 +14,7 @@ from ...errors import Conflict, MissingDependency, OutOfSpace, Unsupported
 from ...model.host import HostRecord, HostSpec
 from ...model.network import Published, bound
 from ...model.template import TemplateRecord
-from . import frozen, network
+from . import frozen, machine, network
 from .domains import Domains
 from .images import Images
 from .store import Store
@@ -64,9 +64,23 @@ class Admission:
             }
             self._networks.check_room(spec.network, count, used_addresses)
         if template:
+            self._check_card(spec, template)
             frozen.verify(self._store.templates / template.uuid, template)
             check_memory(spec, template)
             check_space(spec, template, count, deleted_hosts, self._store, self._images)
+
+    def _check_card(self, spec: HostSpec, template: TemplateRecord) -> None:
+        """Refuse an uplink for forks of a template that was frozen without a second card."""
+        if spec.egress != "open" or spec.network:
+            return
+        definition = self._domains.find(template).XMLDesc(0)
+        if not machine.frozen(definition).has_uplink:
+            raise Unsupported(
+                "egress open needs a second network card, which the template does not have.",
+                name=template.title,
+                cause="an earlier version of stockyard froze the template",
+                remedy="build the template again",
+            )
 
 
 def published(hosts: Iterable[HostRecord]) -> Published:

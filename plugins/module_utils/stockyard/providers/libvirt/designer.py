@@ -251,7 +251,7 @@ def _machine(
             *([PanicNotifier()] if machine.reports_panic else []),
             *interfaces,
         ),
-        arguments=arguments,
+        arguments=arguments + (network.UPLINK_CARD if machine.has_uplink else ()),
     )
 
 

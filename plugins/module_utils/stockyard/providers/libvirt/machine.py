@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ...errors import HypervisorError, Unsupported
 from ...model.template import Hardware
-from .xml.element import Element, parse
+from . import network
+from .xml.element import QEMU_NS, Element, parse
 
 CPUINFO = Path("/proc/cpuinfo")
 KVM = Path("/dev/kvm")
@@ -38,6 +39,7 @@ class Machine:
     :param disabled_features: features that the processors do not have.
     :param reports_panic: whether the machine has a device that reports a panic of the guest's
         kernel: the machine then ends at once. Without it, the guest stands still.
+    :param has_uplink: whether the machine has a second card, which leads out of the hypervisor.
     """
 
     type: str
@@ -45,6 +47,7 @@ class Machine:
     machine: str = "q35"
     disabled_features: tuple[str, ...] = ()
     reports_panic: bool = False
+    has_uplink: bool = False
 
     @property
     def cpu_mode(self) -> str:
@@ -72,7 +75,11 @@ def choose(hardware: Hardware, name: str) -> Machine:
     vcpus = hardware.vcpus if selection == "kvm" else hardware.max_vcpus
     disabled_features = () if selection == "kvm" else SLOW_IF_EMULATED
     return Machine(
-        DOMAIN_TYPE[selection], vcpus, disabled_features=disabled_features, reports_panic=True
+        DOMAIN_TYPE[selection],
+        vcpus,
+        disabled_features=disabled_features,
+        reports_panic=True,
+        has_uplink=True,
     )
 
 
@@ -96,6 +103,7 @@ def frozen(definition: str) -> Machine:
         machine,
         disabled_features,
         root.find("./devices/panic") is not None,
+        network.UPLINK_CARD[-1] in _arguments(root),
     )
 
 
@@ -112,6 +120,11 @@ def _plugged_in(root: Element) -> int:
     vcpu = root.find("./vcpu")
     count = int(vcpu.get("current") or vcpu.text or 1) if vcpu is not None else 1
     return count - added_processors(root)
+
+
+def _arguments(root: Element) -> set[str]:
+    """Return the arguments of QEMU in a definition."""
+    return {argument.get("value", "") for argument in root.iter(f"{{{QEMU_NS}}}arg")}
 
 
 def _cpu_virtualizes() -> bool:

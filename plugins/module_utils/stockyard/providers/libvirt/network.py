@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +17,11 @@ from ...guest.security import addresses
 from ...model.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
 from ...model.network import USER_NETWORK, GuestNetwork, Published, clash
 from ...model.observation import Record
+from . import uplink_tools
 from .faults import translated
 from .monitor import Monitor
 from .subnet import Subnet, read
+from .uplink_rules import GATEWAY, UPLINK
 from .xml.devices import Interface
 from .xml.domain import Device
 
@@ -35,12 +38,32 @@ NOWHERE = "hubport,id=net0,hubid=0"
 # A twin receives the state of its parent's user network, which is part of the stream. It has no
 # forwards: the parent uses the ports.
 NETDEV = "net0"
+# The name server is behind the second card.
+OPEN_NETWORK = replace(USER_NETWORK, nameserver=GATEWAY, uplink=UPLINK)
 TWIN = _BEGIN = f"user,id={NETDEV},restrict=on,ipv6=off"
-WHY_NOT_OPEN = (
-    "QEMU's user network leads to the hypervisor's loopback (10.0.2.2, and whatever else a guest's "
-    "root writes on a "
-    "packet), and so does passt of Debian 12, with --no-map-gw too"
+# The second card of each machine ends at a hub without a back end, so a running host can get any,
+# and a frozen state contains none. The hub's other port discards packets: without it the hub would
+# not accept any, and the card would send nothing after the first packet, with a back end too.
+UPLINK_HUB, UPLINK_SLOT = 1, 0x11
+UPLINK_CARD = (
+    "-netdev",
+    f"hubport,id=net1,hubid={UPLINK_HUB}",
+    "-netdev",
+    f"hubport,id=net1-sink,hubid={UPLINK_HUB}",
+    "-device",
+    f"virtio-net-pci,netdev=net1,id=nic1,mac={UPLINK.mac},romfile=,bus=pcie.0,addr={UPLINK_SLOT:#x}",
 )
+# QEMU of the system's libvirt runs as another user.
+WHY_NOT_OPEN = (
+    "a process of the user who runs stockyard cannot guard a machine of the system's libvirt"
+)
+
+
+def has_uplink(record: Record) -> bool:
+    """Return whether a machine gets a back end for its second card."""
+    return (
+        isinstance(record, HostRecord) and record.spec.egress == "open" and not record.spec.network
+    )
 
 
 def nic(record: Record) -> str:
@@ -212,10 +235,7 @@ class Networks:
         """
         if not spec.network:
             if spec.egress == "open":
-                remedy = "use egress proxy, or qemu:///system with a network"
-                raise Unsupported(
-                    "egress open is not safe on this hypervisor.", cause=WHY_NOT_OPEN, remedy=remedy
-                )
+                self._check_uplink()
             return
         subnet = self._subnet(spec.network)
         if pool := addresses.meeting(ipaddress.IPv4Network(subnet.network)):
@@ -238,6 +258,15 @@ class Networks:
                 remedy="use egress open with a network that forwards, and none or proxy with "
                 "an isolated network",
             )
+
+    def _check_uplink(self) -> None:
+        if self.system:
+            raise Unsupported(
+                "egress open needs a network on this hypervisor.",
+                cause=WHY_NOT_OPEN,
+                remedy="declare a network that forwards, or use egress proxy",
+            )
+        uplink_tools.check()
 
     def address(self, spec: HostSpec, uuid: str, used_addresses: Iterable[str]) -> str:
         """Return a free address in the declared network; empty if no network is declared."""
@@ -263,7 +292,7 @@ class Networks:
     def guest(self, record: HostRecord) -> GuestNetwork:
         """Return the network settings of the guest."""
         if not record.spec.network:
-            return USER_NETWORK
+            return OPEN_NETWORK if has_uplink(record) else USER_NETWORK
         subnet = self._subnet(record.spec.network)
         gateway = subnet.gateway if subnet.forward else ""
         mask = ipaddress.IPv4Network(subnet.network).netmask

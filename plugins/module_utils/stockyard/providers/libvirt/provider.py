@@ -50,6 +50,7 @@ from . import (
     processes,
     suspend,
     template_ssh,
+    uplink,
 )
 from .admission import Admission
 from .branches import Branches
@@ -365,6 +366,12 @@ class LibvirtProvider:
     def set_link(self, record: Record, up: bool) -> None:
         processes.raise_descriptors(record.uuid)
         Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
+
+    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
+        if not network.has_uplink(record):
+            return False
+        monitor = Monitor(self.domains.find(record), record.title)
+        return uplink.ensure(monitor, record.uuid, self._folder(record), deadline)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         return SocketChannel(

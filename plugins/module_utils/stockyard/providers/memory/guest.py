@@ -91,6 +91,9 @@ class NoEffects:
     def restart_engine(self) -> None:
         return
 
+    def take_down(self, interface: str) -> None:
+        return
+
     def end_sessions(self, user: str, interface: str) -> None:
         return
 

@@ -283,6 +283,9 @@ class MemoryProvider(NoGuestClock):
             raise HypervisorError("the machine of the host is not running.", name=record.title)
         self._set(record, link=up)
 
+    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
+        return False
+
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         if not self._running(record):
             raise HypervisorError(

@@ -341,6 +341,9 @@ class VsphereProvider(NoGuestClock):
             raise HypervisorError("the machine of the host is not running.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
+    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
+        return False
+
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         ref = self.machines.ref(record)
         return GuestinfoChannel(

@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The egress of a host through a proxy: a reverse tunnel of OpenSSH, from the guest to the proxy.
+"""The egress of a host.
 
-The guest has no other egress: its network accepts incoming connections and allows no outgoing ones.
-The client on the hypervisor opens connections to the declared proxy only, for any request of the
-guest. The tunnel ends when the host's machine ends, because its connection does.
+The provider opens the uplink of a host with egress ``open``. Egress through a proxy is a reverse
+tunnel of OpenSSH, from the guest to the proxy. The guest has no other egress then: its network
+accepts incoming connections and allows no outgoing ones. The client on the hypervisor opens
+connections to the declared proxy only, for any request of the guest. The tunnel ends when the
+host's machine ends, because its connection does.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def authorized_keys(record: HostRecord, network: GuestNetwork, operator: str) ->
 
 
 def reopen_tunnels(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
-    """Open the tunnels of all serving hosts that have lost theirs."""
+    """Open the tunnels and uplinks of all serving hosts that have lost theirs."""
     for host in hosts:
         if host.serving:
             ensure(ctx, host.record, deadline)
@@ -67,10 +69,12 @@ def check(ctx: Context, spec: HostSpec) -> None:
 
 
 def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
-    """Open a host's tunnel if it is not open; returns whether it was opened now.
+    """Open a host's way out if it is not open; returns whether it was opened now.
 
     :raises HypervisorError: if it cannot be opened.
     """
+    if record.spec.egress == "open" and record.identity:
+        return ctx.provider.open_uplink(record, deadline)
     if (
         record.spec.egress != "proxy"
         or not ctx.provider.capabilities.endpoints

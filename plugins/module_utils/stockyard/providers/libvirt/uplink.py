@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The uplink of a host: the way out for the guest's second card, from the controller's side.
+
+QEMU gets the descriptor of a tap device in a network namespace. The rules of the namespace decide
+about each packet that the guest writes, and slirp4netns is the only way out of the namespace. A
+process of its own guards the uplink: :mod:`.uplink_guard`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ...clock import Deadline
+from ...errors import HypervisorError, StockyardError
+from . import network, processes, uplink_guard, uplink_rules, uplink_tools
+from .monitor import Monitor
+
+# The guard holds a lock on this file in the host's directory.
+LOCK = "uplink.lock"
+# QEMU's names of the back end and of its port at the hub of the second card.
+BACK_END, PORT, LABEL = "uplink", "uplink-port", "uplink"
+# Seconds for the guard to open the uplink.
+OPENING = 30.0
+
+
+def ensure(monitor: Monitor, uuid: str, folder: Path, deadline: Deadline) -> bool:
+    """Open the uplink of a running machine if no guard is alive; return whether it was opened.
+
+    :param folder: the host's directory.
+    :raises HypervisorError: if it cannot be opened.
+    """
+    if is_guarded(folder):
+        return False
+    machine = processes.running().get(uuid)
+    if machine is None:
+        raise HypervisorError("no QEMU process runs the host.", name=monitor.name)
+    controller_end, guard_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with controller_end:
+        controller_end.settimeout(max(deadline.within(OPENING).left(), 1.0))
+        with guard_end:
+            _start_guard(guard_end, uuid)
+        tap = _open(controller_end, order(machine, folder), monitor.name)
+        try:
+            _attach(monitor, tap)
+        finally:
+            os.close(tap)
+        controller_end.sendall(b"attached")
+    return True
+
+
+def is_guarded(folder: Path) -> bool:
+    """Return whether a guard of a host is alive."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def order(machine: int, folder: Path) -> dict[str, Any]:
+    """Return the order of a guard.
+
+    :param machine: the process that the guard lives as long as.
+    """
+    return {
+        "machine": machine,
+        "lock": str(folder / LOCK),
+        "text": command_text(),
+        "unshare": uplink_tools.unshare(),
+        "table": uplink_rules.TABLE,
+        "rules": uplink_rules.rules(),
+        "slirp": uplink_tools.slirp(),
+        "device": uplink_rules.EXIT_DEVICE,
+        "namespace": {
+            "device": uplink_rules.GUEST_DEVICE,
+            "mac": uplink_rules.GATEWAY_MAC,
+            "address": uplink_rules.GATEWAY,
+            "netmask": str(uplink_rules.GUEST.netmask),
+            "nft": uplink_tools.nft(),
+        },
+    }
+
+
+def command_text() -> str:
+    """Return the program of the guard: the SDK may be in an archive that is deleted together with
+    the controller.
+    """
+    return f"{inspect.getsource(uplink_guard)}\nmain()\n"
+
+
+def _start_guard(guard_end: socket.socket, uuid: str) -> None:
+    number = guard_end.fileno()
+    subprocess.run(
+        [sys.executable, "-I", "-c", command_text(), "detached", str(number), uuid],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=[number],
+        cwd="/",
+        check=True,
+        timeout=OPENING,
+    )
+
+
+def _open(channel: socket.socket, order: dict[str, Any], title: str) -> int:
+    """Let a guard open the uplink; return the descriptor of the tap device."""
+    try:
+        channel.sendall(json.dumps(order).encode())
+        message, descriptors, _flags, _address = socket.recv_fds(channel, 4096, 1)
+    except OSError as error:
+        message, descriptors = str(error).encode(), []
+    if not descriptors:
+        raise HypervisorError(
+            "the uplink of the host cannot be opened.",
+            name=title,
+            cause=message.decode(errors="replace") or "the guard ended early",
+            remedy="correct the cause and run again, or use another egress",
+        )
+    return descriptors[0]
+
+
+def _attach(monitor: Monitor, tap: int) -> None:
+    """Connect the tap device to the hub of the second card, in place of an earlier one."""
+    for name in (PORT, BACK_END):
+        with suppress(StockyardError):
+            monitor.command("netdev_del", id=name)
+    monitor.pass_file(tap, LABEL)
+    monitor.command("netdev_add", type="tap", id=BACK_END, fd=LABEL)
+    monitor.command(
+        "netdev_add", type="hubport", id=PORT, hubid=network.UPLINK_HUB, netdev=BACK_END
+    )
