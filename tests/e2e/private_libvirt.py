@@ -30,6 +30,11 @@ APART = ("--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 INIT = ("sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c")
 SESSION = ("unshare", "--user", "--map-current-user", "--keep-caps", *APART, *INIT)
 ROOTED = ("unshare", "--user", "--map-root-user", "--map-auto", *APART, *INIT)
+APART_NETWORK = (
+    *("unshare", "--user", "--map-current-user", "--keep-caps", "--net"),
+    *APART,
+    *INIT,
+)
 SYSTEM = ("unshare", "--user", "--map-root-user", "--map-auto", "--net", *APART, *INIT)
 PRELUDE = f"""
 import json, os, signal, subprocess, sys, time
@@ -65,11 +70,18 @@ ACCOUNTS = {"passwd": "libvirt-qemu:x:0:0::/:/bin/false\n", "group": "libvirt-qe
 
 
 def run(
-    tmp_path: Path, script: str, *, system: bool = False, rooted: bool = False, timeout: float = 600
+    tmp_path: Path,
+    script: str,
+    *,
+    system: bool = False,
+    rooted: bool = False,
+    own_network: bool = False,
+    timeout: float = 600,
 ) -> Any:
     """Run a script there; returns what it printed last, which is JSON.
 
     :param rooted: as root of a name space of users, on the network that all share.
+    :param own_network: as the user, in a name space of networks that holds nothing else.
     """
     # A socket's path has at most 107 letters.
     home = Path("/tmp") / f"libvrt-{os.getpid()}"  # noqa: S108  # made here, for this user alone
@@ -84,6 +96,8 @@ def run(
         record = {"runtime": str(home / "run"), "config": str(home / "config")}
         (home / "session.json").write_text(json.dumps(record))
         way = SYSTEM if system else ROOTED if rooted else SESSION
+        if own_network:
+            way = APART_NETWORK
         line = [*way, PRELUDE + textwrap.dedent(script)]
         result = subprocess.run(
             line, env=environment, capture_output=True, text=True, timeout=timeout, check=False
