@@ -38,9 +38,11 @@ options:
         at port 3128 of the host's own address, and C(/etc/environment) contains it. Docker reads
         that file when it starts, so use O(engine_identity=unique) or a template with stopped
         Docker, or restart Docker.
-      - With V(open) the host can reach everything that O(network) can reach. A libvirt network that
-        forwards is required, or on vSphere a gateway. Without O(network) V(open) is an error,
-        because the user network would let the host reach the hypervisor's loopback.
+      - With V(open) on V(qemu:///session) the host can reach public IPv4 addresses and a name
+        server, but no private or link-local addresses, no other hosts, and no address of the
+        hypervisor. This requires the packages slirp4netns and nftables on the hypervisor.
+      - With V(open) and O(network) the host can reach everything that the network can reach. On
+        V(qemu:///system) a libvirt network that forwards is required, on vSphere a gateway.
     type: str
     choices: [none, proxy, open]
     default: none
