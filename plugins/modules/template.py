@@ -144,8 +144,7 @@ options:
         C(docker exec) faster, and uses less memory. Debian's package C(crun) is installed, and
         becomes the default runtime of Docker. A container can still ask for C(runc).
       - A C(default-runtime) in a declared C(/etc/docker/daemon.json) is not changed.
-      - A derived template has the runtime of its parent. V(crun) is an error with a limit
-        C(container_pids) in O(security), thus with the profiles C(shared) and C(hostile).
+      - A derived template has the runtime of its parent.
     type: str
     choices: [runc, crun]
     default: runc

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,8 +47,11 @@ PROFILES = {
         limits={"network_mib": attacks.RATE, "container_memory_percent": 50, "container_pids": 512},
     ),
 }
+# The limits of a profile apply with either runtime.
+RUNTIMES = {"hostile": "runc", "shared": "crun"}
 TEMPLATES = {
-    name: TemplateSpec(name, image=IMAGE, security=security) for name, security in PROFILES.items()
+    name: TemplateSpec(name, image=replace(IMAGE, runtime=RUNTIMES[name]), security=security)
+    for name, security in PROFILES.items()
 }
 PREPARED = (TEMPLATES["hostile"],)
 # Attempts that succeed on a shared host: dockerd obeys its users, and only the user namespace

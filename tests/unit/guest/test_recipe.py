@@ -18,7 +18,7 @@ from stockyard.guest.recipe import LINK, SSHD_SOURCES, declared_digest, recipe, 
 from stockyard.guest.rendering import render
 from stockyard.model import codec
 from stockyard.model.recipe import Recipe
-from stockyard.model.security import PROFILES, SecuritySpec
+from stockyard.model.security import DEFAULTS, PROFILES, SecuritySpec
 from tests.helpers.samples import template_record
 
 BASE = TemplateSpec("base")
@@ -64,7 +64,7 @@ def test_other_runtime_is_installed_and_the_default_of_dockerd() -> None:
     ordinary, with_crun = recipe(ImageSpec()), recipe(ImageSpec(runtime="crun"))
     assert set(with_crun.packages) - set(ordinary.packages) == {"crun"}
     changed = {path for path, file in with_crun.files.items() if file != ordinary.files.get(path)}
-    assert changed == {DAEMON, *small_runtime.FILES}
+    assert changed == {DAEMON, *small_runtime.files()}
     keys = json.loads(with_crun.files[DAEMON].text)
     assert keys.pop("default-runtime") == "crun"
     assert keys.pop("runtimes") == {"crun": {"path": small_runtime.RUNTIME}}
@@ -72,9 +72,10 @@ def test_other_runtime_is_installed_and_the_default_of_dockerd() -> None:
 
 
 @pytest.mark.parametrize("profile", ["shared", "hostile"])
-def test_runtime_that_ignores_a_limit_of_the_profile_is_refused(profile: str) -> None:
-    with pytest.raises(InvalidInput, match="does not apply the limit container_pids"):
-        recipe(ImageSpec(runtime="crun"), profile=SecuritySpec(profile))
+def test_other_runtime_applies_the_limit_of_processes(profile: str) -> None:
+    limit = DEFAULTS[profile].limits.container_pids
+    files = recipe(ImageSpec(runtime="crun"), profile=SecuritySpec(profile)).files
+    assert files[small_runtime.RUNTIME] == small_runtime.files(limit)[small_runtime.RUNTIME]
 
 
 @pytest.mark.parametrize(

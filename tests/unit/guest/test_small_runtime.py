@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stockyard.guest.small_runtime import FILES, REPORT, RUNTIME
+from stockyard.guest.small_runtime import REPORT, RUNTIME, files
 
 HOOK = {
     "path": "/proc/512/exe",
@@ -25,8 +25,14 @@ HOOK = {
 @pytest.fixture
 def runtime(tmp_path: Path) -> Path:
     """The runtime, which shows its arguments in place of crun."""
-    path = tmp_path / "runtime"
-    path.write_text(FILES[RUNTIME].text.replace("/usr/bin/crun", "/bin/echo"), encoding="utf-8")
+    return install(tmp_path)
+
+
+def install(folder: Path, container_pids: int = 0) -> Path:
+    """Write the runtime, and return its path."""
+    path = folder / "runtime"
+    text = files(container_pids)[RUNTIME].text.replace("/usr/bin/crun", "/bin/echo")
+    path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -65,10 +71,34 @@ def test_calls_without_a_bundle_are_passed_on(runtime: Path) -> None:
     assert run(runtime, "kill", "c1", "9") == "kill c1 9\n"
 
 
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({}, {"limit": 200}),
+        ({"pids": {"limit": 5}}, {"limit": 5}),
+        ({"pids": {"limit": -1}}, {"limit": -1}),
+    ],
+)
+def test_container_gets_the_limit_of_the_profile(
+    tmp_path: Path, declared: dict[str, Any], expected: dict[str, int]
+) -> None:
+    """The texts of a container that look like a limit, or like the place of one, do not count."""
+    config: dict[str, Any] = {
+        "process": {"env": ['TEXT="pids":{"limit":5}', '"resources":{']},
+        "annotations": {"pids": "{", "resources": "{"},
+        "linux": {"resources": {"devices": [{"allow": False}], **declared}},
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config, separators=(",", ":")), encoding="utf-8")
+    run(install(tmp_path, 200), "create", "--bundle", str(tmp_path), "c1")
+    config["linux"]["resources"]["pids"] = expected
+    assert json.loads(path.read_text(encoding="utf-8")) == config
+
+
 @pytest.mark.parametrize("answer", ["success", "failed to get sandbox"])
 def test_namespace_is_reported_to_dockerd(tmp_path: Path, answer: str) -> None:
     program = tmp_path / "report"
-    program.write_text(FILES[REPORT].text, encoding="utf-8")
+    program.write_text(files()[REPORT].text, encoding="utf-8")
     program.chmod(0o755)
     requests: list[bytes] = []
     # The path of a socket must be short.

@@ -76,12 +76,6 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
     :param profile: security profile of the hosts; ``trusted`` if there is none.
     """
     settings = _settings(docker, profile or SecuritySpec())
-    if spec.runtime != DEFAULT_RUNTIME and settings.limits.container_pids:
-        # crun sets the number of processes of each container, so the default of systemd is lost.
-        raise InvalidInput(
-            f"runtime {spec.runtime} does not apply the limit container_pids of the security.",
-            remedy="omit runtime, or declare a profile without container_pids",
-        )
     hardening = security.bundle(settings, spec.ssh_user)
     base_packages = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
@@ -113,6 +107,7 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
                 **_extra_files(spec, hardening),
             },
             spec.runtime,
+            settings.limits.container_pids,
         ),
         disk_gib=spec.disk_gib,
         source=spec.source,
@@ -196,14 +191,16 @@ def _runtime_packages(runtime: str) -> tuple[str, ...]:
     return () if runtime == DEFAULT_RUNTIME else (runtime,)
 
 
-def _with_runtime(files: dict[str, GuestFile], runtime: str) -> dict[str, GuestFile]:
+def _with_runtime(
+    files: dict[str, GuestFile], runtime: str, container_pids: int
+) -> dict[str, GuestFile]:
     """Return the files of an image whose dockerd has this default runtime. A default runtime in the
     declared ``daemon.json`` stays.
     """
     if runtime == DEFAULT_RUNTIME:
         return files
     own_runtimes = {runtime: {"path": small_runtime.RUNTIME}}
-    changed_files = dict(small_runtime.FILES)
+    changed_files = small_runtime.files(container_pids)
     for path in (security.daemon.PATH, security.daemon.ROOTLESS):
         if path in files:
             declared_keys = daemon_json.parse(files[path].text, path)

@@ -8,29 +8,36 @@ that reports the namespace to the running dockerd in one line (withLibnetwork() 
 processSetKeyReexec() in moby). Debian's dockerd writes 20 MiB of memory before its first
 instruction, because it is linked without fixed addresses. A fork would hold this memory from its
 first container on. A program of a few lines reports the namespace in place of dockerd.
+
+For a container without a limit of processes, runc leaves the number to systemd, whose default a
+security profile can set. crun sets no limit there, so the limit is written into the configuration.
 """
 
 from __future__ import annotations
 
 from ..model.recipe import GuestFile
+from .rendering import render
 
 RUNTIME = "/usr/lib/stockyard/crun"
 REPORT = "/usr/lib/stockyard/report-namespace"
 
-# A text in config.json cannot contain the pattern, because its quotation marks are escaped. If
+# A text in config.json cannot contain the patterns, because its quotation marks are escaped. If
 # Docker writes another hook, the hook stays.
-_RUNTIME = f"""\
+_RUNTIME = """\
 #!/bin/sh
 # Run crun with a small program in place of dockerd as the hook of a container's network.
-bundle= previous=
+config= previous=
 for word in "$@"; do
-  [ "$previous" != --bundle ] || bundle=$word
+  [ "$previous" != --bundle ] || config=$word/config.json
   previous=$word
 done
-if [ -n "$bundle" ]; then
-  sed -i 's#"path":"/proc/[0-9]*/exe","args":\\["libnetwork-setkey"#"path":"{REPORT}",\
-"args":["libnetwork-setkey"#' "$bundle/config.json"
-fi
+if [ -n "$config" ]; then
+  sed -i 's#"path":"/proc/[0-9]*/exe","args":\\["libnetwork-setkey"#"path":"{{ report }}",\
+"args":["libnetwork-setkey"#' "$config"
+{% if container_pids %}  # The limit of processes of a container that has no limit of its own.
+  grep -q '"pids":{' "$config" ||
+    sed -i 's@"resources":{@"resources":{"pids":{"limit":{{ container_pids }}},@' "$config"
+{% endif %}fi
 exec /usr/bin/crun "$@"
 """
 
@@ -55,4 +62,11 @@ defined(sysread($line, $answer, 1024)) or die "read: $!\\n";
 die "$answer\\n" unless $answer eq "success";
 """
 
-FILES = {RUNTIME: GuestFile(_RUNTIME, 0o755), REPORT: GuestFile(_REPORT, 0o755)}
+
+def files(container_pids: int = 0) -> dict[str, GuestFile]:
+    """Return the programs.
+
+    :param container_pids: the limit of processes of a container without a limit of its own.
+    """
+    runtime = render(_RUNTIME, report=REPORT, container_pids=container_pids)
+    return {RUNTIME: GuestFile(runtime, 0o755), REPORT: GuestFile(_REPORT, 0o755)}
