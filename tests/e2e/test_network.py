@@ -32,6 +32,7 @@ from stockyard import (
     Unsupported,
     Yard,
 )
+from stockyard.providers.libvirt import uplink_tools
 
 from . import network_probe
 from .conftest import Docker, ssh
@@ -246,7 +247,13 @@ def test_port_of_another_host_is_refused(
     assert names(yard) == before
 
 
-def test_unsupported_egress_is_refused(yard: Yard, proxied: HostInfo) -> None:
+def test_unsupported_egress_is_refused(
+    yard: Yard, proxied: HostInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise Unsupported("/dev/net/tun cannot be opened.", remedy="load the module tun")
+
+    monkeypatch.setattr(uplink_tools, "check", refuse)
     for spec in (HostSpec(egress="open"), HostSpec(network="default")):
         with pytest.raises(Unsupported, match="Remedy"):
             yard.hosts.apply(SingleSpec("proxied", "docker", host=spec))
