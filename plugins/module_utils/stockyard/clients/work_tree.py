@@ -16,13 +16,13 @@ import shlex
 import shutil
 import stat
 import subprocess
-import tarfile
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import AREGTYPE, REGTYPE, ReadError, TarError, TarFile, TarInfo
 from typing import IO, Any
 
 from ..clock import Deadline
@@ -137,12 +137,12 @@ class WorkTree:
             with self._started(words, deadline, stdin=request) as process:
                 try:
                     self._extract(_output(process), dict(names))
-                except (tarfile.TarError, EOFError, ValueError) as error:
+                except (TarError, EOFError, ValueError) as error:
                     raise self._refusal(f"a damaged archive ({error})") from error
 
     def _extract(self, stream: IO[bytes], missing: dict[str, tuple[str, ...]]) -> None:
         space = FETCH_MAX
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_LimitedInfo) as archive:
+        with TarFile.open(fileobj=stream, mode="r|", tarinfo=_LimitedInfo) as archive:
             for member in archive:
                 name = "/".join(self._checked(member.name))
                 path = missing.pop(name, None)
@@ -266,14 +266,13 @@ class WorkTree:
         )
 
 
-class _LimitedInfo(tarfile.TarInfo):
+class _LimitedInfo(TarInfo):
     """A member of an archive whose additional headers are small: they are read into memory."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        regular = (tarfile.REGTYPE, tarfile.AREGTYPE)
-        if self.type not in regular and self.size > HEADER_MAX:
-            raise tarfile.ReadError("a header is too large")
-        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+    def _proc_member(self, tarfile: TarFile) -> TarInfo:
+        if self.type not in (REGTYPE, AREGTYPE) and self.size > HEADER_MAX:
+            raise ReadError("a header is too large")
+        member: TarInfo = super()._proc_member(tarfile)  # type: ignore[misc]
         return member
 
 
