@@ -60,7 +60,7 @@ def _declared(yard: Yard, options: Options) -> EndpointSpec:
         if value:
             raise InvalidInput(
                 f"{option} is part of the declaration of endpoint {options.name}.",
-                remedy="omit the option, or set --unix or --tls to serve an undeclared endpoint",
+                remedy=f"omit {option}, or set --unix or --tls to serve an undeclared endpoint",
             )
     try:
         endpoint = yard.endpoints.get(options.name, options.tenant)

@@ -31,8 +31,7 @@ def check() -> None:
     if not os.access(uplink_guard.TUN, os.R_OK | os.W_OK):
         raise Unsupported(
             f"{uplink_guard.TUN} cannot be opened, and egress open needs it.",
-            remedy=f"load the module tun, and set the mode of {uplink_guard.TUN} to 0666 as udev "
-            "does",
+            remedy=f"run modprobe tun, and set the mode of {uplink_guard.TUN} to 0666 as udev does",
         )
     result = _run([*unshare(), nft(), "--check", "--file", "-"], uplink_rules.rules())
     if result.returncode:
