@@ -131,18 +131,6 @@ def test_fork_has_the_preloaded_images(roomy: HostInfo, docker: Docker) -> None:
     assert ssh(roomy, "cat", "/etc/was-here").stdout == "was-here\n"
 
 
-def test_network_of_a_container_gets_no_unit_of_systemd(roomy: HostInfo, docker: Docker) -> None:
-    docker(roomy, "run", "-d", "--name", "linked", "--pull", "never", "built:1", "sleep", "1000")
-    try:
-        devices = ssh(roomy, "ls", "/sys/class/net").stdout.split()
-        units = ssh(roomy, "systemctl", "list-units", "--all", "--type=device", "--plain").stdout
-    finally:
-        docker(roomy, "rm", "-f", "linked")
-    (linked,) = [device for device in devices if device.startswith("veth")]
-    assert "-net-docker0.device" in units
-    assert linked not in units
-
-
 def figures(host: HostInfo) -> tuple[int, int]:
     """Processors, and MiB of memory, as the guest sees them."""
     words = ssh(host, "nproc; grep MemTotal /proc/meminfo").stdout.split()

@@ -237,7 +237,6 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
         "/etc/systemd/system.conf.d/stockyard.conf": GuestFile(texts.SYSTEM_CONF),
         "/etc/udev/rules.d/80-stockyard.rules": GuestFile(texts.HOTPLUG_RULES),
-        "/etc/udev/rules.d/99-veth.rules": GuestFile(texts.VETH_RULES),
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
         unit_folder + "ssh.socket.d/stockyard.conf": GuestFile(texts.SSH_SOCKET),

@@ -171,14 +171,6 @@ SSH_SERVICE = "[Unit]\nStartLimitIntervalSec=0\n"
 # out all clients. OpenSSH of Debian 12 has no penalties and rejects the option.
 SSHD_SOURCES = "PerSourcePenalties no\n"
 
-# For each network device, udev starts systemd-sysctl and systemd creates a unit. The two ends of a
-# container's network need neither: the values for new devices are in net.*.conf.default. The rules
-# of systemd are in 99-systemd.rules, and rules of later files win. A list of programs cannot become
-# empty, so it gets a builtin that does no work.
-VETH_RULES = """\
-SUBSYSTEM=="net", KERNEL=="veth*", TAG-="systemd", RUN{builtin}="path_id"
-"""
-
 # The kernel allows 128 inotify instances for each user, and containers without user namespaces are
 # all of one user: about ten with systemd use them up. Files of higher numbers override this one.
 INOTIFY_SYSCTL = "fs.inotify.max_user_instances = 8192\n"
