@@ -28,10 +28,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ssh_stand_in.install(monkeypatch, tmp_path / "bin", tmp_path / "home")
     monkeypatch.setenv("BUILD_FAILURE_EXIT_CODE", str(BUILD))
     monkeypatch.setenv("SYSTEM_FAILURE_EXIT_CODE", str(SYSTEM))
-    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_ID", "4711")
-    monkeypatch.setenv("CUSTOM_ENV_CI_SERVER_URL", "https://gitlab.example:8443/x")
-    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_TIMEOUT", "600")
+    monkeypatch.setenv("JOB_RESPONSE_FILE", str(tmp_path / "response.json"))
+    write_response(tmp_path)
     return tmp_path / "home"
+
+
+def write_response(folder: Path, number: int = 4711) -> None:
+    """Write the response of GitLab about a job, as the runner does."""
+    response = {
+        "id": number,
+        "token": "secret",
+        "git_info": {"repo_url": "https://gitlab-ci-token:secret@gitlab.example:8443/x/y.git"},
+        "runner_info": {"timeout": 600},
+    }
+    (folder / "response.json").write_text(json.dumps(response))
 
 
 def run_stage(console: Console, tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
@@ -105,12 +115,52 @@ def test_failure_of_the_system_has_its_own_code(
     call(console, "cleanup", "--no-replace")
     real.leases.acquire("ci", holder="another")
     assert call(console, "prepare", "--wait", "1s")[0] == 0
-    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_ID", "4712")
+    write_response(tmp_path, 4712)
     code, _output, errors = call(console, "prepare", "--wait", "1s")
     assert code == SYSTEM
     assert "none of the 2 matching hosts is free" in errors
-    monkeypatch.delenv("CUSTOM_ENV_CI_JOB_ID")
+    monkeypatch.delenv("JOB_RESPONSE_FILE")
     assert call(console, "prepare")[0] == SYSTEM
+
+
+def test_author_of_a_pipeline_does_not_reach_the_host_of_another_job(
+    real: Yard, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(console, "prepare")
+    write_response(tmp_path, 4712)
+    monkeypatch.setenv("CUSTOM_ENV_CI_JOB_ID", "4711")
+    assert "the job has no host" in run_stage(console, tmp_path, "true").stderr
+    assert call(console, "cleanup")[0] == 0
+    (lease,) = real.leases.list()
+    assert lease.holder == "gitlab job 4711 of gitlab.example"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": "4711"}', '{"id": true}', "[" * 100000])
+def test_response_without_a_job_is_refused(
+    real: Yard, console: Console, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "response.json").write_text(text)
+    code, _output, errors = call(console, "prepare")
+    assert (code, "response of GitLab" in errors) == (SYSTEM, True)
+    assert real.leases.list() == ()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"id": 7},
+        {"id": 7, "git_info": {"repo_url": "http://["}, "runner_info": {"timeout": -1}},
+        {"id": 7, "git_info": [], "runner_info": {"timeout": True}},
+    ],
+)
+def test_response_can_lack_the_server_and_the_time_limit(
+    real: Yard, console: Console, tmp_path: Path, response: dict[str, object]
+) -> None:
+    (tmp_path / "response.json").write_text(json.dumps(response))
+    assert call(console, "prepare")[0] == 0
+    (lease,) = real.leases.list()
+    assert lease.holder == "gitlab job 7 of gitlab"
+    assert lease.until - time.time() == pytest.approx(4500, abs=60)
 
 
 def test_repeated_preparation_leases_one_host(real: Yard, console: Console) -> None:

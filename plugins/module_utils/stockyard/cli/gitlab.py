@@ -7,13 +7,20 @@ each job.
 No stage keeps state on this machine: the number of the job is the holder of the lease, so each
 stage finds the host again, and a repeated stage does nothing twice. If the runner dies, the lease
 ends at the time limit of the job, and ``reap`` deletes the host.
+
+The number is read from the response of GitLab, whose file the runner names in each stage. The
+variables of a job have the same number, but the author of a pipeline can override them, and would
+reach the host of another job.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import InvalidInput, NotFound
@@ -28,8 +35,8 @@ from .version import VERSION
 if TYPE_CHECKING:
     from ..yard import Yard
 
-# GitLab passes each variable of a job with this prefix.
-VARIABLE = "CUSTOM_ENV_"
+# The runner writes GitLab's response about the job to the file that this variable names.
+RESPONSE_FILE = "JOB_RESPONSE_FILE"
 # Every user of a host can write there, and it is on its disk.
 BUILDS, CACHE = "/var/tmp/builds", "/var/tmp/cache"  # noqa: S108  # on a host of one job
 # Seconds of a lease beyond the time limit of its job: for preparation and cleanup.
@@ -90,7 +97,7 @@ def _prepare(yard: Yard, options: Options) -> int:
 
 
 def _run(yard: Yard, options: Options) -> int:
-    holder = _holder()
+    holder = _job().holder
     lease = next(
         (
             lease
@@ -128,30 +135,58 @@ def _script(path: str) -> Path:
 
 
 def _spec(options: Options) -> LeaseSpec:
-    limit = _variable("CI_JOB_TIMEOUT")
-    seconds = float(limit) if limit.isdecimal() and float(limit) > 0 else TIME_LIMIT
+    job = _job()
     return LeaseSpec(
-        _holder(),
+        job.holder,
         options.fleet,
         options.tenant,
         pairs("--label", options.label),
-        min(seconds + MARGIN, LONGEST),
+        min(job.time_limit + MARGIN, LONGEST),
     )
 
 
-def _holder() -> str:
-    """Return the holder of the lease: the job, which has the same number in each stage."""
-    number, server = _variable("CI_JOB_ID"), _variable("CI_SERVER_URL")
-    if not number.isdecimal():
+@dataclass(frozen=True)
+class Job:
+    """A job of GitLab.
+
+    :param holder: the holder of its lease, the same in each stage.
+    :param time_limit: in seconds.
+    """
+
+    holder: str
+    time_limit: float
+
+
+def _job() -> Job:
+    """Return the job of this stage.
+
+    :raises InvalidInput: if the runner did not name a response with a job.
+    """
+    path = os.environ.get(RESPONSE_FILE, "")
+    try:
+        response = json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(
-            f"{VARIABLE}CI_JOB_ID does not contain the number of a job.",
+            "the response of GitLab cannot be read.", name=path, cause=str(error)
+        ) from error
+    number = response.get("id") if isinstance(response, dict) else None
+    if type(number) is not int:
+        raise InvalidInput(
+            f"{RESPONSE_FILE} names no response of GitLab with the number of a job.",
+            name=path,
             remedy="let GitLab's runner start the command, as executor custom",
         )
-    return f"gitlab job {number} of {urlsplit(server).hostname or 'gitlab'}"[:100]
+    limit = _part(response, "runner_info").get("timeout")
+    has_limit = type(limit) is int and 0 < limit <= LONGEST
+    server = "gitlab"
+    with suppress(ValueError):
+        server = urlsplit(str(_part(response, "git_info").get("repo_url"))).hostname or server
+    return Job(f"gitlab job {number} of {server}"[:100], limit if has_limit else TIME_LIMIT)
 
 
-def _variable(name: str) -> str:
-    return os.environ.get(VARIABLE + name, "")
+def _part(response: dict[str, Any], name: str) -> dict[str, Any]:
+    part = response.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 GITLAB = Group(
