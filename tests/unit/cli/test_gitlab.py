@@ -123,6 +123,16 @@ def test_failure_of_the_system_has_its_own_code(
     assert call(console, "prepare")[0] == SYSTEM
 
 
+def test_missing_ssh_is_a_failure_of_the_system(
+    real: Yard, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(console, "prepare")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    failed = run_stage(console, tmp_path, "true")
+    assert failed.returncode == SYSTEM
+    assert "ssh cannot be run" in failed.stderr
+
+
 def test_author_of_a_pipeline_does_not_reach_the_host_of_another_job(
     real: Yard, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,18 +170,19 @@ def _job() -> Job:
             "the response of GitLab cannot be read.", name=path, cause=str(error)
         ) from error
     number = response.get("id") if isinstance(response, dict) else None
-    if type(number) is not int:
+    if not isinstance(response, dict) or type(number) is not int:
         raise InvalidInput(
             f"{RESPONSE_FILE} names no response of GitLab with the number of a job.",
             name=path,
             remedy="let GitLab's runner start the command, as executor custom",
         )
     limit = _part(response, "runner_info").get("timeout")
-    has_limit = type(limit) is int and 0 < limit <= LONGEST
+    if type(limit) is not int or not 0 < limit <= LONGEST:
+        limit = TIME_LIMIT
     server = "gitlab"
     with suppress(ValueError):
         server = urlsplit(str(_part(response, "git_info").get("repo_url"))).hostname or server
-    return Job(f"gitlab job {number} of {server}"[:100], limit if has_limit else TIME_LIMIT)
+    return Job(f"gitlab job {number} of {server}"[:100], float(limit))
 
 
 def _part(response: dict[str, Any], name: str) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ..clock import Clock
-from ..errors import LeaseExpired, StockyardError
+from ..errors import LeaseExpired, MissingDependency, StockyardError
 from . import say
 
 if TYPE_CHECKING:
@@ -34,29 +34,39 @@ PART = 1 / 3
 
 
 def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
-    """Run a command to its end and renew the lease until then."""
+    """Run a command to its end and renew the lease until then; return its exit code."""
     environment = {**os.environ, **lease.environment, "STOCKYARD_LEASE": lease.id}
     with _signals() as signals:
         try:
-            child = subprocess.Popen(command, env=environment)
+            child = _start(signals, command, env=environment)
         except OSError as error:
             say.err(f"stockyard: {command[0]}: {error.strerror}")
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
-        signals.to(child)
-        code = _watched(lease, child, clock)
-    return code if code >= 0 else 128 - code
+        return _exit_code(_watched(lease, child, clock))
 
 
 def run_program(words: Sequence[str], stdin: IO[bytes]) -> int:
-    """Run a program to its end, with signals passed on to it; return its exit code."""
+    """Run a program to its end; return its exit code.
+
+    :raises MissingDependency: if it cannot be run.
+    """
     with _signals() as signals:
         try:
-            child = subprocess.Popen(words, stdin=stdin)
+            child = _start(signals, words, stdin=stdin)
         except OSError as error:
-            say.err(f"stockyard: {words[0]}: {error.strerror}")
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
-        signals.to(child)
-        code = child.wait()
+            raise MissingDependency(f"{words[0]} cannot be run: {error.strerror}.") from error
+        return _exit_code(child.wait())
+
+
+def _start(signals: _Signals, words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program that gets the signals of this process."""
+    child = subprocess.Popen(words, **options)
+    signals.to(child)
+    return child
+
+
+def _exit_code(code: int) -> int:
+    """Return the exit code of a process as a shell does: 128 and the number of a signal."""
     return code if code >= 0 else 128 - code
 
 
