@@ -20,7 +20,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 
 from ..errors import InvalidInput, NotFound
@@ -170,19 +170,23 @@ def _job() -> Job:
             "the response of GitLab cannot be read.", name=path, cause=str(error)
         ) from error
     number = response.get("id") if isinstance(response, dict) else None
-    if not isinstance(response, dict) or type(number) is not int:
+    if not isinstance(response, dict) or not _is_number(number):
         raise InvalidInput(
             f"{RESPONSE_FILE} names no response of GitLab with the number of a job.",
             name=path,
             remedy="let GitLab's runner start the command, as executor custom",
         )
     limit = _part(response, "runner_info").get("timeout")
-    if type(limit) is not int or not 0 < limit <= LONGEST:
+    if not _is_number(limit) or not 0 < limit <= LONGEST:
         limit = TIME_LIMIT
     server = "gitlab"
     with suppress(ValueError):
         server = urlsplit(str(_part(response, "git_info").get("repo_url"))).hostname or server
     return Job(f"gitlab job {number} of {server}"[:100], float(limit))
+
+
+def _is_number(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _part(response: dict[str, Any], name: str) -> dict[str, Any]:
