@@ -41,6 +41,7 @@ FRESH = "fork: its first docker run, until the first byte"
 SPARE = "endpoint with a spare: docker run until the first byte"
 SUM = "endpoint / (fork + its first run)"
 SUM_LATER = "endpoint / (fork + a later run in another host)"
+SUM_SPARE = "endpoint with a spare / (fork + a later run in another host)"
 SERIES, PARALLEL, BOTH = "ten runs, one after the other", "ten runs at once", "at once / in series"
 EXEC, DIRECT, ADDED = "exec through the endpoint", "exec by Docker's own call", "exec: added"
 LONGEST, RATIO, PARALLEL_RATIO = 4.0, 1.2, 0.9
@@ -154,6 +155,9 @@ def _with_spares(book: Book, yard: Yard, connect: Connect, samples: int) -> None
         book.note(SPARE, "s", measured.ends[FIRST_BYTE], most=LONGEST)
         for label, begin, end in measured.spans():
             book.note(f"with a spare: {label}", "s", end - begin)
+    figures = book.figures
+    both = figures[FORKED].median + figures[BARE].median
+    book.note(SUM_SPARE, "", figures[SPARE].median / both, most=RATIO)
     begin = time.monotonic()
     for _run in range(RUNS):
         _first_byte(connect)
@@ -167,8 +171,7 @@ def _wait_for_spare(yard: Yard) -> None:
 
 def _note_phases(book: Book, side: str, measured: Run) -> None:
     name = WHOLE if side == "endpoint" else BARE
-    most = LONGEST if side == "endpoint" else None
-    book.note(name, "s", measured.ends[FIRST_BYTE], most=most)
+    book.note(name, "s", measured.ends[FIRST_BYTE])
     for label, begin, end in measured.spans():
         book.note(f"{side}: {label}", "s", end - begin)
 

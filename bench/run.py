@@ -22,8 +22,10 @@ suspend   the suspension and the resume of a host with a running container
 derive    a template that is derived from a frozen one, and forks of both
 endpoint  docker run at an endpoint, phase by phase, compared with a fork and a ready host; ten at
           once, exec, ps, and the memory of idle machines
+compute   from the call to the first command in a new machine: one after the other, staggered, and
+          in bursts; with SSH, a container, and an endpoint
 
-The last nine need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+The last ten need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
 """
 
@@ -52,6 +54,7 @@ SUBJECTS = (
     "suspend",
     "derive",
     "endpoint",
+    "compute",
 )
 
 
