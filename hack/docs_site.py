@@ -55,6 +55,7 @@ of the modules
 
 # Options that users search for, each with a page that the search must offer.
 SEARCHED = {
+    "egress_allow": "collections/fleet_module",
     "egress_proxy": "collections/fleet_module",
     "yard_prune": "variables",
     "by_digest": "collections/template_module",

@@ -54,6 +54,17 @@ options:
         loopback.
     type: str
     default: ""
+  egress_allow:
+    description:
+      - Addresses and networks in private ranges that O(egress=open) reaches in addition, such as
+        V(192.168.7.7), V(10.20.0.0/16) or V(192.168.7.7:5000). Without a port, all ports of TCP and
+        UDP are reachable. The private ranges are 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12,
+        192.0.0.0/24 and 192.168.0.0/16.
+      - Addresses of the hypervisor are never reachable, also if they are in such a network.
+      - Only on V(qemu:///session), without O(network).
+    type: list
+    elements: str
+    default: []
   network:
     description:
       - The libvirt network from which the host gets its address. C(virsh net-list) lists the

@@ -108,6 +108,13 @@ options:
     description: The proxy for O(egress=proxy), as C(host:port).
     type: str
     default: ""
+  egress_allow:
+    description:
+      - The addresses and networks in private ranges that O(egress=open) reaches in addition, as
+        with M(stockyard.container_hosts.host).
+    type: list
+    elements: str
+    default: []
   network:
     description:
       - The libvirt network, or on vSphere the port group, of the image host and of the machines of

@@ -274,6 +274,11 @@ hosts:
       description: The proxy that the host can reach, as C(host:port). Empty if there is none.
       type: str
       sample: ""
+    egress_allow:
+      description: The destinations that V(egress) adds, as they were declared.
+      type: list
+      elements: str
+      sample: []
     network:
       description:
         - The libvirt network of the host, or on vSphere its port group. Empty for QEMU's user

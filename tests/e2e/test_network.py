@@ -250,7 +250,7 @@ def test_port_of_another_host_is_refused(
 def test_unsupported_egress_is_refused(
     yard: Yard, proxied: HostInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(_allowed: object) -> None:
         raise Unsupported("/dev/net/tun cannot be opened.", remedy="load the module tun")
 
     monkeypatch.setattr(uplink_tools, "check", refuse)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from stockyard.errors import HypervisorError
+from stockyard.model.destinations import destinations
 from stockyard.providers.libvirt import network, uplink, uplink_guard, uplink_rules
 
 from .uplink_attacks import (
@@ -63,6 +64,10 @@ table inet stockyard {
   chain source { type nat hook postrouting priority 100; oifname "exit" masquerade; }
 }
 """
+# Private destinations that a host declares. The hypervisor has an address in the first one.
+WIDENED = destinations(
+    ["10.0.0.0/8", f"192.168.7.7:{PORTS['TCP with options of IP to 192.168.7.7']}"]
+)
 # Seconds for packets to pass, and for a change of addresses.
 SETTLE, CHANGE = 1.0, 1.0
 
@@ -237,11 +242,14 @@ def main() -> None:
         with (
             opened("uplink") as real,
             opened("careless", rules=CARELESS) as careless,
+            opened("widened", rules=uplink_rules.rules(WIDENED)) as widened,
             plain_slirp() as plain,
         ):
             ip("address", "add", f"{LATER}/32", "dev", "lo")
             time.sleep(CHANGE)
-            for name, link in (("uplink", real), ("careless", careless)):
+            # A control is last: its connections are repeated for some seconds.
+            links = (("uplink", real), ("widened", widened), ("careless", careless))
+            for name, link in links:
                 result[name] = attack(
                     partial(os.write, link.tap),
                     uplink_rules.ADDRESS,

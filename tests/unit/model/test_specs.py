@@ -50,6 +50,7 @@ NAMED: dict[str, Callable[[str], Any]] = {
     "authorized key": lambda v: HostSpec(authorized_keys=(v,)),
     "egress": lambda v: HostSpec(egress=v),
     "egress proxy": lambda v: HostSpec(egress="proxy", egress_proxy=v),
+    "egress allow": lambda v: HostSpec(egress="open", egress_allow=(v,)),
     "bind": lambda v: HostSpec(ports=(8080,), bind=v or "x"),
     "client": Client,
     "client tenant": lambda v: Client("a", tenant=v),
@@ -124,6 +125,7 @@ HERE = {
     "HostSpec.authorized_keys",
     "HostSpec.egress",
     "HostSpec.egress_proxy",
+    "HostSpec.egress_allow",
     "HostSpec.bind",
 }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
-from . import naming, network
+from . import destinations, naming, network
 from .codec import SPARSE
 from .endpoint_record import EndpointRecord
 from .lease import Lease
@@ -52,6 +52,8 @@ class HostSpec:
     :param egress: the destinations that the guest reaches: ``none``, ``proxy`` (``egress_proxy``
         and nothing else) or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
+    :param egress_allow: the destinations in private ranges that ``open`` adds, see
+        :func:`.destinations.destination`.
     :param network: a libvirt network, or a port group, in which the host has an address; QEMU's
         user network if empty.
     :param pool: the pool of the host, of the same tenant; none if empty.
@@ -72,6 +74,7 @@ class HostSpec:
     vcpus: int = 0
     memory_mib: int = 0
     volumes: tuple[VolumeUse, ...] = ()
+    egress_allow: tuple[str, ...] = field(default=(), metadata=SPARSE)
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -101,6 +104,7 @@ class HostSpec:
                 "other.",
                 remedy=remedy,
             )
+        destinations.check(self.egress, self.egress_allow)
         if self.egress == "proxy" and network.PROXY_PORT in self.ports:
             raise InvalidInput(
                 f"ports: {network.PROXY_PORT} is used for the proxy.", remedy="choose another port"

@@ -114,6 +114,7 @@ class HostInfo(Info):
     :param egress: the destinations that the host can reach: ``none``, ``proxy`` or ``open``.
     :param egress_proxy: the proxy that the host can reach, as ``host:port``. Empty if there is
         none.
+    :param egress_allow: the destinations that ``egress`` adds, as they were declared.
     :param network: the libvirt network of the host, or on vSphere its port group. Empty for QEMU's
         user network.
     :param pool: the pool that the host is in. Empty if it is in none.
@@ -169,6 +170,7 @@ class HostInfo(Info):
     published: tuple[str, ...]
     egress: str
     egress_proxy: str
+    egress_allow: tuple[str, ...] = ()
     network: str
     pool: str
     size: Size

@@ -81,6 +81,11 @@ def test_network_options_within_the_capabilities_are_accepted(forward: str, spec
         ("route", HostSpec(network="lab", egress="proxy", egress_proxy="proxy:3128"), "forwards"),
         ("", HostSpec(network="lab", egress="open"), "isolated"),
         ("nat", HostSpec(egress="open"), "declare a network"),
+        (
+            "nat",
+            HostSpec(network="lab", egress="open", egress_allow=("10.0.0.1",)),
+            "egress_allow is not possible in network lab",
+        ),
     ],
 )
 def test_network_options_outside_the_capabilities_are_refused(
@@ -113,14 +118,14 @@ def test_network_with_addresses_of_a_docker_pool_is_refused(address: str, meets:
 def test_session_that_cannot_provide_an_uplink_refuses_open_egress(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse() -> None:
+    def refuse(_allowed: object) -> None:
         raise MissingDependency("nft is not installed.")
 
     monkeypatch.setattr(uplink_tools, "check", refuse)
     with pytest.raises(MissingDependency, match="nft"):
         networks(system=False).check(HostSpec(egress="open"))
     networks(system=False).check(HostSpec())
-    monkeypatch.setattr(uplink_tools, "check", lambda: None)
+    monkeypatch.setattr(uplink_tools, "check", lambda _allowed: None)
     networks(system=False).check(HostSpec(egress="open"))
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from stockyard import HostSpec
 from stockyard.clock import Deadline
 from stockyard.errors import HypervisorError, MissingDependency, StockyardError, Unsupported
+from stockyard.model.destinations import destinations
 from stockyard.providers.libvirt import (
     processes,
     uplink,
@@ -25,8 +27,10 @@ from stockyard.providers.libvirt import (
     uplink_tools,
 )
 from tests.helpers import uplink_attacks, uplink_lab
+from tests.helpers.samples import host_record
 
 UUID = "11111111-2222-4333-8444-555555555555"
+RECORD = host_record(uuid=UUID, spec=HostSpec(egress="open"))
 Facts = dict[str, Any]
 TRIE = """\
 Main:
@@ -78,6 +82,18 @@ def test_attack_stays_in_the_uplink_and_succeeds_without_its_rules(
 ) -> None:
     assert attack not in escaped["uplink"]
     assert attack in escaped["careless"] + escaped["plain"], "the attack proves nothing"
+
+
+@needs_uplinks
+def test_private_destination_is_reached_only_if_it_is_allowed(escaped: Facts) -> None:
+    assert escaped["widened"] == [
+        "TCP to 10.9.8.7",
+        "UDP to 10.9.8.7",
+        "UDP in fragments to 10.9.8.7",
+        "TCP with options of IP to 192.168.7.7",
+        "TCP in a frame with a priority tag to 10.9.8.7",
+        *(attack.name for attack in uplink_attacks.PERMITTED),
+    ], "the hypervisor's address 10.200.0.1 and other ports of 192.168.7.7 are denied"
 
 
 @needs_uplinks
@@ -156,12 +172,12 @@ def test_uplink_replaces_the_device_of_an_earlier_one(
     with subprocess.Popen(["sleep", "60"]) as machine:
         monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
         qemu: Any = Qemu()
-        assert uplink.ensure(qemu, UUID, tmp_path, Deadline(60))
+        assert uplink.ensure(qemu, RECORD, tmp_path, Deadline(60))
         assert qemu.commands == [
             *("netdev_del uplink-port", "netdev_del uplink", "getfd uplink"),
             *("netdev_add uplink", "netdev_add uplink-port"),
         ]
-        assert not uplink.ensure(qemu, UUID, tmp_path, Deadline(60)), "a guard is alive"
+        assert not uplink.ensure(qemu, RECORD, tmp_path, Deadline(60)), "a guard is alive"
         machine.kill()
     deadline = Deadline(15)
     while uplink.is_guarded(tmp_path):
@@ -181,7 +197,7 @@ def test_guard_ends_if_qemu_refuses_the_device(
         qemu: Any = Qemu()
         monkeypatch.setattr(qemu, "pass_file", refuse)
         with pytest.raises(HypervisorError, match="refused getfd"):
-            uplink.ensure(qemu, UUID, tmp_path, Deadline(60))
+            uplink.ensure(qemu, RECORD, tmp_path, Deadline(60))
         deadline = Deadline(15)
         while uplink.is_guarded(tmp_path):
             deadline.check("the end of the guard")
@@ -191,12 +207,12 @@ def test_guard_ends_if_qemu_refuses_the_device(
 
 @needs_uplinks
 def test_error_of_the_guard_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink_rules, "rules", lambda: "no rules")
+    monkeypatch.setattr(uplink_rules, "rules", lambda _allowed: "no rules")
     with subprocess.Popen(["sleep", "60"]) as machine:
         monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
         qemu: Any = Qemu()
         with pytest.raises(HypervisorError, match="cannot be opened") as caught:
-            uplink.ensure(qemu, UUID, tmp_path, Deadline(60))
+            uplink.ensure(qemu, RECORD, tmp_path, Deadline(60))
         assert "syntax error" in caught.value.cause
         assert qemu.commands == []
         machine.kill()
@@ -206,7 +222,7 @@ def test_machine_that_is_off_has_no_uplink(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(processes, "running", dict)
     qemu: Any = Qemu()
     with pytest.raises(HypervisorError, match="no QEMU process"):
-        uplink.ensure(qemu, UUID, tmp_path, Deadline(5))
+        uplink.ensure(qemu, RECORD, tmp_path, Deadline(5))
 
 
 PACKAGES = {"slirp4netns": "slirp4netns", "nft": "nftables", "unshare": "util-linux"}
@@ -260,6 +276,17 @@ def test_unsuitable_machine_is_refused_with_a_remedy(
     setattr(programs, attribute, value)
     with pytest.raises(Unsupported, match=message) as caught:
         uplink_tools.check()
+    assert caught.value.remedy
+
+
+def test_address_of_the_hypervisor_cannot_be_allowed(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert programs.version
+    monkeypatch.setattr(uplink_guard, "read_own_networks", lambda: ["10.200.0.1/32"])
+    uplink_tools.check(destinations(["10.200.0.0/24", "10.200.0.2"]))
+    with pytest.raises(Unsupported, match="address of the hypervisor") as caught:
+        uplink_tools.check(destinations(["10.9.8.7", "10.200.0.1:443"]))
     assert caught.value.remedy
 
 

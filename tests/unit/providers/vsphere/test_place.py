@@ -130,6 +130,11 @@ CASES = [
     (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network", egress="open"), ""),
     (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network"), "is not possible in network"),
     (
+        f"{NET}&gateway=192.0.2.1",
+        HostSpec(network="VM Network", egress="open", egress_allow=("10.0.0.1",)),
+        "egress_allow is not possible on vSphere",
+    ),
+    (
         "endpoints=false",
         HostSpec(bind="192.0.2.1", ports=(80,)),
         "bind: a host on vSphere has its own address",

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from ...errors import AddressTaken, Conflict, Unsupported
 from ...guest.security import addresses
+from ...model import destinations
 from ...model.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
 from ...model.network import USER_NETWORK, GuestNetwork, Published, clash
 from ...model.observation import Record
@@ -235,8 +236,14 @@ class Networks:
         """
         if not spec.network:
             if spec.egress == "open":
-                self._check_uplink()
+                self._check_uplink(spec)
             return
+        if spec.egress_allow:
+            raise Unsupported(
+                f"egress_allow is not possible in network {spec.network}.",
+                cause="libvirt's rules for a network apply to all machines in the network",
+                remedy="omit egress_allow, or omit network and use qemu:///session",
+            )
         subnet = self._subnet(spec.network)
         if pool := addresses.meeting(ipaddress.IPv4Network(subnet.network)):
             raise Unsupported(
@@ -259,14 +266,14 @@ class Networks:
                 "an isolated network",
             )
 
-    def _check_uplink(self) -> None:
+    def _check_uplink(self, spec: HostSpec) -> None:
         if self.system:
             raise Unsupported(
                 "egress open needs a network on this hypervisor.",
                 cause=WHY_NOT_OPEN,
                 remedy="declare a network that forwards, or use egress proxy",
             )
-        uplink_tools.check()
+        uplink_tools.check(destinations.destinations(spec.egress_allow))
 
     def address(self, spec: HostSpec, uuid: str, used_addresses: Iterable[str]) -> str:
         """Return a free address in the declared network; empty if no network is declared."""

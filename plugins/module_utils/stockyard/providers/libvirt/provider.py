@@ -371,7 +371,7 @@ class LibvirtProvider:
         if not network.has_uplink(record):
             return False
         monitor = Monitor(self.domains.find(record), record.title)
-        return uplink.ensure(monitor, record.uuid, self._folder(record), deadline)
+        return uplink.ensure(monitor, record, self._folder(record), deadline)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         return SocketChannel(

@@ -17,12 +17,15 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ...clock import Deadline
 from ...errors import HypervisorError, StockyardError
+from ...model.destinations import Destination, destinations
+from ...model.host import HostRecord
 from . import network, processes, uplink_guard, uplink_rules, uplink_tools
 from .monitor import Monitor
 
@@ -34,7 +37,7 @@ BACK_END, PORT, LABEL = "uplink", "uplink-port", "uplink"
 OPENING = 30.0
 
 
-def ensure(monitor: Monitor, uuid: str, folder: Path, deadline: Deadline) -> bool:
+def ensure(monitor: Monitor, record: HostRecord, folder: Path, deadline: Deadline) -> bool:
     """Open the uplink of a running machine if no guard is alive; return whether it was opened.
 
     :param folder: the host's directory.
@@ -42,15 +45,16 @@ def ensure(monitor: Monitor, uuid: str, folder: Path, deadline: Deadline) -> boo
     """
     if is_guarded(folder):
         return False
-    machine = processes.running().get(uuid)
+    machine = processes.running().get(record.uuid)
     if machine is None:
         raise HypervisorError("no QEMU process runs the host.", name=monitor.name)
     controller_end, guard_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with controller_end:
         controller_end.settimeout(max(deadline.within(OPENING).left(), 1.0))
         with guard_end:
-            _start_guard(guard_end, uuid)
-        tap = _open(controller_end, order(machine, folder), monitor.name)
+            _start_guard(guard_end, record.uuid)
+        requested = order(machine, folder, destinations(record.spec.egress_allow))
+        tap = _open(controller_end, requested, monitor.name)
         try:
             _attach(monitor, tap)
         finally:
@@ -74,10 +78,11 @@ def is_guarded(folder: Path) -> bool:
     return False
 
 
-def order(machine: int, folder: Path) -> dict[str, Any]:
+def order(machine: int, folder: Path, allowed: Sequence[Destination] = ()) -> dict[str, Any]:
     """Return the order of a guard.
 
     :param machine: the process that the guard lives as long as.
+    :param allowed: the destinations of ``egress_allow``.
     """
     return {
         "machine": machine,
@@ -85,7 +90,7 @@ def order(machine: int, folder: Path) -> dict[str, Any]:
         "text": command_text(),
         "unshare": uplink_tools.unshare(),
         "table": uplink_rules.TABLE,
-        "rules": uplink_rules.rules(),
+        "rules": uplink_rules.rules(allowed),
         "slirp": uplink_tools.slirp(),
         "device": uplink_rules.EXIT_DEVICE,
         "namespace": {

@@ -87,6 +87,12 @@ def own_networks(routes: str) -> list[str]:
     return [str(network) for network in ipaddress.collapse_addresses(networks)]
 
 
+def read_own_networks() -> list[str]:
+    """Return the networks of this process's own addresses."""
+    with open(ROUTES, encoding="ascii") as handle:
+        return own_networks(handle.read())
+
+
 def own_rules(table: str, networks: Iterable[str]) -> str:
     """Return the commands of nft that replace the addresses of the hypervisor, in one step."""
     elements = ", ".join(networks)
@@ -239,8 +245,7 @@ class Guard:
                 pass
 
     def _update(self) -> None:
-        with open(ROUTES, encoding="ascii") as handle:
-            networks = own_networks(handle.read())
+        networks = read_own_networks()
         if networks != self.own:
             self.namespace.set_own(networks)
             self.own = networks

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from ...model.destinations import Destination
 from ...model.network import Uplink
 
 # The guest's packets pass two networks in the namespace: from the guest to the gateway, and from
@@ -43,6 +44,15 @@ table {table} {{
     type ipv4_addr; flags interval
     elements = {{ {denied} }}
   }}
+  # Private destinations that the declaration adds.
+  set allowed {{
+    type ipv4_addr; flags interval
+    {allowed}
+  }}
+  set allowed_ports {{
+    type ipv4_addr . inet_service; flags interval
+    {allowed_ports}
+  }}
   # The hypervisor's own addresses.
   set own {{
     type ipv4_addr; flags interval
@@ -69,7 +79,8 @@ table {table} {{
     ct state invalid drop
     ip daddr {dns} meta l4proto {{ tcp, udp }} th dport 53 accept
     ip daddr @own reject with icmp type admin-prohibited
-    ip daddr @denied reject with icmp type admin-prohibited
+    ip daddr . th dport @allowed_ports meta l4proto {{ tcp, udp }} accept
+    ip daddr != @allowed ip daddr @denied reject with icmp type admin-prohibited
     meta l4proto {{ tcp, udp }} accept
     icmp type echo-request accept
   }}
@@ -81,14 +92,38 @@ table {table} {{
 """
 
 
-def rules(denied: Sequence[str] = DENIED) -> str:
-    """Return the rules in the format of nft."""
+def rules(allowed: Sequence[Destination] = (), denied: Sequence[str] = DENIED) -> str:
+    """Return the rules in the format of nft.
+
+    :param allowed: the destinations that are reachable besides public ones.
+    """
     return _RULES.format(
         table=TABLE,
         denied=", ".join(denied),
+        allowed=_elements(_networks(allowed, 0)),
+        allowed_ports=_elements(
+            f"{network} . {port}"
+            for port in sorted({entry.port for entry in allowed} - {0})
+            for network in _networks(allowed, port)
+        ),
         guest=GUEST_DEVICE,
         exit=EXIT_DEVICE,
         gateway=GATEWAY,
         address=ADDRESS,
         dns=DNS,
     )
+
+
+def _networks(entries: Iterable[Destination], port: int) -> list[ipaddress.IPv4Network]:
+    """Return the networks that are allowed for a port, without overlaps: nft refuses these."""
+    networks = (
+        ipaddress.IPv4Network(entry.network)
+        for entry in entries
+        if entry.network and entry.port == port
+    )
+    return list(ipaddress.collapse_addresses(networks))
+
+
+def _elements(values: Iterable[object]) -> str:
+    text = ", ".join(map(str, values))
+    return f"elements = {{ {text} }}" if text else ""

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 from ...errors import MissingDependency, Unsupported
+from ...model.destinations import Destination
 from . import uplink_guard, uplink_rules
 
 # The first version of slirp4netns with a stable sandbox.
@@ -21,19 +24,22 @@ QUERY = 20.0
 _VERSION = re.compile(r"version (\d+)\.(\d+)")
 
 
-def check() -> None:
+def check(allowed: Iterable[Destination] = ()) -> None:
     """Refuse an uplink that this machine cannot provide. Nothing is changed.
 
+    :param allowed: the destinations of ``egress_allow``.
     :raises MissingDependency: with the package of a missing program.
     :raises Unsupported: with the reason.
     """
     slirp()
+    allowed = tuple(allowed)
+    _check_own(allowed)
     if not os.access(uplink_guard.TUN, os.R_OK | os.W_OK):
         raise Unsupported(
             f"{uplink_guard.TUN} cannot be opened, and egress open needs it.",
             remedy=f"run modprobe tun, and set the mode of {uplink_guard.TUN} to 0666 as udev does",
         )
-    result = _run([*unshare(), nft(), "--check", "--file", "-"], uplink_rules.rules())
+    result = _run([*unshare(), nft(), "--check", "--file", "-"], uplink_rules.rules(allowed))
     if result.returncode:
         raise Unsupported(
             "the rules of egress open cannot be loaded in a namespace of this user.",
@@ -42,6 +48,21 @@ def check() -> None:
             "kernel.apparmor_restrict_unprivileged_userns), and install the package nftables in "
             "version 0.9.8 or later",
         )
+
+
+def _check_own(allowed: Iterable[Destination]) -> None:
+    """Refuse an address of the hypervisor, which stays denied."""
+    networks = [ipaddress.IPv4Network(network) for network in uplink_guard.read_own_networks()]
+    for entry in allowed:
+        if not entry.network:
+            continue
+        allowed_network = ipaddress.IPv4Network(entry.network)
+        if any(allowed_network.subnet_of(network) for network in networks):
+            raise Unsupported(
+                f"egress_allow: {entry.network} is an address of the hypervisor.",
+                cause="guests reach no address of the hypervisor",
+                remedy="omit it, or use egress proxy for a service of the hypervisor",
+            )
 
 
 def slirp() -> list[str]:

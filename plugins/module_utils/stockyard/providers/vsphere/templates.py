@@ -114,6 +114,12 @@ def check_host(spec: HostSpec, place: Place, template: TemplateRecord | None = N
         refuse_cold_clone(template)
     if spec.bind:
         raise Unsupported("bind: a host on vSphere has its own address.", remedy="omit bind")
+    if spec.egress_allow:
+        raise Unsupported(
+            "egress_allow is not possible on vSphere.",
+            cause="packets of a port group do not pass a process of stockyard",
+            remedy="omit egress_allow, and add rules to the network's gateway",
+        )
     if not place.endpoints:
         return
     if place.addresses is None:

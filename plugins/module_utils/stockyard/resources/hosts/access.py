@@ -81,6 +81,7 @@ def describe_host(
         published=tuple(f"{address}:{port}" for address, port in sorted(record.published)),
         egress=spec.egress,
         egress_proxy=spec.egress_proxy,
+        egress_allow=spec.egress_allow,
         network=spec.network,
         pool=spec.pool,
         size=record.size,
