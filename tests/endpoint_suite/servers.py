@@ -43,7 +43,7 @@ with open(path, "w") as target:
 CONFIGURE = (f"python3 -c {shlex.quote(DAEMON_JSON)}", "systemctl restart docker.service")
 TEMPLATE = TemplateSpec(
     "endpoint-suite",
-    image=ImageSpec(commands=CONFIGURE),
+    image=ImageSpec(commands=CONFIGURE, runtime="crun"),
     # Tests of CPU sets need two CPUs.
     hardware=Hardware(vcpus=2, memory_mib=1536),
 )
