@@ -24,7 +24,7 @@ from .events import RECENT, Event, EventBus, container_event
 from .facts_keeper import FactsKeeper
 from .lines import Lines
 from .machine_power import MachinePower
-from .machines import RUNNING, Machine, Machines
+from .machines import IMAGE_HOST, RUNNING, Machine, Machines
 from .snapshots import (
     PLACEMENT,
     Facts,
@@ -97,6 +97,8 @@ class MachineLife:
         self._known: set[str] = set()
         # While the endpoint starts: the containers whose record names their networks and volumes.
         self._placed: set[str] = set()
+        # The containers of the image host, which forks have too.
+        self._copied: frozenset[str] = frozenset()
         self._deletions: dict[str, asyncio.Task[None]] = {}
         # The machines that did not answer the last time.
         self._silent: set[str] = set()
@@ -115,6 +117,7 @@ class MachineLife:
         machines = await self.machines.all()
         for machine in machines:
             self._restore(machine)
+        self._copied = await self._ids_in(IMAGE_HOST)
         running = [machine.name for machine in machines if machine.state == RUNNING]
         await asyncio.gather(*(self.adopt(name) for name in running))
         await asyncio.gather(*(self._refresh(name, starting=True) for name in running))
@@ -419,12 +422,21 @@ class MachineLife:
                 self.containers.remove(container.id)
                 self.snapshots.remove(container.id)
 
+    async def _ids_in(self, machine: str) -> frozenset[str]:
+        """Return the ids of all containers in a machine.
+
+        :raises Refusal: if Docker in it does not answer.
+        """
+        reply = await self.lines.ask(machine, "GET", "/containers/json?all=1")
+        return frozenset(entry["Id"] for entry in sound_entries(reply.json()))
+
     def _enter(self, entry: Entry, machine: str) -> None:
         """Enter a container into the index, with what its record lacks. An entry with the id or the
-        name of a container in another machine is ignored.
+        name of a container in another machine is ignored, and so is a copy of a container that the
+        image host has.
         """
         number = entry["Id"]
-        if number in self._placed or self.is_elsewhere(number, machine):
+        if number in self._placed | self._copied or self.is_elsewhere(number, machine):
             return
         known = self.containers.with_id(number)
         name = known.name if known else ""

@@ -88,12 +88,18 @@ class MergedCalls:
         return next((entry["Created"] for entry in entries if entry["Id"] == container.id), 0)
 
     def _own_entries(self, machine: str, reply: Reply) -> list[dict[str, Any]]:
-        """Return the entries of a machine about its containers: programs in it can write others."""
+        """Return the entries of a machine about its containers. It has others if the image host
+        had them when the machine was forked, and programs in it can write any.
+        """
         try:
-            entries = sound_entries(reply.json())
+            return self._known(machine, sound_entries(reply.json()))
         except Refusal:
             return []
-        return [entry for entry in entries if not self.life.is_elsewhere(entry["Id"], machine)]
+
+    def _known(self, machine: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the entries about containers that clients created in a machine."""
+        known_ids = {container.id for container in self.life.containers.on(machine)}
+        return [entry for entry in entries if entry["Id"] in known_ids]
 
     def _entries(
         self, machine: str, filters: dict[str, list[str]], *, stopped_too: bool
@@ -218,11 +224,10 @@ class MergedCalls:
         if reply is None:
             return {"Containers": self._entries(machine, {}, stopped_too=True), "Volumes": []}
         usage = _object(reply)
-        entries = sound_entries(usage.get("Containers"))
         volumes = usage.get("Volumes")
         listed = volumes if isinstance(volumes, list) else []
         return {
-            "Containers": [e for e in entries if not self.life.is_elsewhere(e["Id"], machine)],
+            "Containers": self._known(machine, sound_entries(usage.get("Containers"))),
             "Volumes": [volume for volume in listed if isinstance(volume, dict)],
         }
 

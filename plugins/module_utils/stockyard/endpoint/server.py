@@ -36,6 +36,7 @@ from .calls import (
     json_reply,
     parse_call,
     with_path,
+    with_query,
 )
 from .container_calls import ContainerCalls
 from .containers import Containers
@@ -264,6 +265,9 @@ class Endpoint:
         """Answer the call for a build, in a machine of its own or in that of the containers that
         it must reach; else on the image host.
         """
+        if call.value("version") != BUILDKIT:
+            # Clients do not see the containers of a build, and cannot remove them.
+            call = with_query(call, rm="1", forcerm="1")
         try:
             machine, call = await self.networks.machine_of_build(call)
         except Refusal as refusal:
