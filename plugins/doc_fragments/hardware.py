@@ -41,4 +41,18 @@ options:
     type: str
     choices: [auto, kvm, tcg]
     default: auto
+  cpu:
+    description:
+      - The processor of each host. With KVM, a host has the processor of the hypervisor by default,
+        and its template cannot be resumed on another one.
+      - On vSphere the cluster decides, and a model is an error.
+    type: dict
+    suboptions:
+      model:
+        description:
+          - The CPU model, such as V(Skylake-Server-v4) or V(EPYC-v3), that every hypervisor of the
+            template must have. C(virsh domcapabilities) lists the models of a hypervisor. A model
+            that is not available is an error before anything is built.
+        type: str
+        default: ""
 """

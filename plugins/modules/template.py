@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.attributes
   - stockyard.container_hosts.connection
   - stockyard.container_hosts.hardware
+  - stockyard.container_hosts.origin
   - stockyard.container_hosts.pki
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.security
@@ -58,44 +59,6 @@ options:
     type: str
     choices: [bookworm, trixie]
     default: trixie
-  from:
-    description:
-      - The name of a template of the same tenant to derive this template from. The module forks
-        that template, and adds O(packages), O(files), O(preload), O(commands) and O(provision) of
-        this one to it. No image is built and no guest boots, so this takes less time than a build.
-      - The kernel, the machine (O(vcpus), O(max_vcpus), O(memory_mib), O(max_memory_mib),
-        O(spare_ports), O(accelerator)), O(suite), O(docker), O(runtime), O(ssh_user) and
-        O(disk_gib) are those of the other template. A different value is an error, except for a
-        value that is the default of its option, which is ignored.
-      - O(security) is that of the other template by default. Another profile restarts the guest
-        once. A difference in C(user_namespaces) or C(limits.disk_percent) is an error, because
-        Docker would lose the images of the other template.
-      - A new generation of the other template leads to a new generation of this one. O(upgrade)
-        compares only the packages that this template adds.
-      - On vSphere, O(security) is an error, and the machine that the module runs on must reach the
-        network of the hosts.
-    type: str
-    default: ""
-  from_host:
-    description:
-      - The name of a running host of the same tenant to create this template from. The host is
-        branched and continues. The branch is scrubbed without a network, and frozen. Its identity,
-        keys, logins, logs, histories and volumes are deleted. Files of users, images and containers
-        stay, with everything that is secret in them.
-      - A template that exists does not follow its host, and stays if the host is deleted. Another
-        O(revision) requests a new generation.
-      - Excludes all options that describe the content of a template or its machine. Derive another
-        template from this one with O(from) to add something.
-      - A leased host, a resized host and a host with encrypted data are refused. Not available on
-        vSphere.
-    type: str
-    default: ""
-  revision:
-    description:
-      - A text of your choice. If it changes, a new generation is created from O(from_host). If you
-        restore an earlier text, its generation becomes current again, provided it still exists.
-    type: str
-    default: ""
   packages:
     description: Debian packages to install in addition to the packages that every host needs.
     type: list
@@ -320,6 +283,77 @@ template:
           description: V(auto) (KVM if the CPU has it, else TCG), V(kvm) or V(tcg).
           type: str
           sample: auto
+        cpu:
+          description: The processor.
+          type: dict
+          contains:
+            model:
+              description:
+                - The CPU model, as libvirt names it. Empty for the hypervisor's own CPU with KVM,
+                  and for all that can be emulated otherwise.
+              type: str
+              sample: Skylake-Server-v4
+    platform:
+      description:
+        - The emulator and the processor that it was frozen with. Null if they are not known.
+      type: dict
+      contains:
+        emulator:
+          description: The version of QEMU.
+          type: str
+          sample: 10.0.7
+        machine:
+          description: The versioned machine type.
+          type: str
+          sample: pc-q35-10.0
+        accelerator:
+          description: V(kvm) or V(tcg).
+          type: str
+          sample: kvm
+        cpu_model:
+          description: The CPU model, as libvirt names it.
+          type: str
+          sample: Skylake-Server-IBRS
+        cpu_features:
+          description:
+            - The features that the CPU has in addition to its model. A feature of the model that
+              the CPU lacks begins with an exclamation mark.
+          type: list
+          elements: str
+          sample: [avx512-vnni, "!hle"]
+        kernel:
+          description: The kernel release of the hypervisor.
+          type: str
+          sample: 6.12.57+deb13-amd64
+        microcode:
+          description: The microcode version of the hypervisor's processors.
+          type: str
+          sample: "0x5003901"
+    drift:
+      description: The differences of the hypervisor's emulator and processor from the frozen ones.
+      type: list
+      elements: dict
+      contains:
+        fact:
+          description: "The fact that differs: a key of V(platform)."
+          type: str
+          sample: kernel
+        frozen:
+          description:
+            - The value that the template was frozen with. Of features only those that the
+              hypervisor does not have.
+          type: str
+          sample: 6.12.57+deb13-amd64
+        current:
+          description:
+            - The value of the hypervisor. Of features only those that the template does not have.
+              Empty if the hypervisor has no such value.
+          type: str
+          sample: 6.12.63+deb13-amd64
+        prevents_instant_forks:
+          description: Whether the frozen memory cannot be resumed because of the difference.
+          type: bool
+          sample: false
     docker:
       description: "Whether dockerd ran when the template was frozen: V(running) or V(stopped)."
       type: str

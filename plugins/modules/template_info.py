@@ -114,6 +114,77 @@ templates:
           description: V(auto) (KVM if the CPU has it, else TCG), V(kvm) or V(tcg).
           type: str
           sample: auto
+        cpu:
+          description: The processor.
+          type: dict
+          contains:
+            model:
+              description:
+                - The CPU model, as libvirt names it. Empty for the hypervisor's own CPU with KVM,
+                  and for all that can be emulated otherwise.
+              type: str
+              sample: Skylake-Server-v4
+    platform:
+      description:
+        - The emulator and the processor that it was frozen with. Null if they are not known.
+      type: dict
+      contains:
+        emulator:
+          description: The version of QEMU.
+          type: str
+          sample: 10.0.7
+        machine:
+          description: The versioned machine type.
+          type: str
+          sample: pc-q35-10.0
+        accelerator:
+          description: V(kvm) or V(tcg).
+          type: str
+          sample: kvm
+        cpu_model:
+          description: The CPU model, as libvirt names it.
+          type: str
+          sample: Skylake-Server-IBRS
+        cpu_features:
+          description:
+            - The features that the CPU has in addition to its model. A feature of the model that
+              the CPU lacks begins with an exclamation mark.
+          type: list
+          elements: str
+          sample: [avx512-vnni, "!hle"]
+        kernel:
+          description: The kernel release of the hypervisor.
+          type: str
+          sample: 6.12.57+deb13-amd64
+        microcode:
+          description: The microcode version of the hypervisor's processors.
+          type: str
+          sample: "0x5003901"
+    drift:
+      description: The differences of the hypervisor's emulator and processor from the frozen ones.
+      type: list
+      elements: dict
+      contains:
+        fact:
+          description: "The fact that differs: a key of V(platform)."
+          type: str
+          sample: kernel
+        frozen:
+          description:
+            - The value that the template was frozen with. Of features only those that the
+              hypervisor does not have.
+          type: str
+          sample: 6.12.57+deb13-amd64
+        current:
+          description:
+            - The value of the hypervisor. Of features only those that the template does not have.
+              Empty if the hypervisor has no such value.
+          type: str
+          sample: 6.12.63+deb13-amd64
+        prevents_instant_forks:
+          description: Whether the frozen memory cannot be resumed because of the difference.
+          type: bool
+          sample: false
     docker:
       description: "Whether dockerd ran when the template was frozen: V(running) or V(stopped)."
       type: str

@@ -16,6 +16,7 @@ from stockyard.model.endpoint_record import EndpointRecord
 from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
+from stockyard.model.platform import Platform
 from stockyard.model.pool import PoolRecord, PoolSpec
 from stockyard.model.security import SecuritySpec
 from stockyard.model.size import Size
@@ -160,6 +161,7 @@ def full_template() -> TemplateRecord:
         options="cd" * 32,
         security=SecuritySpec("shared"),
         derivation=Derivation("base", "ef" * 32, {"git": "1:2.47.3-0+deb13u1"}),
+        platform=Platform("7.2.22", "pc-q35-7.2", "kvm", "EPYC", ("!svm", "ssbd"), "6.1", "0x1"),
     )
 
 

@@ -131,6 +131,7 @@ def run_yard(story: Story, directory: Path) -> None:
     story.succeed("hypervisor_info")
     story.succeed("pool", name="all", hosts=10, memory_mib=65536)
     story.succeed("pool", name="ci", parent="all", hosts=9)
+    story.succeed("template", name="portable", cpu={"model": "Skylake-Server-v4"})
     story.succeed("template", name="docker")
     story.succeed("host", name="builder", template="docker", check=True)
     volumes = [{"name": "builder-data", "path": "/srv/data"}]

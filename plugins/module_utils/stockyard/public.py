@@ -50,12 +50,13 @@ from .model.lease import LeaseSpec
 from .model.lease_info import LeaseInfo
 from .model.login import Login
 from .model.placements import Hypervisor
+from .model.platform import Drift, Platform
 from .model.pool import PoolSpec
 from .model.pool_info import FreeAmounts, HostMemory, PoolAmounts, PoolInfo, PoolMemory
 from .model.provision import Provision
 from .model.repository import Repository
 from .model.security import Limits, Policy, SecuritySpec
-from .model.template import Hardware, TemplateSpec
+from .model.template import Cpu, Hardware, TemplateSpec
 from .model.template_info import PackageMirrors, PackageSource, TemplateInfo, TemplateSizes
 from .model.update import UpdateSpec
 from .model.versions import MissingUpdate
@@ -89,9 +90,11 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "ControllerError",
+    "Cpu",
     "DeadlineExceeded",
     "Declaration",
     "DockerAccess",
+    "Drift",
     "EndpointInfo",
     "EndpointMachine",
     "EndpointSpec",
@@ -133,6 +136,7 @@ __all__ = [
     "PackageMirrors",
     "PackageSource",
     "Plan",
+    "Platform",
     "Policy",
     "PoolAmounts",
     "PoolInfo",

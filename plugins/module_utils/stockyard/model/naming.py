@@ -23,6 +23,9 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # apt reads a hyphen at the end as "remove it"; no package of Debian has such a name.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
+_CPU_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_PLATFORM_FACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:~-]{0,126}")
+_CPU_FEATURE = re.compile(r"!?[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]{0,254}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -75,6 +78,23 @@ def package(value: Any) -> str:
     return _matching(
         "Debian package name", _PACKAGE, value, "write a package name without version or options"
     )
+
+
+def cpu_model(value: Any) -> str:
+    """Check the name of a CPU model."""
+    return _matching("CPU model", _CPU_MODEL, value, "write a name of `virsh cpu-models x86_64`")
+
+
+def cpu_feature(value: Any) -> str:
+    """Check the name of a CPU feature, with an exclamation mark if it is absent."""
+    return _matching("CPU feature", _CPU_FEATURE, value, "write the name that libvirt has for it")
+
+
+def platform_fact(fact: str, value: Any) -> str:
+    """Check a version or a name of a platform; empty if it is not known."""
+    if value == "":
+        return ""
+    return _matching(fact, _PLATFORM_FACT, value, "write a version or a name")
 
 
 def package_version(value: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from .host import Host, HostRecord
+from .platform import Drift, mismatch
 from .pool import PoolRecord
 from .template import TemplateRecord
 from .volume import VolumeRecord
@@ -30,15 +31,27 @@ class UnreadableObject:
 
 @dataclass(frozen=True)
 class Template:
-    """A template as observed. ``problem`` is empty, or the reason why it cannot be forked."""
+    """A template as observed.
+
+    :param problem: empty, or the reason why it cannot be forked.
+    :param drift: the differences of the hypervisor from the platform that it was frozen on.
+    """
 
     record: TemplateRecord
     problem: str = ""
+    drift: tuple[Drift, ...] = ()
 
     @property
     def usable(self) -> bool:
         """Return whether it can be forked."""
         return self.record.phase == "frozen" and not self.problem
+
+    @property
+    def mismatch(self) -> str:
+        """Return the reason why hosts of it boot instead of resuming its memory; empty if there is
+        none.
+        """
+        return mismatch(self.drift)
 
 
 @dataclass(frozen=True)

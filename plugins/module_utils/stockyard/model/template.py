@@ -11,12 +11,31 @@ from ..errors import InvalidInput, Unsupported
 from . import naming
 from .codec import SPARSE
 from .image import DEFAULT_RUNTIME, RUNTIMES, BuildOptions, ImageSpec
+from .platform import Platform
 from .provision import Provision
 from .security import PROFILES, SecuritySpec
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 DOCKER_KINDS = ("running", "stopped")
 KEEP = 2
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor of a template's machine.
+
+    :param model: the CPU model, as libvirt names it. Empty for the hypervisor's own CPU with KVM,
+        and for all that can be emulated otherwise.
+    """
+
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        if self.model:
+            naming.cpu_model(self.model)
+
+    def __str__(self) -> str:
+        return self.model or "the default"
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,7 @@ class Hardware:
     :param memory_mib: the memory, in MiB.
     :param spare_ports: the number of free PCI Express root ports for hot-plug.
     :param accelerator: ``auto`` (KVM if the CPU has it, else TCG), ``kvm`` or ``tcg``.
+    :param cpu: the processor.
     """
 
     vcpus: int = 1
@@ -35,6 +55,7 @@ class Hardware:
     memory_mib: int = 1024
     spare_ports: int = 4
     accelerator: str = field(default="auto", metadata={"choices": ACCELERATORS})
+    cpu: Cpu = field(default_factory=Cpu, metadata=SPARSE)
 
     def __post_init__(self) -> None:
         naming.whole("vcpus", self.vcpus, 1, 255)
@@ -288,6 +309,7 @@ class TemplateRecord:
     :param security: the security of its hosts; ``None`` if unknown.
     :param from_host: the host that it was created from; empty if it was built or derived.
     :param runtime: the program with which its Docker runs containers by default.
+    :param platform: the emulator and the processor that it was frozen with; ``None`` if unknown.
     """
 
     owner: str
@@ -317,6 +339,7 @@ class TemplateRecord:
     security: SecuritySpec | None = field(default=None, metadata=SPARSE)
     from_host: str = field(default="", metadata=SPARSE)
     runtime: str = field(default=DEFAULT_RUNTIME, metadata=SPARSE)
+    platform: Platform | None = field(default=None, metadata=SPARSE)
 
     kind = "template"
 

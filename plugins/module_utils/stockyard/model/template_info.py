@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .info import Info
+from .platform import Drift, Platform
 from .repository import Repository
 from .template import Hardware
 
@@ -73,6 +74,9 @@ class TemplateInfo(Info):
     :param problem: the reason why the generation cannot be used. Empty if it can.
     :param image: the SHA-256 digest of the image, including its package versions.
     :param hardware: the virtual hardware that was frozen.
+    :param platform: the emulator and the processor that it was frozen with. ``None`` if they are
+        not known.
+    :param drift: the differences of the hypervisor's emulator and processor from the frozen ones.
     :param docker: whether dockerd ran when the template was frozen: ``running`` or ``stopped``.
     :param disk_gib: the virtual size of the disk, in GiB. 0 if it is not known.
     :param max_memory_mib: the memory that a running host can get, in MiB. 0 if it gets no more than
@@ -111,6 +115,8 @@ class TemplateInfo(Info):
     problem: str
     image: str
     hardware: Hardware
+    platform: Platform | None
+    drift: tuple[Drift, ...]
     docker: str
     disk_gib: int
     max_memory_mib: int

@@ -55,6 +55,7 @@ def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
     """Return the properties of a template that a derived template has too, by their options."""
     facts = {
         **codec.to_dict(template.hardware),
+        "cpu": template.hardware.cpu,
         "docker": template.docker,
         "max_memory_mib": template.max_memory_mib,
     }

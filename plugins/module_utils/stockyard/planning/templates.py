@@ -82,9 +82,15 @@ def plan_template(
 
 
 def candidate(spec: TemplateSpec, declared: str, templates: Iterable[Template]) -> Template | None:
-    """Return the newest usable generation of this declaration."""
+    """Return the newest usable generation of this declaration. One whose memory the hypervisor
+    can resume is preferred.
+    """
     own_templates = generations(spec.tenant, spec.name, templates)
-    return newest(template for template in own_templates if template.record.recipe == declared)
+    declared_templates = [
+        template for template in own_templates if template.record.recipe == declared
+    ]
+    matching = newest(template for template in declared_templates if not template.mismatch)
+    return matching or newest(declared_templates)
 
 
 def too_old(spec: TemplateSpec, record: TemplateRecord, current_time: float) -> bool:
@@ -202,6 +208,9 @@ def _stale(spec: TemplateSpec, target: Template, context: TemplateContext) -> st
         return f"package updates: {', '.join(map(str, context.missing_updates[:SHOWN]))}{suffix}"
     if too_old(spec, target.record, context.now) and spec.max_age is not None:
         return f"it is older than {timedelta(seconds=spec.max_age)}"
+    # A template that is created from a host is built by an explicit act only.
+    if target.mismatch and not spec.from_host:
+        return f"its memory cannot be resumed: {target.mismatch}"
     return ""
 
 

@@ -381,3 +381,15 @@ def test_a_frozen_template_names_the_features_and_devices_of_its_machine(
     )
     domain = designer.template(template_record(), origin, IMAGE, STORE)
     assert machine.frozen(serialize(domain.xml())) == origin
+
+
+def test_named_processor_must_be_available_completely() -> None:
+    named = Machine("kvm", 2, "pc-q35-7.2", cpu_model="Nehalem", disabled_features=("erms",))
+    xml = designer.template(TEMPLATE, named, IMAGE, STORE).xml()
+    cpu = xml.find("cpu")
+    assert cpu is not None
+    assert cpu.attrib == {"mode": "custom", "match": "exact", "check": "partial"}
+    assert [(item.tag, item.get("fallback"), item.text) for item in cpu][:1] == [
+        ("model", "forbid", "Nehalem")
+    ]
+    assert [item.get("name") for item in cpu.findall("feature")] == ["erms"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from stockyard.errors import Unsupported
-from stockyard.model.template import Hardware
+from stockyard.model.template import Cpu, Hardware
 from stockyard.providers.libvirt import machine
 from stockyard.providers.libvirt.machine import Machine
 
@@ -62,3 +62,18 @@ def test_required_kvm_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch)
         machine.choose(Hardware(accelerator="kvm"), "template base")
     assert caught.value.name == "template base"
     assert machine.choose(Hardware(accelerator="auto"), "template base").type == "qemu"
+
+
+def test_named_processor_is_that_of_the_template_and_of_its_forks() -> None:
+    chosen = machine.choose(Hardware(accelerator="tcg", cpu=Cpu("Nehalem")), "t")
+    assert (chosen.cpu_model, chosen.cpu_mode) == ("Nehalem", "custom")
+    # libvirt expands the processor of a running machine.
+    processor = (
+        "<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>Nehalem</model>"
+        "<feature policy='require' name='hypervisor'/><feature policy='disable' name='erms'/></cpu>"
+    )
+    text = f"<domain type='qemu'><os><type machine='pc-q35-7.2'>hvm</type></os>{processor}</domain>"
+    frozen = machine.frozen(text)
+    assert (frozen.cpu_model, frozen.disabled_features) == ("Nehalem", ("erms",))
+    own = text.replace("custom", "host-passthrough")
+    assert machine.frozen(own).cpu_model == ""

@@ -234,6 +234,7 @@ def _machine(
         initrd=str(image.initrd),
         cmdline=f"root={image.root} {CMDLINE}{_boot_options(hardware, machine)}",
         cpu_mode=machine.cpu_mode,
+        cpu_model=machine.cpu_model,
         disabled_features=machine.disabled_features,
         devices=(
             _disk(folder),

@@ -40,6 +40,7 @@ class Machine:
     :param reports_panic: whether the machine has a device that reports a panic of the guest's
         kernel: the machine then ends at once. Without it, the guest stands still.
     :param has_uplink: whether the machine has a second card, which leads out of the hypervisor.
+    :param cpu_model: the named CPU model; empty for none.
     """
 
     type: str
@@ -48,10 +49,15 @@ class Machine:
     disabled_features: tuple[str, ...] = ()
     reports_panic: bool = False
     has_uplink: bool = False
+    cpu_model: str = ""
 
     @property
     def cpu_mode(self) -> str:
-        """Return the host's own CPU under KVM; else all features that TCG can emulate."""
+        """Return the named model; else the host's own CPU under KVM, and all features that TCG can
+        emulate.
+        """
+        if self.cpu_model:
+            return "custom"
         return "host-passthrough" if self.type == "kvm" else "maximum"
 
 
@@ -80,6 +86,7 @@ def choose(hardware: Hardware, name: str) -> Machine:
         disabled_features=disabled_features,
         reports_panic=True,
         has_uplink=True,
+        cpu_model=hardware.cpu.model,
     )
 
 
@@ -104,6 +111,7 @@ def frozen(definition: str) -> Machine:
         disabled_features,
         root.find("./devices/panic") is not None,
         network.UPLINK_CARD[-1] in _arguments(root),
+        _named_model(root),
     )
 
 
@@ -120,6 +128,11 @@ def _plugged_in(root: Element) -> int:
     vcpu = root.find("./vcpu")
     count = int(vcpu.get("current") or vcpu.text or 1) if vcpu is not None else 1
     return count - added_processors(root)
+
+
+def _named_model(root: Element) -> str:
+    """Return the CPU model of a machine that was defined with a named one."""
+    return root.findtext("./cpu[@mode='custom']/model") or ""
 
 
 def _arguments(root: Element) -> set[str]:

@@ -61,6 +61,7 @@ from .faults import translated
 from .guest_clock import QemuGuestClock
 from .images import Images
 from .monitor import Monitor
+from .platforms import Platforms
 from .session import Session
 from .session import record as record_session
 from .store import Store, make
@@ -115,6 +116,7 @@ class LibvirtProvider:
             self._registry,
             self.volumes,
         )
+        self._platforms = Platforms(connection)
         self._facts = Facts(store, self.images, self.domains)
 
     @property
@@ -147,7 +149,11 @@ class LibvirtProvider:
         own_machines = [(record, state) for record, state in machines if record.owner == owner]
         return Observation(
             templates=tuple(
-                Template(machine_record, self._problem(machine_record))
+                Template(
+                    machine_record,
+                    self._problem(machine_record),
+                    self._platforms.drift(machine_record),
+                )
                 for machine_record, _state in own_machines
                 if isinstance(machine_record, TemplateRecord)
             ),
@@ -187,7 +193,7 @@ class LibvirtProvider:
         return self.images.versions(image)
 
     def check_template(self, hardware: Hardware, name: str) -> None:
-        machine.choose(hardware, name)
+        self._platforms.check_model(hardware, machine.choose(hardware, name), name)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         template_machine = machine.choose(record.hardware, record.title)
@@ -205,6 +211,7 @@ class LibvirtProvider:
     ) -> None:
         source, folder = self._folder(parent), self._folder(record)
         frozen.verify(source, parent)
+        self._platforms.require(parent)
         template_machine = machine.frozen(self.domains.find(parent).XMLDesc(0))
         image = self.images.path(record.image)
         with self._registry():
@@ -248,6 +255,7 @@ class LibvirtProvider:
         folder = self._folder(record)
         domain = self.domains.find(record)
         template_machine = machine.frozen(domain.XMLDesc(0))
+        platform = self._platforms.of(template_machine)
         fork.save_state(domain, folder / "state", record.title, deadline)
         # The suspended machine changes no file. libvirt may need seconds to end it.
         with ThreadPoolExecutor(1) as pool:
@@ -263,11 +271,13 @@ class LibvirtProvider:
             ),
             record.title,
         )
-        return self.claim(record, phase="frozen", checksums=checksums)
+        return self.claim(record, phase="frozen", checksums=checksums, platform=platform)
 
     def check_host(
         self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
+        if template:
+            self._platforms.require(template, "linked")
         self.admission.check(spec, template, deleted, count)
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
@@ -306,6 +316,7 @@ class LibvirtProvider:
     ) -> None:
         folder, source = self._folder(host), self._folder(template)
         frozen.verify(source, template)
+        self._platforms.require(template, mode)
         make(folder, host.title)
         orphaned_files.note(folder, self.uri, host)
         disks.make(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)

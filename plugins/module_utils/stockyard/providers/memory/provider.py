@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -40,6 +41,7 @@ from ...model.observation import (
     Template,
     UnreadableObject,
 )
+from ...model.platform import Drift, Platform, compare
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import Hardware, TemplateRecord
@@ -47,6 +49,7 @@ from ..common import locks
 from ..common.locks import held
 from ..common.pool_files import FilePoolStore
 from ..common.queue_files import FileQueues
+from ..common.resumable import require
 from ..common.stored_records import compare_and_set
 from .branches import MemoryBranches
 from .disks import Disks
@@ -63,6 +66,8 @@ from .mirror import Mirror
 from .state import Machine, StateFile
 from .volumes import MemoryVolumes
 
+# The platform of a memory hypervisor, unless a test writes another one to ``platform.json``.
+PLATFORM = Platform("1.0", "simulated-1.0", "tcg", "simulated", ("fast",), "6.1.0", "0x1")
 NO_LIMITS = PoolFacts("admission", "the memory hypervisor has no machines to limit", None)
 
 
@@ -120,7 +125,7 @@ class MemoryProvider(NoGuestClock):
         ]
         return Observation(
             templates=tuple(
-                Template(record, self._problem(record))
+                Template(record, self._problem(record), self._drift(record))
                 for record, _machine in own_entries
                 if isinstance(record, TemplateRecord)
             ),
@@ -165,6 +170,7 @@ class MemoryProvider(NoGuestClock):
     ) -> None:
         with self.state.change() as machines:
             source = check_frozen(machines, parent)
+            require(parent, self._drift(parent))
             check_free(machines, record)
             self.disks.copy(source, record)
             machines[record.domain] = Machine(encode(record), state="running")
@@ -191,13 +197,19 @@ class MemoryProvider(NoGuestClock):
         if not self._running(record):
             raise HypervisorError("only a running machine can be frozen.", name=record.title)
         self.stop(record, deadline)
-        return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
+        return self.claim(
+            record,
+            phase="frozen",
+            checksums={"record": codec.digest(record)},
+            platform=self._platform(),
+        )
 
     def check_host(
         self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
         if template:
             check_frozen(self.state.read(), template)
+            require(template, self._drift(template), "linked")
         held = frozenset().union(*(record.published for record in deleted))
         if published := bound(spec.bind, spec.ports, held):
             check_published("", published, self.state.read())
@@ -220,6 +232,7 @@ class MemoryProvider(NoGuestClock):
     ) -> None:
         with self.state.change() as machines:
             source, (machine, _host) = check_frozen(machines, template), find(machines, host)
+            require(template, self._drift(template), mode)
             if machine.state == "running":
                 raise Conflict("the machine of the host is already running.", name=host.title)
             self.disks.remove(host)
@@ -384,6 +397,16 @@ class MemoryProvider(NoGuestClock):
             if record.phase == "frozen" and not self.disks.path(record).exists()
             else ""
         )
+
+    def _platform(self) -> Platform:
+        path = self.state.folder / "platform.json"
+        if not path.exists():
+            return PLATFORM
+        return codec.from_dict(Platform, json.loads(path.read_text(encoding="utf-8")))
+
+    def _drift(self, record: TemplateRecord) -> tuple[Drift, ...]:
+        has_named_model = bool(record.hardware.cpu.model)
+        return compare(record.platform, self._platform(), has_named_model=has_named_model)
 
     def _running(self, record: Record) -> bool:
         return find(self.state.read(), record)[0].state == "running"

@@ -204,7 +204,13 @@ class VsphereProvider(NoGuestClock):
         return {}
 
     def check_template(self, hardware: Hardware, name: str) -> None:
-        return
+        if hardware.cpu.model:
+            raise Unsupported(
+                "cpu: a template on vSphere has the processor of its cluster.",
+                name=name,
+                cause="the EVC mode of the cluster decides the CPU model",
+                remedy="omit cpu, and set the EVC mode of the cluster",
+            )
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         self.guard.demand()

@@ -46,6 +46,11 @@ def check_creatable(
     _check_memory(ctx, spec, new_names, template)
     if template:
         check(spec, frozen(template.record), most(ctx, template.record), f"host {new_names[0]}")
+        if template.mismatch and spec.fork_mode == "instant":
+            ctx.progress(
+                f"{template.record.title}: hosts boot from its disk, because its memory cannot be "
+                f"resumed: {template.mismatch}"
+            )
     # A new host's own address belongs to no other host: only a port that is published at every
     # address can conflict with it.
     published_ports = frozenset((spec.bind, port) for port in (() if spec.network else spec.ports))

@@ -243,6 +243,8 @@ def describe_template(ctx: Context, template: Template) -> TemplateInfo:
         problem=template.problem,
         image=record.image,
         hardware=record.hardware,
+        platform=record.platform,
+        drift=template.drift,
         docker=record.docker,
         disk_gib=record.disk_gib,
         max_memory_mib=record.max_memory_mib,

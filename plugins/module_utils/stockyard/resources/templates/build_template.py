@@ -400,7 +400,10 @@ def _build(
         None,
     )
     is_current = (
-        existing and existing.usable and not too_old(spec, existing.record, ctx.clock.now())
+        existing
+        and existing.usable
+        and not existing.mismatch
+        and not too_old(spec, existing.record, ctx.clock.now())
     )
     # The digest of a derived generation does not contain the versions of the added packages.
     if existing and is_current and not parent:

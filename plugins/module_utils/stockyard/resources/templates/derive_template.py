@@ -125,7 +125,9 @@ def base_of(ctx: Context, declared: RenderedTemplate, observation: Observation) 
     return newest(
         template
         for template in observation.templates
-        if template.record.tenant == spec.tenant and template.record.recipe == digest
+        if template.record.tenant == spec.tenant
+        and template.record.recipe == digest
+        and not template.mismatch
     )
 
 
@@ -201,6 +203,7 @@ def draft(
         mac=mac_of(template_uuid, ctx.provider.capabilities),
         version=1,
         checksums=None,
+        platform=None,
         promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
         source=Source(spec.image.suite, tuple(sorted(packages)), without_secrets(spec.build)),
         provision=spec.provision.title if spec.provision else "",

@@ -171,6 +171,7 @@ def draft(
         mac=mac_of(template_uuid, ctx.provider.capabilities),
         version=1,
         checksums=None,
+        platform=None,
         promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
         provision="",
         options=declared.options,

@@ -28,6 +28,7 @@ class Domain:
     :param namespace: XML namespace of the record.
     :param added_vcpus: processors that are plugged in at the start. Devices get a queue for each
         of the other processors, so the difference matters for a stream.
+    :param cpu_model: the CPU model of the mode ``custom``.
     """
 
     type: str
@@ -47,6 +48,7 @@ class Domain:
     namespace: str = RECORD_NS
     added_vcpus: int = 0
     disabled_features: tuple[str, ...] = ()
+    cpu_model: str = ""
 
     def xml(self) -> Element:
         """Return ``<domain>``."""
@@ -77,7 +79,11 @@ class Domain:
         features = (
             element("feature", policy="disable", name=name) for name in self.disabled_features
         )
-        return element("cpu", *features, mode=self.cpu_mode)
+        if not self.cpu_model:
+            return element("cpu", *features, mode=self.cpu_mode)
+        # libvirt refuses to start the machine if a feature of the model is not available.
+        model = element("model", text=self.cpu_model, fallback="forbid")
+        return element("cpu", model, *features, mode=self.cpu_mode, match="exact", check="partial")
 
     def _processors(self) -> Element:
         enabled = self.vcpus + self.added_vcpus
