@@ -41,10 +41,12 @@ options:
       - With V(open) on V(qemu:///session) the host can reach public IPv4 addresses and a name
         server, but no private or link-local addresses, no other hosts, and no address of the
         hypervisor. This requires the packages slirp4netns and nftables on the hypervisor.
+      - With V(allow) the host can reach only the destinations of O(egress_allow). This requires
+        V(qemu:///session), and the package haproxy in addition.
       - With V(open) and O(network) the host can reach everything that the network can reach. On
         V(qemu:///system) a libvirt network that forwards is required, on vSphere a gateway.
     type: str
-    choices: [none, proxy, open]
+    choices: [none, proxy, open, allow]
     default: none
   egress_proxy:
     description:
@@ -56,10 +58,16 @@ options:
     default: ""
   egress_allow:
     description:
-      - Addresses and networks in private ranges that O(egress=open) reaches in addition, such as
-        V(192.168.7.7), V(10.20.0.0/16) or V(192.168.7.7:5000). Without a port, all ports of TCP and
-        UDP are reachable. The private ranges are 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12,
-        192.0.0.0/24 and 192.168.0.0/16.
+      - With O(egress=allow) the destinations that the host can reach. Addresses and networks such
+        as V(192.0.2.7), V(192.0.2.0/24) or V(192.0.2.7:5000) are reachable with TCP and UDP, at all
+        ports or at the one that is declared.
+      - A name such as V(registry.example.org) or V(*.example.org) is reachable with HTTP at port 80
+        and with TLS at port 443, matched by name. V(*.example.org) stands for all names below
+        example.org, without example.org itself. A name with another port, as in
+        V(registry.example.org:5000), is reachable with TCP at the addresses of the name.
+      - With O(egress=open) the addresses and networks in private ranges that the host can reach in
+        addition. The private ranges are 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.0.0.0/24 and
+        192.168.0.0/16.
       - Addresses of the hypervisor are never reachable, also if they are in such a network.
       - Only on V(qemu:///session), without O(network).
     type: list

@@ -284,7 +284,8 @@ hosts:
       elements: str
       sample: [127.77.12.5:8080]
     egress:
-      description: "The destinations that the host can reach: V(none), V(proxy) or V(open)."
+      description:
+        - "The destinations that the host can reach: V(none), V(proxy), V(open) or V(allow)."
       type: str
       sample: none
     egress_proxy:
@@ -292,7 +293,8 @@ hosts:
       type: str
       sample: ""
     egress_allow:
-      description: The destinations that V(egress) adds, as they were declared.
+      description:
+        - The destinations of egress V(allow), or those that V(open) adds, as they were declared.
       type: list
       elements: str
       sample: []

@@ -102,7 +102,7 @@ options:
       - The destinations that the image host and the machines of containers can reach, as with
         M(stockyard.container_hosts.host). C(docker pull) requires a path to the registry.
     type: str
-    choices: [none, proxy, open]
+    choices: [none, proxy, open, allow]
     default: none
   egress_proxy:
     description: The proxy for O(egress=proxy), as C(host:port).
@@ -110,8 +110,8 @@ options:
     default: ""
   egress_allow:
     description:
-      - The addresses and networks in private ranges that O(egress=open) reaches in addition, as
-        with M(stockyard.container_hosts.host).
+      - The destinations of O(egress=allow), or those in private ranges that O(egress=open) reaches
+        in addition, as with M(stockyard.container_hosts.host).
     type: list
     elements: str
     default: []

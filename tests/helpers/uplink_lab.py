@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stockyard import HostSpec
 from stockyard.errors import HypervisorError
 from stockyard.model.destinations import destinations
 from stockyard.providers.libvirt import network, uplink, uplink_guard, uplink_rules
@@ -68,15 +69,17 @@ table inet stockyard {
 WIDENED = destinations(
     ["10.0.0.0/8", f"192.168.7.7:{PORTS['TCP with options of IP to 192.168.7.7']}"]
 )
+OPEN = HostSpec(egress="open")
 # Seconds for packets to pass, and for a change of addresses.
 SETTLE, CHANGE = 1.0, 1.0
 
 
 class Sniffer:
-    """Records the destination ports of all packets that this namespace sends or receives."""
+    """Records the destinations of all packets that this namespace sends or receives."""
 
     def __init__(self) -> None:
         self.ports: set[int] = set()
+        self.addresses: set[str] = set()
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -86,6 +89,7 @@ class Sniffer:
             kind = address[1]
             if kind == ETH_P_IP and len(data) >= 24:
                 length = (data[0] & 15) * 4
+                self.addresses.add(socket.inet_ntoa(data[16:20]))
                 # A later fragment has no port.
                 first = not struct.unpack("!H", data[6:8])[0] & 0x1FFF
                 if first and data[9] in (TCP, UDP):
@@ -183,12 +187,15 @@ def start_guard(order: dict[str, Any]) -> tuple[int, subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def opened(name: str, **changes: Any) -> Iterator[Uplink]:
-    """Open an uplink for a process that stands for QEMU."""
+def opened(name: str, spec: HostSpec = OPEN, **changes: Any) -> Iterator[Uplink]:
+    """Open an uplink for a process that stands for QEMU.
+
+    :param changes: parts of the order that replace those of the provider.
+    """
     folder = Path(os.environ["LAB"], name)
     folder.mkdir()
     with subprocess.Popen(["sleep", "600"]) as machine:
-        tap, guard = start_guard(uplink.order(machine.pid, folder) | changes)
+        tap, guard = start_guard(uplink.order(machine.pid, folder, spec) | changes)
         try:
             yield Uplink(tap, guard, machine, folder)
         finally:
@@ -372,7 +379,8 @@ def processes() -> int:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             count += (
                 bool({b"namespace", b"guard", b"detached"} & set(words))
-                or b"slirp4netns" in words[0]
+                or words[0].endswith((b"slirp4netns", b"haproxy"))
+                or any(b"The name server of an uplink" in word for word in words[:5])
             )
     return count
 
@@ -405,7 +413,7 @@ def life() -> None:
             time.sleep(0.5)
             result["hangup"] = uplink.is_guarded(link.folder)
         with subprocess.Popen(["sleep", "600"]) as machine:
-            order = uplink.order(machine.pid, Path(os.environ["LAB"]))
+            order = uplink.order(machine.pid, Path(os.environ["LAB"]), OPEN)
             first = start_guard(order)
             try:
                 start_guard(order)
@@ -486,7 +494,7 @@ def hub() -> None:
         for _attempt in range(2):
             guest.sendto(question(), str(ends[0]))
             time.sleep(0.5)
-            tap, guard = start_guard(uplink.order(qemu.pid, folder))
+            tap, guard = start_guard(uplink.order(qemu.pid, folder, OPEN))
             uplink._attach(monitor, tap)
             os.close(tap)
             guest.sendto(question(), str(ends[0]))
@@ -531,7 +539,7 @@ def state() -> None:
     with other_namespace() as far_side:
         build_hypervisor(far_side)
         with paused_machine("first") as (monitor, process):
-            tap, guard = start_guard(uplink.order(process.pid, folder))
+            tap, guard = start_guard(uplink.order(process.pid, folder, OPEN))
             uplink._attach(monitor, tap)
             os.close(tap)
             monitor.command("migrate", uri=uri)
@@ -540,7 +548,7 @@ def state() -> None:
         with paused_machine("second", "-incoming", "defer") as (monitor, process):
             monitor.command("migrate-incoming", uri=f"exec:cat {folder}/state")
             result.append(migrated(monitor))
-            tap, guard = start_guard(uplink.order(process.pid, folder))
+            tap, guard = start_guard(uplink.order(process.pid, folder, OPEN))
             uplink._attach(monitor, tap)
             os.close(tap)
             result.append(uplink.is_guarded(folder))
@@ -548,15 +556,15 @@ def state() -> None:
     print(json.dumps(result))
 
 
-def run(folder: Path, entry: str = "main") -> Any:
-    """Run a function of this file in the namespaces; return the JSON that it printed last."""
+def run(folder: Path, entry: str = "main", module: str = "uplink_lab") -> Any:
+    """Run a function in the namespaces; return the JSON that it printed last."""
     environment = {
         **os.environ,
         "LAB": str(folder),
         "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
         "PYTHONPATH": f"{CHECKOUT / 'plugins' / 'module_utils'}:{CHECKOUT}",
     }
-    program = f"from tests.helpers import uplink_lab; uplink_lab.{entry}()"
+    program = f"from tests.helpers import {module}; {module}.{entry}()"
     result = subprocess.run(
         [*ENTER, "--kill-child", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program],
         env=environment,

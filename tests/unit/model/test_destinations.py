@@ -70,6 +70,12 @@ def test_value_that_is_no_destination_is_refused(value: Any) -> None:
             {"egress": "proxy", "egress_proxy": "a:1", "egress_allow": ("10.0.0.1",)},
             "does not apply to egress proxy",
         ),
+        ({"egress": "allow"}, "no destinations"),
+        (
+            {"egress": "allow", "egress_allow": tuple(f"{'a' * 60}{n}.org" for n in range(200))},
+            "more than 8192 characters",
+        ),
+        ({"egress": "allow", "egress_allow": ("127.0.0.1",)}, "cannot be allowed"),
         ({"egress": "open", "egress_allow": ("203.0.113.7",)}, "not in a private range"),
         ({"egress": "open", "egress_allow": ("10.0.0.0/7",)}, "not in a private range"),
         ({"egress": "open", "egress_allow": ("a.example.org",)}, "no rules about names"),

@@ -126,8 +126,8 @@ HOST_COMMANDS = Group(
                 Option("--egress-proxy", "with --egress proxy", metavar="HOST:PORT"),
                 Option(
                     "--egress-allow",
-                    "a private address or network that --egress open adds",
-                    metavar="ADDRESS[:PORT]",
+                    "a destination of --egress allow, or a private one that --egress open adds",
+                    metavar="DESTINATION[:PORT]",
                     many=True,
                 ),
                 Option("--network", "a libvirt network, or a port group"),

@@ -266,8 +266,9 @@ class Provider(Protocol):
         """Connect or cut the guest's network link."""
 
     def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
-        """Open the way out of a running host with egress ``open`` if it is not open; return whether
-        it was opened now. The network of a host can be its way out, and then nothing is changed.
+        """Open the way out of a running host with egress ``open`` or ``allow`` if it is not open;
+        return whether it was opened now. The network of a host can be its way out, and then nothing
+        is changed.
 
         :raises HypervisorError: if it cannot be opened.
         """

@@ -29,7 +29,8 @@ FORBIDDEN = tuple(
         ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "198.18.0.0/15", "224.0.0.0/3"),
     )
 )
-MAX = 256
+# The largest number of entries, and of their characters together.
+MAX, LENGTH_MAX = 256, 8192
 _SHAPE = re.compile(r"(?P<target>[^:]+)(:(?P<port>[0-9]{1,5}))?")
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 # The last label contains a letter: an incomplete address is no name.
@@ -95,10 +96,22 @@ def check(egress: str, values: tuple[str, ...]) -> None:
             "egress_allow: a destination is declared twice.",
             remedy="declare each destination once",
         )
+    if sum(map(len, values)) > LENGTH_MAX:
+        raise InvalidInput(
+            f"egress_allow has more than {LENGTH_MAX} characters.",
+            remedy="declare domains and networks instead of single names and addresses",
+        )
+    if egress == "allow":
+        if not values:
+            raise InvalidInput(
+                "egress allow has no destinations.",
+                remedy="declare egress_allow, or egress none",
+            )
+        return
     if values and egress != "open":
         raise InvalidInput(
             f"egress_allow does not apply to egress {egress}.",
-            remedy="omit egress_allow, or declare egress open",
+            remedy="omit egress_allow, or declare egress open or allow",
         )
     for value, entry in zip(values, entries, strict=True):
         _check_private(value, entry)
@@ -109,7 +122,7 @@ def _check_private(value: str, entry: Destination) -> None:
     if entry.name:
         raise InvalidInput(
             f"egress_allow: egress open has no rules about names such as {naming.shown(value)}.",
-            remedy="declare addresses or networks of private ranges",
+            remedy="declare addresses or networks of private ranges, or egress allow",
         )
     network = ipaddress.IPv4Network(entry.network)
     if not any(network.subnet_of(private) for private in PRIVATE):

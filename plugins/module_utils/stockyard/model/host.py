@@ -50,10 +50,10 @@ class HostSpec:
     :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts
         dockerd for a new one.
     :param egress: the destinations that the guest reaches: ``none``, ``proxy`` (``egress_proxy``
-        and nothing else) or ``open``.
+        and nothing else), ``open`` or ``allow`` (``egress_allow`` and nothing else).
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
-    :param egress_allow: the destinations in private ranges that ``open`` adds, see
-        :func:`.destinations.destination`.
+    :param egress_allow: the destinations of ``allow``, or those in private ranges that ``open``
+        adds, see :func:`.destinations.destination`.
     :param network: a libvirt network, or a port group, in which the host has an address; QEMU's
         user network if empty.
     :param pool: the pool of the host, of the same tenant; none if empty.

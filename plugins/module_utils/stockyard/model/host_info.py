@@ -111,10 +111,12 @@ class HostInfo(Info):
     :param mac: the MAC address of the host.
     :param ports: the published ports, without the ports of SSH and Docker.
     :param published: the addresses and ports of the hypervisor at which the published ports answer.
-    :param egress: the destinations that the host can reach: ``none``, ``proxy`` or ``open``.
+    :param egress: the destinations that the host can reach: ``none``, ``proxy``, ``open``
+        or ``allow``.
     :param egress_proxy: the proxy that the host can reach, as ``host:port``. Empty if there is
         none.
-    :param egress_allow: the destinations that ``egress`` adds, as they were declared.
+    :param egress_allow: the destinations of egress ``allow``, or those that ``open`` adds, as they
+        were declared.
     :param network: the libvirt network of the host, or on vSphere its port group. Empty for QEMU's
         user network.
     :param pool: the pool that the host is in. Empty if it is in none.

@@ -13,7 +13,9 @@ from typing import Any
 from ..errors import InvalidInput
 from . import naming
 
-EGRESSES = ("none", "proxy", "open")
+EGRESSES = ("none", "proxy", "open", "allow")
+# The values with which a host of this hypervisor has an uplink, unless it is in a network.
+UPLINKED = ("open", "allow")
 # The port of the proxy, at the guest's own address.
 PROXY_PORT = 3128
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # what a user may ask for

@@ -149,5 +149,7 @@ def test_template_without_a_second_card_is_refused_for_an_uplink() -> None:
     uplinked = HostSpec(egress="open")
     assert refusal(uplinked, has_uplink=False) == "build the template again"
     assert refusal(uplinked, has_uplink=True) == ""
+    by_name = HostSpec(egress="allow", egress_allow=("a.example.org",))
+    assert refusal(by_name, has_uplink=False) == "build the template again"
     assert refusal(HostSpec(), has_uplink=False) == ""
     assert refusal(HostSpec(network="lab", egress="open"), has_uplink=False) == ""

@@ -81,6 +81,12 @@ def test_network_options_within_the_capabilities_are_accepted(forward: str, spec
         ("route", HostSpec(network="lab", egress="proxy", egress_proxy="proxy:3128"), "forwards"),
         ("", HostSpec(network="lab", egress="open"), "isolated"),
         ("nat", HostSpec(egress="open"), "declare a network"),
+        ("nat", HostSpec(egress="allow", egress_allow=("a.org",)), "use qemu:///session"),
+        (
+            "nat",
+            HostSpec(network="lab", egress="allow", egress_allow=("a.org",)),
+            "egress_allow is not possible in network lab",
+        ),
         (
             "nat",
             HostSpec(network="lab", egress="open", egress_allow=("10.0.0.1",)),

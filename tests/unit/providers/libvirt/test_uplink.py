@@ -18,7 +18,6 @@ import pytest
 from stockyard import HostSpec
 from stockyard.clock import Deadline
 from stockyard.errors import HypervisorError, MissingDependency, StockyardError, Unsupported
-from stockyard.model.destinations import destinations
 from stockyard.providers.libvirt import (
     processes,
     uplink,
@@ -56,7 +55,7 @@ Local:
 def provided() -> bool:
     """Return whether this machine provides uplinks to this user."""
     try:
-        uplink_tools.check()
+        uplink_tools.check(HostSpec(egress="open"))
     except StockyardError:
         return False
     return os.geteuid() != 0
@@ -225,7 +224,14 @@ def test_machine_that_is_off_has_no_uplink(tmp_path: Path, monkeypatch: pytest.M
         uplink.ensure(qemu, RECORD, tmp_path, Deadline(5))
 
 
-PACKAGES = {"slirp4netns": "slirp4netns", "nft": "nftables", "unshare": "util-linux"}
+PACKAGES = {
+    "slirp4netns": "slirp4netns",
+    "nft": "nftables",
+    "unshare": "util-linux",
+    "haproxy": "haproxy",
+    "setpriv": "util-linux",
+}
+BY_NAME = HostSpec(egress="allow", egress_allow=("a.example.org",))
 
 
 class Programs:
@@ -234,6 +240,7 @@ class Programs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.missing = ""
         self.version = "slirp4netns version 1.2.0\nlibseccomp: 2.5.4\n"
+        self.haproxy = "HAProxy version 2.6.12-1 2026/10/17 - https://haproxy.org/"
         self.refusal = ""
         monkeypatch.setattr(shutil, "which", self._which)
         monkeypatch.setattr(uplink_tools, "_run", self._run)
@@ -243,6 +250,8 @@ class Programs:
         return None if name == self.missing else f"/usr/bin/{name}"
 
     def _run(self, arguments: list[str], _text: str = "") -> subprocess.CompletedProcess[str]:
+        if arguments[-1] == "-v":
+            return subprocess.CompletedProcess(arguments, 0, self.haproxy, "")
         if "--version" in arguments:
             return subprocess.CompletedProcess(arguments, 0, self.version, "")
         return subprocess.CompletedProcess(arguments, bool(self.refusal), "", self.refusal)
@@ -257,7 +266,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
 def test_missing_program_is_refused_with_its_package(programs: Programs, name: str) -> None:
     programs.missing = name
     with pytest.raises(MissingDependency, match=f"{name} is not installed") as caught:
-        uplink_tools.check()
+        uplink_tools.check(BY_NAME)
     assert caught.value.remedy == f"install the package {PACKAGES[name]}"
 
 
@@ -266,6 +275,7 @@ def test_missing_program_is_refused_with_its_package(programs: Programs, name: s
     [
         ("version", "slirp4netns version 0.4.3\n", "a newer slirp4netns"),
         ("version", "unknown\n", "a newer slirp4netns"),
+        ("haproxy", "HA-Proxy version 2.2.9-2", "a newer HAProxy"),
         ("missing", "tun", "/dev/net/tun cannot be opened"),
         ("refusal", "Operation not permitted", "cannot be loaded in a namespace"),
     ],
@@ -275,7 +285,7 @@ def test_unsuitable_machine_is_refused_with_a_remedy(
 ) -> None:
     setattr(programs, attribute, value)
     with pytest.raises(Unsupported, match=message) as caught:
-        uplink_tools.check()
+        uplink_tools.check(BY_NAME)
     assert caught.value.remedy
 
 
@@ -284,14 +294,26 @@ def test_address_of_the_hypervisor_cannot_be_allowed(
 ) -> None:
     assert programs.version
     monkeypatch.setattr(uplink_guard, "read_own_networks", lambda: ["10.200.0.1/32"])
-    uplink_tools.check(destinations(["10.200.0.0/24", "10.200.0.2"]))
+    uplink_tools.check(HostSpec(egress="open", egress_allow=("10.200.0.0/24", "10.200.0.2")))
+    denied = HostSpec(egress="open", egress_allow=("10.9.8.7", "10.200.0.1:443"))
     with pytest.raises(Unsupported, match="address of the hypervisor") as caught:
-        uplink_tools.check(destinations(["10.9.8.7", "10.200.0.1:443"]))
+        uplink_tools.check(denied)
     assert caught.value.remedy
 
 
+def test_program_of_allow_is_not_needed_otherwise(programs: Programs) -> None:
+    programs.missing = "haproxy"
+    uplink_tools.check(HostSpec(egress="open"))
+
+
+def test_haproxy_has_no_capabilities(programs: Programs) -> None:
+    assert programs.haproxy
+    arguments = uplink_tools.haproxy()
+    assert {"--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"} <= set(arguments)
+
+
 def test_slirp_is_confined_as_far_as_it_can_be(programs: Programs) -> None:
-    uplink_tools.check()
+    uplink_tools.check(BY_NAME)
     arguments = uplink_tools.slirp()
     for option in ("--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"):
         assert option in arguments

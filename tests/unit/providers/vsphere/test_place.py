@@ -130,6 +130,11 @@ CASES = [
     (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network", egress="open"), ""),
     (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network"), "is not possible in network"),
     (
+        NET,
+        HostSpec(network="VM Network", egress="allow", egress_allow=("a.example.org",)),
+        "egress_allow is not possible on vSphere",
+    ),
+    (
         f"{NET}&gateway=192.0.2.1",
         HostSpec(network="VM Network", egress="open", egress_allow=("10.0.0.1",)),
         "egress_allow is not possible on vSphere",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import Conflict, MissingDependency, OutOfSpace, Unsupported
 from ...model.host import HostRecord, HostSpec
-from ...model.network import Published, bound
+from ...model.network import UPLINKED, Published, bound
 from ...model.template import TemplateRecord
 from . import frozen, machine, network
 from .domains import Domains
@@ -71,12 +71,13 @@ class Admission:
 
     def _check_card(self, spec: HostSpec, template: TemplateRecord) -> None:
         """Refuse an uplink for forks of a template that was frozen without a second card."""
-        if spec.egress != "open" or spec.network:
+        if spec.egress not in UPLINKED or spec.network:
             return
         definition = self._domains.find(template).XMLDesc(0)
         if not machine.frozen(definition).has_uplink:
             raise Unsupported(
-                "egress open needs a second network card, which the template does not have.",
+                f"egress {spec.egress} needs a second network card, which the template does not "
+                "have.",
                 name=template.title,
                 cause="an earlier version of stockyard froze the template",
                 remedy="build the template again",

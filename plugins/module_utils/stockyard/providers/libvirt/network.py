@@ -14,9 +14,8 @@ from uuid import UUID
 
 from ...errors import AddressTaken, Conflict, Unsupported
 from ...guest.security import addresses
-from ...model import destinations
 from ...model.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
-from ...model.network import USER_NETWORK, GuestNetwork, Published, clash
+from ...model.network import UPLINKED, USER_NETWORK, GuestNetwork, Published, clash
 from ...model.observation import Record
 from . import uplink_tools
 from .faults import translated
@@ -63,7 +62,9 @@ WHY_NOT_OPEN = (
 def has_uplink(record: Record) -> bool:
     """Return whether a machine gets a back end for its second card."""
     return (
-        isinstance(record, HostRecord) and record.spec.egress == "open" and not record.spec.network
+        isinstance(record, HostRecord)
+        and record.spec.egress in UPLINKED
+        and not record.spec.network
     )
 
 
@@ -235,7 +236,7 @@ class Networks:
         :raises Unsupported: with the reason, and an alternative.
         """
         if not spec.network:
-            if spec.egress == "open":
+            if spec.egress in UPLINKED:
                 self._check_uplink(spec)
             return
         if spec.egress_allow:
@@ -267,13 +268,19 @@ class Networks:
             )
 
     def _check_uplink(self, spec: HostSpec) -> None:
+        if self.system and spec.egress == "allow":
+            raise Unsupported(
+                "egress allow is not possible on this hypervisor.",
+                cause=WHY_NOT_OPEN,
+                remedy="use qemu:///session, or declare egress proxy",
+            )
         if self.system:
             raise Unsupported(
                 "egress open needs a network on this hypervisor.",
                 cause=WHY_NOT_OPEN,
                 remedy="declare a network that forwards, or use egress proxy",
             )
-        uplink_tools.check(destinations.destinations(spec.egress_allow))
+        uplink_tools.check(spec)
 
     def address(self, spec: HostSpec, uuid: str, used_addresses: Iterable[str]) -> str:
         """Return a free address in the declared network; empty if no network is declared."""

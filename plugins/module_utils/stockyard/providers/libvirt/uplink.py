@@ -25,12 +25,25 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import HypervisorError, StockyardError
 from ...model.destinations import Destination, destinations
-from ...model.host import HostRecord
-from . import network, processes, uplink_guard, uplink_rules, uplink_tools
+from ...model.host import HostRecord, HostSpec
+from . import (
+    network,
+    processes,
+    uplink_allow_rules,
+    uplink_guard,
+    uplink_names,
+    uplink_proxy,
+    uplink_rules,
+    uplink_tools,
+)
 from .monitor import Monitor
 
 # The guard holds a lock on this file in the host's directory.
 LOCK = "uplink.lock"
+# The refused attempts of a host with egress allow, in its directory.
+RECORD = "refused.json"
+# Seconds for which the rules accept the address of a name after its time.
+GRACE = 30
 # QEMU's names of the back end and of its port at the hub of the second card.
 BACK_END, PORT, LABEL = "uplink", "uplink-port", "uplink"
 # Seconds for the guard to open the uplink.
@@ -53,7 +66,7 @@ def ensure(monitor: Monitor, record: HostRecord, folder: Path, deadline: Deadlin
         controller_end.settimeout(max(deadline.within(OPENING).left(), 1.0))
         with guard_end:
             _start_guard(guard_end, record.uuid)
-        requested = order(machine, folder, destinations(record.spec.egress_allow))
+        requested = order(machine, folder, record.spec)
         tap = _open(controller_end, requested, monitor.name)
         try:
             _attach(monitor, tap)
@@ -78,29 +91,63 @@ def is_guarded(folder: Path) -> bool:
     return False
 
 
-def order(machine: int, folder: Path, allowed: Sequence[Destination] = ()) -> dict[str, Any]:
+def order(machine: int, folder: Path, spec: HostSpec) -> dict[str, Any]:
     """Return the order of a guard.
 
     :param machine: the process that the guard lives as long as.
-    :param allowed: the destinations of ``egress_allow``.
+    :param folder: the host's directory.
     """
+    allowed = destinations(spec.egress_allow)
+    by_name = spec.egress == "allow"
+    namespace: dict[str, Any] = {
+        "device": uplink_rules.GUEST_DEVICE,
+        "mac": uplink_rules.GATEWAY_MAC,
+        "address": uplink_rules.GATEWAY,
+        "netmask": str(uplink_rules.GUEST.netmask),
+        "nft": uplink_tools.nft(),
+    }
+    if by_name:
+        namespace["names"] = names(folder, allowed)
     return {
         "machine": machine,
         "lock": str(folder / LOCK),
         "text": command_text(),
         "unshare": uplink_tools.unshare(),
         "table": uplink_rules.TABLE,
-        "rules": uplink_rules.rules(allowed),
+        "rules": uplink_allow_rules.rules(allowed) if by_name else uplink_rules.rules(allowed),
         "slirp": uplink_tools.slirp(),
         "device": uplink_rules.EXIT_DEVICE,
-        "namespace": {
-            "device": uplink_rules.GUEST_DEVICE,
-            "mac": uplink_rules.GATEWAY_MAC,
-            "address": uplink_rules.GATEWAY,
-            "netmask": str(uplink_rules.GUEST.netmask),
-            "nft": uplink_tools.nft(),
-        },
+        "namespace": namespace,
     }
+
+
+def names(folder: Path, allowed: Sequence[Destination]) -> dict[str, Any]:
+    """Return the program of the process of the names, and its settings."""
+    nft = uplink_tools.nft()
+    settings = {
+        "names": [(entry.name, entry.port) for entry in allowed if entry.name],
+        "allowed": [entry.network for entry in allowed if entry.network],
+        "denied": uplink_rules.DENIED,
+        "grace": GRACE,
+        "address": uplink_rules.GATEWAY,
+        "upstream": uplink_rules.DNS,
+        "table": uplink_rules.TABLE,
+        "set": uplink_allow_rules.NAMED,
+        "nft": nft,
+        "query": [
+            nft,
+            "-j",
+            "list",
+            "set",
+            *uplink_rules.TABLE.split(),
+            uplink_allow_rules.REFUSED,
+        ],
+        "haproxy": uplink_tools.haproxy(),
+        "ports": list(uplink_proxy.LISTENERS.values()),
+        "configuration": uplink_proxy.configuration(allowed, uplink_rules.GATEWAY),
+        "record": str(folder / RECORD),
+    }
+    return {"text": f"{inspect.getsource(uplink_names)}\nmain()\n", "settings": settings}
 
 
 def command_text() -> str:

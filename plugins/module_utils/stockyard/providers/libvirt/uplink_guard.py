@@ -63,6 +63,8 @@ SETTINGS = {
 # Seconds for each step of the start, and for a process to end.
 STEP, ENDING = 20.0, 5.0
 MESSAGE = 1 << 17
+# The message that starts the process of the names.
+SERVE = "serve"
 # The last bytes of the messages of slirp4netns.
 TAIL = 500
 
@@ -131,6 +133,10 @@ class Namespace:
         if answer != b"loaded":
             raise GuardError(answer.decode(errors="replace") or self._errors())
 
+    def serve(self) -> None:
+        """Start the process of the names."""
+        self.load(SERVE)
+
     def set_own(self, networks: Iterable[str]) -> None:
         """Replace the addresses of the hypervisor in the rules."""
         self.load(own_rules(self.table, networks))
@@ -186,6 +192,34 @@ class Slirp:
         _end(self.process)
 
 
+class Names:
+    """The process of the names (:mod:`.uplink_names`). It ends when its channel is closed.
+
+    :param order: the text of its program, and its settings.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.channel, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel.settimeout(STEP)
+        with other_end:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-c", order["text"], str(other_end.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[other_end.fileno()],
+            )
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.channel.sendall(json.dumps(order["settings"]).encode())
+        answer = self.channel.recv(MESSAGE)
+        self.answer = b"loaded" if answer == b"ready" else answer or b"the name server ended"
+
+    def close(self) -> None:
+        """End the process."""
+        self.channel.close()
+        _end(self.process)
+
+
 class Guard:
     """The guard of one machine.
 
@@ -211,6 +245,8 @@ class Guard:
         self._update()
         _raise_descriptors()
         self.slirp = Slirp(self.order["slirp"], self.namespace.process.pid, self.order["device"])
+        if self.order["namespace"].get("names"):
+            self.namespace.serve()
         return tap
 
     def run(self) -> None:
@@ -280,7 +316,7 @@ def guard(channel: socket.socket) -> None:
         guarded.close()
 
 
-def inhabit(link: socket.socket, settings: dict[str, str]) -> None:
+def inhabit(link: socket.socket, settings: dict[str, Any]) -> None:
     """Create the tap device in the namespaces, and load the rules that the guard sends, until the
     guard ends.
     """
@@ -296,7 +332,19 @@ def inhabit(link: socket.socket, settings: dict[str, str]) -> None:
         return
     socket.send_fds(link, [b"open"], [tap])
     os.close(tap)
-    while rules := link.recv(MESSAGE):
+    poll = select.poll()
+    poll.register(link.fileno(), select.POLLIN)
+    names: Names | None = None
+    # The end of the process of the names ends this one.
+    while all(descriptor == link.fileno() for descriptor, _event in poll.poll()):
+        rules = link.recv(MESSAGE)
+        if not rules:
+            break
+        if rules.decode() == SERVE:
+            names = Names(settings["names"])
+            link.sendall(names.answer)
+            poll.register(names.pidfd, select.POLLIN)
+            continue
         result = subprocess.run(
             [settings["nft"], "-f", "-"],
             input=rules,
@@ -307,6 +355,8 @@ def inhabit(link: socket.socket, settings: dict[str, str]) -> None:
         link.sendall(
             (_tail(result.stderr) or "nft failed").encode() if result.returncode else b"loaded"
         )
+    if names:
+        names.close()
 
 
 def _tap(device: str, mac: str, address: str, netmask: str) -> int:

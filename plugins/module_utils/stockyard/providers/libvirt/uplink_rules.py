@@ -100,18 +100,25 @@ def rules(allowed: Sequence[Destination] = (), denied: Sequence[str] = DENIED) -
     return _RULES.format(
         table=TABLE,
         denied=", ".join(denied),
-        allowed=_elements(_networks(allowed, 0)),
-        allowed_ports=_elements(
-            f"{network} . {port}"
-            for port in sorted({entry.port for entry in allowed} - {0})
-            for network in _networks(allowed, port)
-        ),
+        **allowed_elements(allowed),
         guest=GUEST_DEVICE,
         exit=EXIT_DEVICE,
         gateway=GATEWAY,
         address=ADDRESS,
         dns=DNS,
     )
+
+
+def allowed_elements(entries: Sequence[Destination]) -> dict[str, str]:
+    """Return the elements of the two sets of allowed addresses: with and without ports."""
+    return {
+        "allowed": _elements(_networks(entries, 0)),
+        "allowed_ports": _elements(
+            f"{network} . {port}"
+            for port in sorted({entry.port for entry in entries} - {0})
+            for network in _networks(entries, port)
+        ),
+    }
 
 
 def _networks(entries: Iterable[Destination], port: int) -> list[ipaddress.IPv4Network]:

@@ -13,33 +13,39 @@ import subprocess
 from collections.abc import Iterable
 
 from ...errors import MissingDependency, Unsupported
-from ...model.destinations import Destination
-from . import uplink_guard, uplink_rules
+from ...model.destinations import Destination, destinations
+from ...model.host import HostSpec
+from . import uplink_allow_rules, uplink_guard, uplink_rules
 
 # The first version of slirp4netns with a stable sandbox.
 OLDEST_SLIRP = (1, 0)
+# The version of Debian 12.
+OLDEST_HAPROXY = (2, 6)
 PATH = f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin"
 # Seconds for a query of a program.
 QUERY = 20.0
 _VERSION = re.compile(r"version (\d+)\.(\d+)")
 
 
-def check(allowed: Iterable[Destination] = ()) -> None:
+def check(spec: HostSpec) -> None:
     """Refuse an uplink that this machine cannot provide. Nothing is changed.
 
-    :param allowed: the destinations of ``egress_allow``.
     :raises MissingDependency: with the package of a missing program.
     :raises Unsupported: with the reason.
     """
     slirp()
-    allowed = tuple(allowed)
+    allowed = destinations(spec.egress_allow)
     _check_own(allowed)
+    rules = uplink_rules.rules(allowed)
+    if spec.egress == "allow":
+        haproxy()
+        rules = uplink_allow_rules.rules(allowed)
     if not os.access(uplink_guard.TUN, os.R_OK | os.W_OK):
         raise Unsupported(
             f"{uplink_guard.TUN} cannot be opened, and egress open needs it.",
             remedy=f"run modprobe tun, and set the mode of {uplink_guard.TUN} to 0666 as udev does",
         )
-    result = _run([*unshare(), nft(), "--check", "--file", "-"], uplink_rules.rules(allowed))
+    result = _run([*unshare(), nft(), "--check", "--file", "-"], rules)
     if result.returncode:
         raise Unsupported(
             "the rules of egress open cannot be loaded in a namespace of this user.",
@@ -86,6 +92,25 @@ def slirp() -> list[str]:
     return [program, *options, "--disable-host-loopback", "--enable-sandbox", *seccomp]
 
 
+def haproxy() -> list[str]:
+    """Return HAProxy and its options. The process has no capabilities: it cannot change the rules.
+
+    :raises MissingDependency: with the package.
+    """
+    program = _program("haproxy", "haproxy")
+    text = _run([program, "-v"]).stdout
+    version = _VERSION.search(text)
+    if not version or (int(version[1]), int(version[2])) < OLDEST_HAPROXY:
+        raise Unsupported(
+            "egress allow needs a newer HAProxy.",
+            cause=text.strip()[:200],
+            remedy="install the package haproxy in version "
+            f"{'.'.join(map(str, OLDEST_HAPROXY))} or later",
+        )
+    setpriv = [_program("setpriv", "util-linux"), "--no-new-privs", "--inh-caps=-all"]
+    return [*setpriv, "--bounding-set=-all", program, "-db", "-q"]
+
+
 def nft() -> str:
     """Return the path of nft."""
     return _program("nft", "nftables")
@@ -104,7 +129,7 @@ def _program(name: str, package: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PATH}")
     if not path:
         raise MissingDependency(
-            f"{name} is not installed, and egress open needs it.",
+            f"{name} is not installed, and the declared egress needs it.",
             remedy=f"install the package {package}",
         )
     return path

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The egress of a host.
 
-The provider opens the uplink of a host with egress ``open``. Egress through a proxy is a reverse
+The provider opens the uplink of a host with egress ``open`` or
+``allow``. Egress through a proxy is a reverse
 tunnel of OpenSSH, from the guest to the proxy. The guest has no other egress then: its network
 accepts incoming connections and allows no outgoing ones. The client on the hypervisor opens
 connections to the declared proxy only, for any request of the guest. The tunnel ends when the
@@ -21,7 +22,7 @@ from pathlib import Path
 from ...clock import Deadline
 from ...errors import HypervisorError, MissingDependency
 from ...model.host import Host, HostRecord, HostSpec
-from ...model.network import PROXY_PORT, GuestNetwork
+from ...model.network import PROXY_PORT, UPLINKED, GuestNetwork
 from ..context import Context
 from .ssh_tunnels import pinned_host, run_ssh, ssh_target, tunnel_folder
 
@@ -73,7 +74,7 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
 
     :raises HypervisorError: if it cannot be opened.
     """
-    if record.spec.egress == "open" and record.identity:
+    if record.spec.egress in UPLINKED and record.identity:
         return ctx.provider.open_uplink(record, deadline)
     if (
         record.spec.egress != "proxy"

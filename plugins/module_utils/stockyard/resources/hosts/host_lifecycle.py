@@ -188,7 +188,7 @@ def _bring_up(
         refresh_limits(ctx, record, record.size, deadline)
         report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
-        report("uplink opened" if record.spec.egress == "open" else "proxy tunnel opened")
+        report("proxy tunnel opened" if record.spec.egress == "proxy" else "uplink opened")
     report("ready")
     return ctx.provider.claim(
         record, phase="ready", mode=mode, mode_reason=reason, identity=identity
