@@ -397,6 +397,12 @@ hosts:
             UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o
             IdentitiesOnly=yes -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 --
             stockyard@127.77.12.5
+        config:
+          description:
+            - A configuration file for C(ssh -F) and C(Include), in which the tenant's hosts have
+              their names.
+          type: str
+          sample: /home/me/.config/stockyard/stockyard/default/ssh_config
     docker:
       description: The connection parameters for a Docker client.
       type: dict

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,73 @@ def test_commands_reach_a_host(console: Console, fleet: list[HostInfo], tmp_path
     assert console("docker", name, "info", "--format", "{{.Name}}") == f"{name}\n"
     assert console("logs", name, "--lines", "3")
     assert console("console", name, "--lines", "3")
+
+
+def test_ssh_and_docker_reach_a_host_by_its_name(
+    console: Console, fleet: list[HostInfo], docker: Docker, tmp_path: Path
+) -> None:
+    way = fleet[0].ssh
+    name = fleet[0].name
+    argv = ["ssh", "-F", way.config, "-o", "BatchMode=yes", name, "hostname"]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    assert result.stdout == f"{name}\n", result.stderr
+    # Docker's client calls the ssh of its path, which reads the user's own configuration.
+    wrapper = tmp_path / "bin" / "ssh"
+    wrapper.parent.mkdir()
+    real_ssh = shutil.which("ssh")
+    wrapper.write_text(f'#!/bin/sh\nexec {real_ssh} -F "{way.config}" -o BatchMode=yes "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {
+        "PATH": f"{wrapper.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "DOCKER_HOST": f"ssh://{name}",
+    }
+    argv = [str(docker.client), "info", "--format", "{{.Name}}"]
+    result = subprocess.run(
+        argv, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert result.stdout == f"{name}\n", result.stderr
+
+
+def test_dockers_client_accepts_the_certificate_at_the_end_of_a_tunnel(
+    console: Console, fleet: list[HostInfo], docker: Docker
+) -> None:
+    port = free_port()
+    process = console.start("tunnel", fleet[0].name, f"{port}:2376")
+    try:
+        wait_for(port)
+        for name in ("localhost", "127.0.0.1"):
+            facts = replace(
+                fleet[0].docker,
+                environment={
+                    **fleet[0].docker.environment,
+                    "DOCKER_HOST": f"tcp://{name}:{port}",
+                },
+            )
+            reached = docker(replace(fleet[0], docker=facts), "info", "--format", "{{.Name}}")
+            assert reached.stdout.decode() == f"{fleet[0].name}\n"
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def free_port() -> int:
+    """Return a port of the loopback on which no program listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Wait until a program listens on a port of the loopback."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=30).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
 
 
 def test_tunnel_leads_to_the_loopback_of_a_host(console: Console, fleet: list[HostInfo]) -> None:

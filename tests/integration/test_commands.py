@@ -43,6 +43,10 @@ ELSEWHERE = {
     r"ansible-playbook -i web\.stockyard\.yml page\.yml": "tests/e2e/test_newcomer.py",
     r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
     r"docker info": "tests/e2e/test_docker_client.py",
+    r"stockyard ssh-config --include >> ": "tests/unit/cli/test_hosts.py",
+    r"(ssh web-1$|DOCKER_HOST=ssh://web-1 |docker -H tcp://localhost:12376 )": (
+        "tests/e2e/test_cli.py"
+    ),
     r"stockyard lease exec .* --sync ": "tests/unit/cli/test_lease_sync.py",
     r"stockyard (ssh|exec|cp|docker|tunnel|logs|console) ": "tests/e2e/test_cli.py",
     r"(stockyard endpoint serve|export DOCKER_HOST=|docker run) ?": "tests/e2e/test_endpoint.py",

@@ -21,6 +21,7 @@ import pytest
 from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, Yard
 from stockyard.hypervisor.records import encode
 from stockyard.model.host import Identity
+from stockyard.pki.store import Pki
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
 from tests.helpers.clocks import BriskClock
@@ -49,6 +50,11 @@ class Inventory:
 
     def uri(self, name: str = "east") -> str:
         return f"memory://{self.controller.root}/{name}"
+
+    def pinned(self) -> Path:
+        """Return the file with the pinned keys of the hosts in the east."""
+        pki = Pki(self.pki / "stockyard" / "default", "stockyard/default")
+        return pki.known_hosts_of(self.uri())
 
     def run(
         self,
@@ -154,14 +160,14 @@ def test_ssh_parses_the_options_of_the_inventory(
     assert settings["stricthostkeychecking"] == "true"
     assert settings["globalknownhostsfile"] == "/dev/null"
     assert settings["identitiesonly"] == "yes"
-    (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
+    pinned = inventory.pinned()
     assert settings["userknownhostsfile"].strip('"').replace("%%", "%") == str(pinned)
 
 
 def test_the_keys_on_record_are_pinned(listing: dict[str, Any], inventory: Inventory) -> None:
     with inventory.yard() as yard:
         keys = {h.address: present(h.identity).ssh_host_key for h in yard.hosts.list()}
-    (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
+    pinned = inventory.pinned()
     assert sorted(pinned.read_text().splitlines()) == sorted(
         f"[{a}]:2222 {key}" for a, key in keys.items()
     )

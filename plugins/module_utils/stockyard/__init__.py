@@ -91,6 +91,7 @@ __all__ = [
     "SingleSpec",
     "SkippedObject",
     "SshAccess",
+    "SshConfigInfo",
     "StockyardError",
     "SuspendedFleetTerm",
     "TemplateInfo",

@@ -35,7 +35,7 @@ from .errors import (
     UnforeseenError,
     Unsupported,
 )
-from .model.access_info import DockerAccess, SshAccess
+from .model.access_info import DockerAccess, SshAccess, SshConfigInfo
 from .model.branch import BranchSpec
 from .model.certificate_info import ClientCertificateInfo
 from .model.cloud_image import CloudImage
@@ -153,6 +153,7 @@ __all__ = [
     "SingleSpec",
     "SkippedObject",
     "SshAccess",
+    "SshConfigInfo",
     "StockyardError",
     "SuspendedFleetTerm",
     "TemplateInfo",

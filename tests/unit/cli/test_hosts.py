@@ -110,6 +110,46 @@ def test_words_after_the_host_belong_to_the_command(
         assert programs[-1].argv[-1] == "git log -- --quiet"
 
 
+def test_ssh_finds_each_host_by_its_name(real: Yard, console: Console) -> None:
+    code, output, _errors = console("ssh-config")
+    facts = real.hosts.get("ci-1").ssh
+    config = console.json("ssh-config")
+    assert (code, f"{output}") == (0, config["content"])
+    argv = ["ssh", "-F", config["path"], "-G", "ci-1"]
+    settings = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line in (
+        f"hostname {facts.host}",
+        f"port {facts.port}",
+        f"user {facts.user}",
+        f"identityfile {facts.private_key}",
+        "identitiesonly yes",
+        "stricthostkeychecking true",
+        "globalknownhostsfile /dev/null",
+    ):
+        assert line in settings
+    (known_hosts,) = (line.split()[1] for line in settings if line.startswith("userknownhosts"))
+    assert f"[{facts.host}]:{facts.port} " in Path(known_hosts).read_text()
+    assert console("ssh-config", "--include")[1] == config["include"]
+    user_config = Path(config["path"]).with_name("user_config")
+    user_config.write_text(f"Host another\n    Port 7\n{config['include']}")
+    argv = ["ssh", "-F", str(user_config), "-G", "ci-2"]
+    output = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert f"hostname {real.hosts.get('ci-2').ssh.host}\n" in output
+    assert facts.config == config["path"]
+
+
+def test_entry_for_ssh_vanishes_with_its_host(real: Yard, console: Console) -> None:
+    path = Path(real.hosts.get("ci-1").ssh.config)
+    (entries,) = path.with_name("ssh_config.d").iterdir()
+    assert "Host ci-1\n" in entries.read_text()
+    real.hosts.delete("ci-1")
+    assert "Host ci-1\n" not in entries.read_text()
+    assert "Host ci-2\n" in entries.read_text()
+    real.teardown()
+    assert entries.read_text() == ""
+    assert console("ssh-config")[:2] == (0, "")
+
+
 def test_login_has_no_command(real: Yard, console: Console, programs: list[Program]) -> None:
     assert console("ssh", "ci-2")[0] == 0
     ssh = real.hosts.get("ci-2").ssh

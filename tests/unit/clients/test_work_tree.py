@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> WorkTree:
     (directory / "run.sh").write_text("#!/bin/sh\n")
     (directory / "run.sh").chmod(0o755)
     (directory / "link").symlink_to("run.sh")
-    ssh = SshAccess("127.77.0.1", 2222, "user", str(tmp_path / "known hosts"), "/key", "")
+    ssh = SshAccess("127.77.0.1", 2222, "user", str(tmp_path / "known hosts"), "/key", "", "")
     return WorkTree(ssh, "host ci-1", directory)
 
 

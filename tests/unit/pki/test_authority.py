@@ -90,8 +90,11 @@ def test_a_server_certificate_has_our_names_and_the_guests_key(authority: Author
     certificate = load(signed.pem)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert certificate.public_key() == key.public_key()
-    assert names.get_values_for_type(x509.DNSName) == ["web-1"]
-    assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.64.1.2")]
+    assert names.get_values_for_type(x509.DNSName) == ["web-1", "localhost"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == [
+        "127.64.1.2",
+        "127.0.0.1",
+    ]
     assert certificate.subject.rfc4514_string() == "CN=web-1"
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -192,6 +193,16 @@ def test_pinned_keys_are_written_sorted_and_only_when_they_changed(pki: Pki) -> 
     assert pki.known_hosts.stat().st_ino == inode
     pki.pin([])
     assert pki.known_hosts.read_text() == ""
+
+
+def test_names_of_hosts_on_several_hypervisors_are_in_one_file(tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "a b %h", "me/default")
+    pki.configure_ssh("Host a\n    HostName 127.64.0.1\n", "qemu:///session")
+    path = pki.configure_ssh("Host b\n    HostName 192.0.2.1\n", "qemu:///system")
+    for name, address in (("a", "127.64.0.1"), ("b", "192.0.2.1"), ("c", "c")):
+        argv = ["ssh", "-F", str(path), "-G", name]
+        settings = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        assert f"hostname {address}\n" in settings
 
 
 @pytest.mark.parametrize(

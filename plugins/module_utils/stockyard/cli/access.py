@@ -106,10 +106,33 @@ def _tunnel(yard: Yard, options: Options) -> Program:
     return Program(words, progress="" if options.quiet else line)
 
 
+def _ssh_config(yard: Yard, options: Options) -> int:
+    config = yard.hosts.ssh_config(options.tenant)
+    if options.json:
+        say.data(config.to_dict())
+    else:
+        for line in (config.include if options.include else config.content).splitlines():
+            say.shell(line)
+    return 0
+
+
 SSH = Command(
     "ssh", "log in to a host, or run a command on its terminal", _ssh, (HOST, REMOTE, TENANT),
     failure=FAILED, verbatim=True,
 )  # fmt: skip
+SSH_CONFIG = Command(
+    "ssh-config",
+    "print the configuration of OpenSSH for the hosts of a tenant",
+    _ssh_config,
+    (
+        Option("--include", "print the lines for the end of ~/.ssh/config", flag=True),
+        Option("--tenant", "the tenant", "default"),
+        JSON,
+    ),
+    text="The configuration is also a file, which each change of the hosts updates. After "
+    "stockyard ssh-config --include >> ~/.ssh/config, ssh and DOCKER_HOST=ssh://HOST reach each "
+    "host by its name.",
+)
 EXEC = Command(
     "exec",
     "run a command on a host",

@@ -138,6 +138,12 @@ def _ssh() -> Entry:
     return SSH
 
 
+def _ssh_config() -> Entry:
+    from .access import SSH_CONFIG
+
+    return SSH_CONFIG
+
+
 def _exec() -> Entry:
     from .access import EXEC
 
@@ -292,6 +298,7 @@ SECTIONS = (
             "ls": ("list the hosts", _list),
             "show": ("show all facts of a host", _show),
             "ssh": ("log in to a host", _ssh),
+            "ssh-config": ("print the configuration of OpenSSH for hosts", _ssh_config),
             "exec": ("run a command on a host", _exec),
             "cp": ("copy files to or from a host", _copy),
             "docker": ("run Docker's client on a host", _docker),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..model.access_info import SshConfigInfo, ssh_path
 from ..model.branch import BranchSpec
 from ..model.fleet import SingleSpec
 from ..model.host import HostRecord
@@ -188,6 +189,22 @@ class HostsClient:
         :raises NotFound: if the host does not exist.
         """
         return lookup.last("host", name, self.list(tenant, name=name))
+
+    def ssh_config(self, tenant: str = "default") -> SshConfigInfo:
+        """Return the configuration of OpenSSH in which the tenant's hosts have their names, after
+        it is written with the hosts that are on record now.
+        """
+        observation = self._context.provider.observe(self._context.owner)
+        records = [host.record for host in observation.of_tenant(tenant)]
+        path = access.name_hosts(self._context, tenant, records)
+        entries = self._context.pki(tenant).ssh_config_of(self._context.provider.uri)
+        # OpenSSH expands percent signs there only in its latest versions.
+        included_path = ssh_path(str(path.absolute())).replace("%%", "%")
+        return SshConfigInfo(
+            path=str(path.absolute()),
+            include=f"Match all\n    Include {included_path}\n",
+            content=entries.read_text(encoding="utf-8"),
+        )
 
     def _converge(
         self,

@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .info import Info
+
 
 @dataclass(frozen=True)
 class SshAccess:
@@ -21,6 +23,8 @@ class SshAccess:
     :param private_key: the file of the operator's private key; empty if the host's declaration
         names other keys.
     :param command: a command line for a POSIX shell that logs in and checks the pinned key.
+    :param config: a configuration file for C(ssh -F) and C(Include), in which the tenant's hosts
+        have their names.
     """
 
     host: str
@@ -29,6 +33,21 @@ class SshAccess:
     known_hosts: str
     private_key: str
     command: str
+    config: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshConfigInfo(Info):
+    """The configuration of OpenSSH for the hosts of a tenant.
+
+    :param path: the file for ``ssh -F``. It contains the hosts on all hypervisors.
+    :param include: the lines for the end of ``~/.ssh/config`` that include this file.
+    :param content: the entries of the hosts on the yard's hypervisor.
+    """
+
+    path: str
+    include: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -62,12 +81,32 @@ def ssh_options(known_hosts: str, private_key: str) -> list[str]:
         "-o",
         "StrictHostKeyChecking=yes",
         "-o",
-        f"UserKnownHostsFile={_ssh_path(known_hosts)}",
+        f"UserKnownHostsFile={ssh_path(known_hosts)}",
     ]
     return [*pinned, "-o", "IdentitiesOnly=yes", "-i", private_key] if private_key else pinned
 
 
-def _ssh_path(path: str) -> str:
+def ssh_config_entry(
+    name: str, address: str, port: int, user: str, known_hosts: str, private_key: str
+) -> str:
+    """Return the entry of a host for ssh_config(5), which accepts the pinned key only.
+
+    :param private_key: the file of the only key to log in with; empty for the user's own keys.
+    """
+    settings = [
+        f"HostName {address}",
+        f"Port {port}",
+        f"User {user}",
+        "StrictHostKeyChecking yes",
+        f"UserKnownHostsFile {ssh_path(known_hosts)}",
+        "GlobalKnownHostsFile /dev/null",
+    ]
+    if private_key:
+        settings += ["IdentitiesOnly yes", f"IdentityFile {ssh_path(private_key)}"]
+    return "".join([f"Host {name}\n", *(f"    {setting}\n" for setting in settings)])
+
+
+def ssh_path(path: str) -> str:
     """Return a path as an option of ssh_config(5): quoted if it contains blanks, with doubled
     percent signs.
     """

@@ -152,7 +152,8 @@ class Authority:
         certified_key: str = "",
     ) -> Certificate:
         """Return a server certificate for the key in a request; the names come from the controller,
-        never from the request.
+        never from the request. Tunnels end at this machine's loopback, so the certificate contains
+        that too.
 
         :param certified_key: the digest of the only key that gets a certificate; any key if empty.
         :raises GuestError: if the text is not a request, is signed with another key, or contains
@@ -182,7 +183,13 @@ class Authority:
                 remedy="examine the host, then replace it",
             )
         names = x509.SubjectAlternativeName(
-            [x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))]
+            [
+                *(x509.DNSName(name) for name in dict.fromkeys((hostname, "localhost"))),
+                *(
+                    x509.IPAddress(ipaddress.ip_address(place))
+                    for place in dict.fromkeys((address, "127.0.0.1"))
+                ),
+            ]
         )
         life = timedelta(days=days)
         builder = _builder(

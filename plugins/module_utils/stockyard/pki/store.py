@@ -16,6 +16,8 @@ A tenant's directory::
     ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, for hosts that declare no other key
     known_hosts                      SSH host keys, pinned from the hypervisor's channel
     known_hosts.d/DIGEST             the same, of one hypervisor each, for inventories
+    ssh_config                       names of hosts for OpenSSH: the content of the next files
+    ssh_config.d/DIGEST              the names of the hosts of one hypervisor each
 """
 
 from __future__ import annotations
@@ -86,7 +88,16 @@ class Pki:
         """Return the path of the known_hosts file of the tenant's hosts in one place, such as a
         hypervisor.
         """
-        return self.directory / "known_hosts.d" / hashlib.sha256(place.encode()).hexdigest()[:16]
+        return self.directory / "known_hosts.d" / _digest(place)
+
+    @property
+    def ssh_config(self) -> Path:
+        """Return the path of the tenant's configuration of OpenSSH."""
+        return self.directory / "ssh_config"
+
+    def ssh_config_of(self, place: str) -> Path:
+        """Return the path of the configuration of OpenSSH for the tenant's hosts in one place."""
+        return self.directory / "ssh_config.d" / _digest(place)
 
     @property
     def client_directory(self) -> Path:
@@ -271,11 +282,20 @@ class Pki:
         for line in lines:
             naming.line("known_hosts", line, 1024)
         path = self.known_hosts_of(place) if place else self.known_hosts
-        content = "".join(f"{line}\n" for line in sorted(lines))
         with self._locked():
-            if not path.exists() or text(path) != content:
-                write(path, content, 0o644)
+            _update(path, "".join(f"{line}\n" for line in sorted(lines)))
         return path
+
+    def configure_ssh(self, entries: str, place: str) -> Path:
+        """Write the configuration of OpenSSH for the tenant's hosts in one place; return the path
+        of the tenant's configuration, which contains the hosts of all places.
+        """
+        path = self.ssh_config_of(place)
+        with self._locked():
+            _update(path, entries)
+            parts = [text(part) for part in sorted(path.parent.glob("[0-9a-f]*"))]
+            _update(self.ssh_config, "".join(parts))
+        return self.ssh_config
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -325,6 +345,17 @@ class Pki:
             remedy="set pki_dir (or directory, for a client certificate) to a directory that "
             "this user can write",
         )
+
+
+def _digest(place: str) -> str:
+    """Return the name of a file for a place."""
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def _update(path: Path, content: str) -> None:
+    """Write a file unless it has the content already."""
+    if not path.exists() or text(path) != content:
+        write(path, content, 0o644)
 
 
 def _openssh(key: ed25519.Ed25519PrivateKey) -> str:

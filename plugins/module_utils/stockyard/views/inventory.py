@@ -16,6 +16,7 @@ from ..model.host import DOCKER_PORT, Host, HostRecord
 from ..model.observation import UnreadableObject
 from ..planning.lease_policy import deletion_reason, is_held
 from ..resources.context import Context
+from ..resources.hosts import access
 
 HELD, OVER, FREE, NOT_FOR_LEASE = "held", "over", "free", "none"
 
@@ -35,14 +36,10 @@ def listing(ctx: Context) -> Listing:
     """Observe the yard, and pin the SSH host keys that are on record. Changes nothing else."""
     observation = ctx.provider.observe(ctx.owner)
     hosts = sorted(observation.hosts, key=lambda member: (member.record.tenant, member.record.name))
-    hypervisor_uri = ctx.provider.uri
     for tenant in {member.record.tenant for member in hosts}:
-        lines = [
-            member.record.known_host
-            for member in hosts
-            if member.record.tenant == tenant and member.record.identity
-        ]
-        ctx.pki(tenant).pin(lines, hypervisor_uri)
+        access.name_hosts(
+            ctx, tenant, [member.record for member in hosts if member.record.tenant == tenant]
+        )
     current_time = ctx.clock.now()
     return Listing([_entry(ctx, host, current_time) for host in hosts], observation.unreadable)
 
@@ -88,8 +85,6 @@ def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
     possible.
     """
     pki = ctx.pki(record.tenant)
-    # If the declaration names keys, the operator's key is not authorized.
-    key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     certificates = {
         part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")
     }
@@ -100,7 +95,7 @@ def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
             "host": record.address,
             "port": record.ssh_port,
             "user": record.ssh_user,
-            "private_key": key,
+            "private_key": access.private_key_for(ctx, record),
             "known_hosts": str(pki.known_hosts_of(ctx.provider.uri)),
         },
         "docker": {"endpoint": f"tcp://{record.address}:{DOCKER_PORT}", **certificates},

@@ -6,9 +6,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
-from ...model.access_info import DockerAccess, SshAccess, export_line, ssh_options
+from ...model.access_info import (
+    DockerAccess,
+    SshAccess,
+    export_line,
+    ssh_config_entry,
+    ssh_options,
+)
 from ...model.fleet_info import FleetInfo
 from ...model.host import DOCKER_PORT, Host, HostRecord, Identity
 from ...model.host_info import HostIdentityInfo, HostInfo, MountedVolume
@@ -30,9 +37,38 @@ def sync_known_hosts(ctx: Context, tenant: str) -> Observation:
     observation = ctx.provider.observe(ctx.owner)
     hosts = [host.record for host in observation.of_tenant(tenant)]
     ctx.pki(tenant).pin([record.known_host for record in hosts if record.identity])
+    name_hosts(ctx, tenant, hosts)
     if hosts and ctx.pki(tenant).existing_authority():
         ctx.pki(tenant).client(ctx.today())
     return observation
+
+
+def name_hosts(ctx: Context, tenant: str, records: Iterable[HostRecord]) -> Path:
+    """Write the tenant's configuration of OpenSSH, with the names and the pinned keys of its hosts
+    on this hypervisor; return its path.
+    """
+    pki, place = ctx.pki(tenant), ctx.provider.uri
+    complete_records = [record for record in records if record.identity]
+    known_hosts = pki.pin([record.known_host for record in complete_records], place)
+    entries = [
+        ssh_config_entry(
+            record.name,
+            record.address,
+            record.ssh_port,
+            record.ssh_user,
+            str(known_hosts.absolute()),
+            private_key_for(ctx, record),
+        )
+        for record in sorted(complete_records, key=lambda record: record.name)
+    ]
+    return pki.configure_ssh("".join(entries), place)
+
+
+def private_key_for(ctx: Context, record: HostRecord) -> str:
+    """Return the file of the operator's key; empty if the declaration names other keys, because
+    the operator's key is then not authorized.
+    """
+    return "" if record.spec.authorized_keys else str(ctx.pki(record.tenant).ssh_key.absolute())
 
 
 def describe_host(
@@ -119,8 +155,7 @@ def _describe_identity(identity: Identity | None) -> HostIdentityInfo | None:
 
 def _describe_ssh(ctx: Context, record: HostRecord) -> SshAccess:
     pki = ctx.pki(record.tenant)
-    # If the declaration names keys, the operator's key is not authorized.
-    private_key = "" if record.spec.authorized_keys else str(pki.ssh_key)
+    private_key = private_key_for(ctx, record)
     return SshAccess(
         host=record.address,
         port=record.ssh_port,
@@ -128,6 +163,7 @@ def _describe_ssh(ctx: Context, record: HostRecord) -> SshAccess:
         known_hosts=str(pki.known_hosts),
         private_key=private_key,
         command=ssh_command(record, str(pki.known_hosts), private_key),
+        config=str(pki.ssh_config.absolute()),
     )
 
 
