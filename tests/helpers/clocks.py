@@ -30,3 +30,10 @@ class BriskClock(SystemClock):
 
     def sleep(self, seconds: float) -> None:
         super().sleep(min(seconds, 0.02))
+
+
+class QuickClock(SystemClock):
+    """The machine's own clock, with pauses of a tenth."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds / 10)

@@ -126,7 +126,26 @@ ALLOWED = {
         "views",
     },
     # A Docker API over hosts; it parses HTTP as the reader in a guest does.
-    "endpoint": {*RESOURCE, "resources.fleets", "resources.hosts", "resources.volumes", "yard"},
+    "endpoint": {
+        *RESOURCE,
+        "readiness",
+        "resources.fleets",
+        "resources.hosts",
+        "resources.volumes",
+        "yard",
+    },
+    # The daemon of a yard, and the client of its lease service.
+    "service": {
+        *RESOURCE,
+        "clients",
+        "readiness",
+        "resources.hosts",
+        "resources.leases",
+        "resources.yard",
+        "views",
+        "yard",
+    },
+    "readiness": set(),
     # Users of the public parts only.
     "cli": {
         *BASE,
@@ -138,6 +157,7 @@ ALLOWED = {
         "resources",
         "resources.leases",
         "result",
+        "service",
         "yard",
     },
     # The names that the top package exports.

@@ -53,15 +53,51 @@ def test_unit_of_an_endpoint_has_one_line_for_its_command() -> None:
     assert lines[lines.index(command) + 1].startswith("#")
 
 
+def serve_unit() -> str:
+    """Return the unit of the daemon, rendered in the same way."""
+    variables = {
+        "serve_command": "%h/.local/bin/stockyard",
+        "serve_environment_file": "/etc/x",
+        "serve_interval": "10s",
+        "serve_unix": "%t/stockyard/serve.sock",
+        "serve_projects": "",
+        "serve_listen": "127.0.0.1:2380",
+        "serve_hypervisor": "memory:///a%20b",
+        "serve_owner": "",
+        "serve_storage": '/a "b" $c',
+        "serve_pki_dir": "",
+        "ansible_managed": "Ansible managed",
+    }
+    environment = jinja2.Environment(autoescape=False, trim_blocks=True)  # noqa: S701  # no HTML
+    environment.globals["lookup"] = lambda _plugin, name: variables[name]
+    text = (ROLES / "serve/templates/stockyard-serve.service.j2").read_text(encoding="utf-8")
+    return environment.from_string(text).render(variables)
+
+
+def test_unit_of_the_daemon_has_one_line_for_its_command() -> None:
+    lines = serve_unit().split("\n")
+    assert lines[:2] == ["# Ansible managed", "[Unit]"]
+    (command,) = [line for line in lines if line.startswith("ExecStart=")]
+    assert command == (
+        "ExecStart=%h/.local/bin/stockyard serve --yard - --interval 10s --unix "
+        '"%t/stockyard/serve.sock" --listen "127.0.0.1:2380" --hypervisor "memory:///a%%20b" '
+        '--storage "/a \\"b\\" $$c"'
+    )
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @pytest.mark.parametrize("is_example", [True, False])
-def test_systemd_accepts_the_unit_of_an_endpoint(tmp_path: Path, is_example: bool) -> None:
-    example = ROLES.parent / "examples/systemd/stockyard-endpoint.service"
+@pytest.mark.parametrize("service", ["endpoint", "serve"])
+def test_systemd_accepts_the_unit_of_a_service(
+    tmp_path: Path, service: str, is_example: bool
+) -> None:
+    example = ROLES.parent / f"examples/systemd/stockyard-{service}.service"
+    rendered = endpoint_unit() if service == "endpoint" else serve_unit()
     program, unit = tmp_path / ".local/bin/stockyard", tmp_path / example.name
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit.write_text(example.read_text(encoding="utf-8") if is_example else endpoint_unit())
+    unit.write_text(example.read_text(encoding="utf-8") if is_example else rendered)
     result = subprocess.run(
         ["systemd-analyze", "--user", "verify", str(unit)],
         env={**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},

@@ -112,6 +112,7 @@ class Command:
     :param text: paragraphs after the line of help.
     :param failure: the exit code of every error of the SDK, or a function that returns it; 0 for
         the codes of :mod:`.main`.
+    :param elsewhere: the function to call without a yard if the option ``--service`` is set.
     :param verbatim: whether all words after the first argument belong to another command.
     """
 
@@ -123,6 +124,7 @@ class Command:
     text: str = field(default="", kw_only=True)
     failure: int | Callable[[], int] = field(default=0, kw_only=True)
     verbatim: bool = field(default=False, kw_only=True)
+    elsewhere: Callable[[Options], Outcome] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +15,10 @@ from ..model.access_info import export_line
 from ..model.host import SUSPENDED
 from ..model.lease_info import LeaseInfo
 from ..model.path_pattern import PathPattern
-from . import run, say
+from . import run, say, served_lease
 from .command import JSON, TENANT, Argument, Command, Group, Option, Options, label, pairs
 from .durations import length
+from .holder import default_holder, number
 
 if TYPE_CHECKING:
     from ..clients.leases import HeldLease
@@ -40,6 +38,7 @@ env(1)."""
 # Options that select the host.
 SELECTION = (
     Option("--fleet", "the fleet to lease from"),
+    Option("--pool", "the pool to lease from"),
     label("a label that the host must have"),
     TENANT,
     Option("--holder", "by default user@machine", environment="STOCKYARD_HOLDER"),
@@ -65,21 +64,14 @@ NUMBER = Argument(
 def _taken(yard: Yard, options: Options) -> HeldLease:
     return yard.leases.acquire(
         options.fleet,
-        holder=options.holder or f"{_user()}@{socket.gethostname()}",
+        holder=options.holder or default_holder(),
         duration=length("duration", options.duration),
         labels=pairs("--label", options.label),
         tenant=options.tenant,
+        pool=options.pool,
         wait=length("wait", options.wait),
         replace=not getattr(options, "no_replace", True),
     )
-
-
-def _user() -> str:
-    """Return the name of this user, or the number: in a container a user can have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _take(yard: Yard, options: Options) -> int:
@@ -92,34 +84,34 @@ def _take(yard: Yard, options: Options) -> int:
 
 
 def _renew(yard: Yard, options: Options) -> int:
-    yard.leases.renew(_id(options), length("duration", options.duration))
+    yard.leases.renew(number(options), length("duration", options.duration))
     return 0
 
 
 def _release(yard: Yard, options: Options) -> int:
-    yard.leases.release(_id(options), replace=options.replace)
+    yard.leases.release(number(options), replace=options.replace)
     return 0
 
 
 def _suspend(yard: Yard, options: Options) -> int:
-    yard.leases.suspend(_id(options))
+    yard.leases.suspend(number(options))
     return 0
 
 
 def _resume(yard: Yard, options: Options) -> int:
-    yard.leases.resume(_id(options))
+    yard.leases.resume(number(options))
     return 0
 
 
 def _env(yard: Yard, options: Options) -> int:
     info = next(
-        (lease for lease in yard.leases.list() if lease.id == _id(options) and not lease.ended),
+        (lease for lease in yard.leases.list() if lease.id == number(options) and not lease.ended),
         None,
     )
     if info is None:
         from ..resources.leases import lease_numbers
 
-        raise lease_numbers.expired_error(yard.context, _id(options))
+        raise lease_numbers.expired_error(yard.context, number(options))
     say.shell(_line(info))
     return 0
 
@@ -203,34 +195,48 @@ def _line(lease: LeaseInfo) -> str:
     return export_line({"STOCKYARD_LEASE": lease.id, **lease.docker.environment})
 
 
-def _id(options: Options) -> str:
-    if not options.id:
-        raise InvalidInput(
-            "no lease was specified.", remedy="specify its number, or set STOCKYARD_LEASE"
-        )
-    return str(options.id)
-
-
 LEASE = Group(
     "lease",
     "lease a ready host",
     (
-        Command("take", "lease a host and print its environment", _take, (*SELECTION, JSON)),
+        Command(
+            "take",
+            "lease a host and print its environment",
+            _take,
+            (*SELECTION, JSON, *served_lease.OPTIONS),
+            elsewhere=served_lease.take,
+        ),
         Command(
             "renew",
             "renew a lease",
             _renew,
-            (NUMBER, Option("--duration", "duration from now: 45m, 2h", "1h")),
+            (
+                NUMBER,
+                Option("--duration", "duration from now: 45m, 2h", "1h"),
+                *served_lease.OPTIONS,
+            ),
+            elsewhere=served_lease.renew,
         ),
         Command(
             "release",
             "release a host, which deletes it",
             _release,
-            (NUMBER, Option("--replace", "create a replacement immediately", flag=True)),
+            (
+                NUMBER,
+                Option("--replace", "create a replacement immediately", flag=True),
+                *served_lease.OPTIONS,
+            ),
+            elsewhere=served_lease.release,
         ),
         Command("suspend", "suspend the host, and keep the lease", _suspend, (NUMBER,)),
         Command("resume", "resume the host, and keep the lease", _resume, (NUMBER,)),
-        Command("env", "print the environment again", _env, (NUMBER,)),
+        Command(
+            "env",
+            "print the environment again",
+            _env,
+            (NUMBER, *served_lease.OPTIONS),
+            elsewhere=served_lease.env,
+        ),
         Command(
             "list",
             "list leases",
@@ -240,7 +246,9 @@ LEASE = Group(
                 Option("--fleet", "the fleet of the host"),
                 Option("--tenant", "the tenant"),
                 JSON,
+                *served_lease.OPTIONS,
             ),
+            elsewhere=served_lease.print_list,
         ),
         Command(
             "exec",
@@ -266,8 +274,10 @@ LEASE = Group(
                     metavar="DURATION",
                 ),
                 Argument("command", "COMMAND", "after --, with its arguments", many=True),
+                *served_lease.OPTIONS,
             ),
             failure=run.FAILED,
+            elsewhere=served_lease.execute,
         ),
     ),
     text=TEXT,

@@ -84,6 +84,8 @@ def _escaped(program: Program, environment: dict[str, str]) -> int:
 
 def _call(command: Command, options: Options) -> Outcome:
     try:
+        if command.elsewhere and options.service:
+            return command.elsewhere(options)
         if not command.opens_yard:
             return command.run(options)
         with connection.open_yard(options) as yard:
@@ -246,6 +248,18 @@ def _ci() -> Entry:
     return CI
 
 
+def _serve() -> Entry:
+    from .serve import SERVE
+
+    return SERVE
+
+
+def _project() -> Entry:
+    from .serve import PROJECT
+
+    return PROJECT
+
+
 def _endpoint() -> Entry:
     from .endpoint import ENDPOINT
 
@@ -324,6 +338,8 @@ SECTIONS = (
     Section(
         "Maintenance",
         {
+            "serve": ("keep the yard, and serve its report and leases", _serve),
+            "project": ("manage the projects that can lease from stockyard serve", _project),
             "reap": ("delete expired, incomplete and orphaned objects", _reap),
             "report": ("write a page or metrics of the yard", _report),
             "doctor": ("find what is missing on this machine and on the hypervisor", _doctor),

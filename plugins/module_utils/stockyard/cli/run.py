@@ -16,14 +16,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 from ..clock import Clock
 from ..errors import LeaseExpired, MissingDependency, StockyardError
 from . import say
-
-if TYPE_CHECKING:
-    from ..clients.leases import HeldLease
 
 LOST, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
 # Seconds in which a command must end after SIGTERM.
@@ -33,7 +30,26 @@ GRACE = 10.0
 PART = 1 / 3
 
 
-def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
+class RenewableLease(Protocol):
+    """A lease of a command."""
+
+    @property
+    def id(self) -> str:
+        """Return the number of the lease."""
+
+    @property
+    def until(self) -> float:
+        """Return the end of the lease, in seconds since the epoch."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that a Docker client needs."""
+
+    def renew(self) -> None:
+        """Renew the lease from now on for its first duration."""
+
+
+def run(lease: RenewableLease, command: Sequence[str], clock: Clock) -> int:
     """Run a command to its end and renew the lease until then; return its exit code."""
     environment = {**os.environ, **lease.environment, "STOCKYARD_LEASE": lease.id}
     with _signals() as signals:
@@ -78,7 +94,7 @@ def failed(code: int) -> bool:
     return code not in (0, LOST, *ended)
 
 
-def _watched(lease: HeldLease, child: subprocess.Popen[bytes], clock: Clock) -> int:
+def _watched(lease: RenewableLease, child: subprocess.Popen[bytes], clock: Clock) -> int:
     while True:
         remaining = lease.until - clock.now()
         try:
@@ -89,7 +105,7 @@ def _watched(lease: HeldLease, child: subprocess.Popen[bytes], clock: Clock) -> 
                 return LOST
 
 
-def _kept(lease: HeldLease, clock: Clock) -> bool:
+def _kept(lease: RenewableLease, clock: Clock) -> bool:
     """Renew the lease and return whether it is still valid. A hypervisor that does not answer now
     may answer later.
     """

@@ -15,10 +15,10 @@ from ..guest.security.reader.grammar import Refusal
 from ..model.endpoint import EndpointSpec
 from ..model.endpoint_record import places
 from ..paths import expand_user
+from ..readiness import report_ready
 from ..yard import Yard
 from .docker_socket import USUAL_PATHS
 from .machines import BoundSocket
-from .readiness import report_ready
 from .server import Endpoint
 from .server_tls import ServerTls, listen_tls
 from .socket_tunnels import GUEST_SOCKET

@@ -32,7 +32,7 @@ S = TypeVar("S", bound="StoredRecord")
 Fields: TypeAlias = dict[str, Any]
 
 # The schema that this version writes. Records without a number have schema 1.
-SCHEMA = 4
+SCHEMA = 5
 SCHEMA_MAX = 1 << 31
 
 
@@ -125,4 +125,6 @@ CONVERSIONS: dict[int, dict[str, Callable[[Fields], Fields]]] = {
     2: {},
     # Schema 4 added the largest size of a host's fleet.
     3: {},
+    # Schema 5 added the declared numbers of a host's fleet.
+    4: {},
 }

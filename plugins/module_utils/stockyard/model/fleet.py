@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 from . import naming, placements
+from .fleet_terms import FleetTerms
 from .host import FLEET_MAX, HostSpec
 from .placements import Hypervisor
 from .pool import ON_FULL
@@ -110,6 +111,13 @@ class FleetSpec:
         if self.names:
             return 0
         return self.max or (FLEET_MAX if self.min_ready else self.size)
+
+    @property
+    def terms(self) -> FleetTerms | None:
+        """Return the numbers that are on the records of its hosts; ``None`` if its hosts have
+        declared names.
+        """
+        return None if self.names else FleetTerms(self.size, self.min_ready, self.suspend_after)
 
     @property
     def named(self) -> tuple[str, ...]:

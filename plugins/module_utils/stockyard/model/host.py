@@ -13,6 +13,7 @@ from ..errors import InvalidInput
 from . import destinations, naming, network
 from .codec import SPARSE
 from .endpoint_record import EndpointRecord
+from .fleet_terms import FleetTerms
 from .lease import Lease
 from .size import Size
 from .volume import VolumeUse, check_uses
@@ -225,6 +226,8 @@ class HostRecord:
     :param endpoint: the endpoint whose images it holds; ``None`` if it is no image host.
     :param fleet_max: the number of hosts up to which a waiting lease adds hosts to its fleet; 0 if
         no lease creates hosts.
+    :param fleet_terms: the declared numbers of its fleet; ``None`` if it has no fleet, or a fleet
+        with declared names.
     """
 
     owner: str
@@ -260,6 +263,7 @@ class HostRecord:
     containers: str = field(default="", metadata=SPARSE)
     endpoint: EndpointRecord | None = field(default=None, metadata=SPARSE)
     fleet_max: int = field(default=0, metadata=SPARSE)
+    fleet_terms: FleetTerms | None = field(default=None, metadata=SPARSE)
 
     kind = "host"
 

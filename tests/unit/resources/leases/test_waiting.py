@@ -25,21 +25,14 @@ from stockyard import (
     TemplateSpec,
     Yard,
 )
-from stockyard.clock import Deadline, SystemClock
+from stockyard.clock import Deadline
 from stockyard.model.host import HostRecord
 from stockyard.resources.leases import waiting
-from tests.helpers.clocks import BriskClock, FakeClock
+from tests.helpers.clocks import BriskClock, FakeClock, QuickClock
 from tests.helpers.faulty_provider import FaultyProvider
 
 FLEET = FleetSpec("ci", "base", count=1, max=3)
 REQUEST = LeaseSpec("me", "ci")
-
-
-class QuickClock(SystemClock):
-    """The machine's own clock, with pauses of a tenth."""
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds / 10)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound, StockyardError
+from ...errors import Conflict, NotFound
 from ...model.fleet import FleetSpec
 from ...model.host import Host, host_domain
 from ...model.observation import Observation
@@ -20,7 +20,7 @@ from ...planning.declaration import ABSENT
 from ...planning.fleets import plan_fleet
 from ...planning.plan import Plan, plan_deletion, suspending
 from .. import guest_status
-from ..hosts import access, health, host_lifecycle, idleness, suspension, trust
+from ..hosts import access, health, host_lifecycle, idle_suspension, trust
 from ..operation import LockedOperation
 from ..pools import pool_lifecycle
 from ..templates import build_template
@@ -89,36 +89,21 @@ class FleetConvergence(HostConvergence):
             ),
         )
         todo = with_guest_steps(todo, members, statuses)
-        return self._with_suspensions(
-            todo, idleness.idle(ctx, spec.tenant, probed_hosts, spec.suspend_after)
+        idle_hosts = idle_suspension.suspendable(
+            ctx, self.title, spec.tenant, probed_hosts, spec.suspend_after
         )
-
-    def _with_suspensions(self, todo: Plan, idle_hosts: list[Host]) -> Plan:
-        """Return a plan that also suspends idle hosts, if that is possible."""
-        idle_hosts = [host for host in idle_hosts if not self._has_keys(host)]
-        try:
-            suspension.check(self.ctx, [host.record for host in idle_hosts])
-        except StockyardError as error:
-            self.ctx.progress(f"{self.title}: idle hosts are not suspended: {error}")
-            return todo
-        reason = f"it ran no container for {self.spec.suspend_after:g} s"
-        return suspending(todo, idle_hosts, reason)
-
-    def _has_keys(self, host: Host) -> bool:
-        """Return whether a key in the memory of an idle host prevents its suspension; report it."""
-        reason = suspension.reason_of_keys(self.ctx, host.record)
-        if reason:
-            self.ctx.progress(f"{host.record.title}: idle, but not suspended: {reason}")
-        return bool(reason)
+        reason = f"it ran no container for {spec.suspend_after:g} s"
+        return suspending(todo, idle_hosts, reason) if idle_hosts else todo
 
     def record_limits(self, hosts: list[Host]) -> None:
-        """Put the largest size of the fleet on record, for leases that wait."""
-        limit = self.spec.growth_limit
+        """Put the numbers of the fleet on record, for leases that wait and for the daemon."""
+        limit, terms = self.spec.growth_limit, self.spec.terms
         for record in (host.record for host in hosts):
-            if record.fleet_max != limit and record.phase == "ready":
+            current = (record.fleet_max, record.fleet_terms)
+            if current != (limit, terms) and record.phase == "ready":
                 # The next run repeats a change that was lost to another controller.
                 with suppress(Conflict, NotFound):
-                    self.ctx.provider.claim(record, fleet_max=limit)
+                    self.ctx.provider.claim(record, fleet_max=limit, fleet_terms=terms)
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
         """Carry out a plan, wave by wave."""

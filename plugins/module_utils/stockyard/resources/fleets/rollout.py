@@ -152,6 +152,7 @@ class Rollout:
             self.spec.labels,
             self.spec.ttl,
             self.spec.growth_limit,
+            self.spec.terms,
         )
         return host_lifecycle.create_host(ctx, order, self.template, self.deadline)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import AddressTaken
 from ...hypervisor.capabilities import FIRST_MAC, MACS, Capabilities
+from ...model.fleet_terms import FleetTerms
 from ...model.host import BOTH, UP, HostRecord, HostSpec
 from ...model.template import TemplateRecord
 from ..context import Context
@@ -27,6 +28,7 @@ class HostRequest:
     unlimited).
 
     :param fleet_max: the number of hosts up to which a waiting lease adds hosts to its fleet.
+    :param fleet_terms: the declared numbers of its fleet.
     """
 
     tenant: str
@@ -36,6 +38,7 @@ class HostRequest:
     labels: dict[str, str]
     ttl: float = 0.0
     fleet_max: int = 0
+    fleet_terms: FleetTerms | None = None
 
 
 def request_like(record: HostRecord) -> HostRequest:
@@ -49,6 +52,7 @@ def request_like(record: HostRecord) -> HostRequest:
         record.labels,
         ttl,
         record.fleet_max,
+        record.fleet_terms,
     )
 
 
@@ -94,6 +98,7 @@ def _draft(ctx: Context, request: HostRequest, template: TemplateRecord) -> Host
         encrypted=template.encrypted,
         resize_mode=BOTH if ctx.provider.capabilities.shrinks else UP,
         fleet_max=request.fleet_max,
+        fleet_terms=request.fleet_terms,
     )
 
 

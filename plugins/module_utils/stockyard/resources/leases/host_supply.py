@@ -40,11 +40,16 @@ class HostSupply:
     """The creation of hosts for the requests of one queue.
 
     :param problem: the reason why no host was created last; empty if there is none.
+    :param purpose: the noun of the missing hosts' users, in messages.
+    :param restores: whether to create hosts in a fleet without any host. It is so if this object
+        deleted the last host of the fleet.
     """
 
     ctx: Context
     spec: LeaseSpec
     problem: str = ""
+    purpose: str = "leases that wait"
+    restores: bool = True
     _models: dict[str, HostRecord] = field(default_factory=dict)
     _deletions: dict[str, float] = field(default_factory=dict)
     _next_attempt: float = 0.0
@@ -94,9 +99,12 @@ class HostSupply:
         ctx, tenant = self.ctx, model.tenant
         observation = ctx.provider.observe(ctx.owner)
         members = observation.members(tenant, model.fleet)
+        if not (members or self.restores):
+            return False
         if self._delete_useless(members):
             observation = ctx.provider.observe(ctx.owner)
             members = observation.members(tenant, model.fleet)
+            self.restores = self.restores or not members
         model = self._with_limit(model, members)
         missing = count_missing(observation)
         template = build_template.get_current(tenant, model.template, observation)
@@ -112,12 +120,12 @@ class HostSupply:
                 self.problem = f"pool {model.spec.pool} has no quota for another host"
             return False
         names = self._new_names(model, count, observation)
-        reason = f"{missing} leases wait"
+        reason = f"for {missing} {self.purpose}"
         todo = Plan(tuple(Action("create", "host", name, reason, {}, {}) for name in names))
         check_creatable(ctx, tenant, model.spec, todo, observation, template)
         declared.validate_plan(ctx, tenant, model.template, model.spec, todo, observation)
         ctx.progress(
-            f"fleet {model.fleet}: creating {count} hosts for {missing} leases that wait; it has "
+            f"fleet {model.fleet}: creating {count} hosts for {missing} {self.purpose}; it has "
             f"{len(members)} of at most {model.fleet_max}"
         )
         trust.prepare(ctx, tenant, observation.hosts)

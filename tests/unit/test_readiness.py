@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report to systemd that an endpoint is ready."""
+"""The report to systemd that a service is ready."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.endpoint.readiness import VARIABLE, report_ready
+from stockyard.readiness import VARIABLE, report_ready
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])

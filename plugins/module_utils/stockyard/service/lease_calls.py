@@ -1,0 +1,236 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lease service: projects lease hosts of the yard with their tokens.
+
+A project gets the certificate of one host for one lease, and never a key of the tenant. All state
+is on the hypervisor: a repeated request of a holder returns the lease that the holder has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..clients.leases import LeasesClient
+from ..errors import Busy, LeaseExpired, NotFound, OperationRefused, StockyardError
+from ..model import naming
+from ..model.host import HostRecord
+from ..model.lease import Lease, LeaseSpec, check_duration
+from ..model.lease_info import LeaseInfo
+from ..model.observation import Observation
+from ..planning import lease_policy
+from ..resources.context import Context
+from ..resources.leases import lease_lifecycle
+from .projects import Project
+from .stoppable_clock import StoppableClock, Stopped
+
+# The longest wait of one request, in seconds.
+WAIT_MAX = 3600.0
+DURATION = 3600.0
+FILES = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LeaseCalls:
+    """The calls of one project.
+
+    :param stop: an event that ends all waits of the daemon.
+    """
+
+    ctx: Context
+    project: Project
+    stop: threading.Event
+
+    def take(self, fields: Fields, cancelled: threading.Event) -> Fields:
+        """Lease a host, or return the lease that the holder has.
+
+        :param cancelled: an event that ends the wait: the client has left. Its new lease is then
+            released.
+        """
+        spec, wait = self._spec(fields)
+        clock = StoppableClock(self.ctx.clock, self.stop, cancelled)
+        leases = LeasesClient(replace(self.ctx, clock=clock))
+        with self._counted(spec, wait):
+            try:
+                result = leases.ensure(spec, wait=wait)
+            except Busy as error:
+                # Its cause can name holders of other projects.
+                raise Busy(
+                    "no host is free.", name=spec.title, remedy="wait longer, or try again later"
+                ) from error
+            info = result.object
+            if cancelled.is_set() and any(action.verb == "lease" for action in result.plan.actions):
+                self.release(info.id)
+                raise Stopped("the client has left.", name=f"lease {info.id}")
+            return self._describe(info)
+
+    def renew(self, lease: str, fields: Fields) -> Fields:
+        """Extend a lease of the project."""
+        _record, current = self._current(lease)
+        duration = _number(fields, "duration", DURATION)
+        check_duration(duration)
+        end = current.taken + self.project.max_duration
+        if self.ctx.clock.now() + duration > max(end, current.until):
+            raise OperationRefused(
+                f"a lease of the project ends after {self.project.max_duration:g} s at the latest.",
+                name=f"lease {lease}",
+                remedy="renew the lease for a shorter time, or request another lease",
+            )
+        return self._describe(LeasesClient(self.ctx).renew(lease, duration).object)
+
+    def release(self, lease: str) -> Fields:
+        """Release a lease of the project. A lease that has ended changes nothing.
+
+        The daemon's next pass creates the hosts that the fleet needs, except after its last host.
+        """
+        leases = LeasesClient(self.ctx)
+        with suppress(LeaseExpired):
+            record, _current = self._current(lease)
+            observation = self.ctx.provider.observe(self.ctx.owner)
+            is_last = len(observation.members(record.tenant, record.fleet)) == 1
+            try:
+                leases.release(lease, replace=is_last or record.fleet_terms is None)
+            except StockyardError as error:
+                self.ctx.progress(f"lease {lease}: its host is not replaced: {error}")
+                leases.release(lease)
+        return {}
+
+    def get(self, lease: str) -> Fields:
+        """Return a lease of the project, with the certificate."""
+        self._current(lease)
+        return self._describe(LeasesClient(self.ctx).get(lease))
+
+    def list_all(self) -> Fields:
+        """Return the leases of the project, without certificates."""
+        return {"leases": [_facts(info) for info in self._leases() if not info.ended]}
+
+    def _spec(self, fields: Fields) -> tuple[LeaseSpec, float]:
+        """Return the request of a project, and its longest wait.
+
+        :raises OperationRefused: if the project cannot make the request.
+        """
+        project = self.project
+        duration = _number(fields, "duration", min(DURATION, project.max_duration))
+        wait = _number(fields, "wait", 0.0)
+        spec = LeaseSpec(
+            project.holder(_text(fields, "holder")),
+            _text(fields, "fleet"),
+            project.tenant,
+            naming.labels(fields.get("labels", {})),
+            duration,
+            _text(fields, "pool"),
+        )
+        if spec.fleet not in project.fleets and spec.pool not in project.pools:
+            names = [*(f"fleet {name}" for name in project.fleets)]
+            names += [f"pool {name}" for name in project.pools]
+            raise OperationRefused(
+                "the project cannot lease these hosts.",
+                name=f"project {project.name}",
+                remedy=f"name {' or '.join(names) or 'no fleet'}",
+            )
+        if duration > project.max_duration:
+            raise OperationRefused(
+                f"a lease of the project has at most {project.max_duration:g} s.",
+                name=f"project {project.name}",
+                remedy="request a shorter lease",
+            )
+        if not 0 <= wait <= WAIT_MAX:
+            raise OperationRefused(
+                f"a request waits for at most {WAIT_MAX:g} s.", remedy="request a shorter wait"
+            )
+        return spec, wait
+
+    @contextmanager
+    def _counted(self, spec: LeaseSpec, wait: float) -> Iterator[None]:
+        """Count the request among those of the project, on the hypervisor.
+
+        :raises Busy: if the project has as many leases and requests as it can have.
+        """
+        ctx, project = self.ctx, self.project
+        queue = f"{ctx.owner}.project.{project.tenant}.{project.name}"
+        with ctx.provider.queues.join(queue, ctx.deadline(wait + 60.0)) as ticket:
+            # A request that is served after this count is in the observation too.
+            ahead = ticket.ahead()
+            observation = ctx.provider.observe(ctx.owner)
+            # A repeated request returns the lease that its holder has.
+            repeated = lease_lifecycle.held_by(ctx, spec, observation) is not None
+            leases = len(self._held(observation)) - repeated
+            if leases + ahead >= project.max_leases:
+                raise Busy(
+                    f"the project has {leases} leases and {ahead} requests, of at most "
+                    f"{project.max_leases}.",
+                    name=f"project {project.name}",
+                    remedy="release a lease first",
+                )
+            yield
+
+    def _held(self, observation: Observation) -> list[HostRecord]:
+        """Return the hosts that the project has leased."""
+        ctx = self.ctx
+        return [
+            host.record
+            for host in observation.hosts
+            if host.record.tenant == self.project.tenant
+            and lease_policy.is_held(host.record, ctx.clock.now())
+            and host.record.lease
+            and self.project.owns(host.record.lease.holder)
+        ]
+
+    def _leases(self) -> list[LeaseInfo]:
+        leases = LeasesClient(self.ctx).list(self.project.tenant)
+        return [info for info in leases if self.project.owns(info.holder)]
+
+    def _current(self, number: str) -> tuple[HostRecord, Lease]:
+        """Return the host of a current lease of the project, and the lease.
+
+        :raises LeaseExpired: if it has ended; also for a lease of another project.
+        """
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        for record in self._held(observation):
+            if record.lease and record.lease.id == number:
+                return record, record.lease
+        raise LeaseExpired(
+            "the project has no such lease, or the lease has expired.",
+            name=f"lease {number[:36]}",
+            remedy="request another lease",
+        )
+
+    def _describe(self, info: LeaseInfo) -> Fields:
+        """Return a lease with the certificate of its host."""
+        directory = self.ctx.pki(info.tenant).lease_directory(info.id)
+        try:
+            files = {name: (directory / file).read_text("ascii") for name, file in FILES.items()}
+        except (OSError, ValueError) as error:
+            raise NotFound(
+                "the certificate of the lease is on another controller.",
+                name=f"lease {info.id}",
+                remedy="repeat the request for the lease",
+            ) from error
+        return {**_facts(info), "docker_host": info.docker.endpoint, **files}
+
+
+def _facts(info: LeaseInfo) -> Fields:
+    return {
+        "id": info.id,
+        "holder": info.holder,
+        "until": info.until,
+        "host": info.host,
+        "fleet": info.fleet,
+        "address": info.address,
+    }
+
+
+def _text(fields: Fields, name: str) -> str:
+    return naming.line(name, fields.get(name, ""), 200)
+
+
+def _number(fields: Fields, name: str, default: float) -> float:
+    value = fields.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise OperationRefused(f"{name} is not a number of seconds.", remedy="send a number")
+    return float(value)
