@@ -145,6 +145,8 @@ ALLOWED = {
         "views",
         "yard",
     },
+    # The pytest plugin for users' tests.
+    "testing": {"errors", "model", "paths", "result", "service", "yard"},
     "readiness": set(),
     # Users of the public parts only.
     "cli": {

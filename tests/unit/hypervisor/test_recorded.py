@@ -5,8 +5,9 @@
 ``recorded/schema-1.json`` was written by commit b376502, the last one before records had a schema;
 ``recorded/schema-2.json`` by the first commit with schema 2. ``recorded/schema-3.json`` has the
 records of schema 2 as the first commits with schema 3 encoded them, with a child, branches and an
-unfinished resume; ``recorded/schema-4.json`` has the same with the largest size of a fleet. A new
-schema adds a file and changes none.
+unfinished resume; ``recorded/schema-4.json`` has the same with the largest size of a fleet, and
+``recorded/schema-5.json`` with the declared numbers of a fleet, too. A new schema adds a file and
+changes none.
 """
 
 from __future__ import annotations
