@@ -586,6 +586,7 @@ def test_a_host_that_is_leased_while_its_fleet_converges_stays(
         leased_records[0],
         version=current_record.version,
         fleet_max=declared_fleet.growth_limit,
+        fleet_terms=declared_fleet.terms,
     )
     assert len(records(fleet)) == max(1, declared_fleet.count)
     assert not fleet.fleets.apply(declared_fleet).changed
