@@ -23,7 +23,7 @@ from stockyard import (
 )
 from stockyard.clock import Deadline
 from stockyard.resources.leases import lease_lifecycle
-from stockyard.service.lease_calls import LeaseCalls
+from stockyard.service.lease_calls import LeaseCalls, queue_of
 from stockyard.service.projects import Project
 from stockyard.service.stoppable_clock import Stopped
 from tests.helpers.clocks import FakeClock
@@ -129,7 +129,7 @@ def test_number_of_leases_is_limited(fleet: Yard) -> None:
 
 def test_waiting_requests_count_too(fleet: Yard) -> None:
     queues, clock = fleet.context.provider.queues, fleet.context.clock
-    queue = "stockyard.project.default.web"
+    queue = queue_of(fleet.context, WEB)
     with (
         queues.join(queue, Deadline(60, clock)),
         queues.join(queue, Deadline(60, clock)),
@@ -188,7 +188,7 @@ def test_wait_ends_when_the_client_leaves_or_the_daemon_stops(fleet: Yard) -> No
     stop.set()
     with pytest.raises(Stopped):
         calls(fleet, stop=stop).take(request, threading.Event())
-    queue = "stockyard.project.default.web"
+    queue = queue_of(fleet.context, WEB)
     assert fleet.context.provider.queues.length(queue, fleet.context.clock.now()) == 0
 
 

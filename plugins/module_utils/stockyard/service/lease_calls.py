@@ -9,6 +9,7 @@ is on the hypervisor: a repeated request of a holder returns the lease that the 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ from .stoppable_clock import StoppableClock, Stopped
 # The longest wait of one request, in seconds.
 WAIT_MAX = 3600.0
 DURATION = 3600.0
+NAME_LENGTH = 24
 FILES = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
 Fields = dict[str, Any]
 
@@ -152,7 +154,7 @@ class LeaseCalls:
         :raises Busy: if the project has as many leases and requests as it can have.
         """
         ctx, project = self.ctx, self.project
-        queue = f"{ctx.owner}.project.{project.tenant}.{project.name}"
+        queue = queue_of(ctx, project)
         with ctx.provider.queues.join(queue, ctx.deadline(wait + 60.0)) as ticket:
             # A request that is served after this count is in the observation too.
             ahead = ticket.ahead()
@@ -212,6 +214,12 @@ class LeaseCalls:
                 remedy="repeat the request for the lease",
             ) from error
         return {**_facts(info), "docker_host": info.docker.endpoint, **files}
+
+
+def queue_of(ctx: Context, project: Project) -> str:
+    """Return the queue in which the requests of a project are counted."""
+    digest = hashlib.sha256(f"{project.tenant} {project.name}".encode()).hexdigest()
+    return f"{ctx.owner}.project.{digest[:NAME_LENGTH]}"
 
 
 def _facts(info: LeaseInfo) -> Fields:
