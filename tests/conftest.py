@@ -145,6 +145,7 @@ def _prepare(real: list[Path], names: list[str]) -> None:
         prepare.start(dict.fromkeys(real))
         if any(path.name == "test_endpoint.py" for path in real):
             prepare.docker_py()
+            prepare.compose()
 
 
 def _real(item: pytest.Item) -> bool:

@@ -24,6 +24,7 @@ from stockyard import EndpointSpec, TemplateInfo, Yard
 from tests.endpoint_suite import short
 from tests.endpoint_suite.images import complete_root
 from tests.endpoint_suite.suite import Suite
+from tests.helpers import docker_clients
 from tests.helpers.values import present
 
 from .conftest import OWNER, WORK, Docker
@@ -260,6 +261,37 @@ def test_docker_py_passes_its_tests(
     file: str, client: Client, docker_py: Suite, tmp_path: Path, yard: Yard
 ) -> None:
     assert short.failures(docker_py, file, f"unix://{client.socket}", tmp_path) == {}
+    wait_until_deleted(yard)
+
+
+COMPOSE = f"""\
+services:
+  db:
+    image: {short.IMAGE}
+    command: sh -c 'echo row > /data/row; exec httpd -f -p 80 -h /data'
+    volumes: ["data:/data"]
+  web:
+    image: {short.IMAGE}
+    command: sleep 1000
+    depends_on: [db]
+volumes: {{data: {{}}}}
+"""
+
+
+def test_compose_runs_services_in_one_machine(
+    client: Client, docker_py: Suite, tmp_path: Path, yard: Yard
+) -> None:
+    file = tmp_path / "compose.yml"
+    file.write_text(COMPOSE)
+    compose = replace(client, program=docker_clients.compose())
+    project = ("-p", "shop", "-f", str(file))
+    compose(*project, "up", "-d")
+    assert len(machines(yard)) == 1
+    fetch = "until wget -qO- http://db/row; do sleep 0.5; done"
+    assert compose.lines(*project, "exec", "-T", "web", "sh", "-c", fetch) == ["row"]
+    compose(*project, "down", "-v", "-t", "0")
+    assert client.lines("volume", "ls", "-q") == []
+    assert "shop_default" not in client.lines("network", "ls", "--format", "{{.Name}}")
     wait_until_deleted(yard)
 
 

@@ -3,7 +3,8 @@
 """Real clients of Docker's API, fetched once and unpacked under ``build``: Docker's own of two
 releases of Debian, with compose and buildx; act; testcontainers for Python.
 
-As a script it prints the directory.
+As a script it prints the directory; as a script with the argument ``compose``, the path of compose
+alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ ACT = "github.com/nektos/act@v0.2.89"
 TESTCONTAINERS = "testcontainers==4.15.0"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PLUGINS = ("docker-compose", "docker-buildx")
+PLUGIN_FOLDER = "usr/libexec/docker/cli-plugins"
 PATIENCE = 1800
 
 
@@ -75,6 +77,15 @@ def fetch() -> DockerClients:
     return DockerClients(cached((DEBIAN, ACT, TESTCONTAINERS), _fetch))
 
 
+def compose() -> Path:
+    """Return compose, which runs without Docker's client too. Fetch only it if it is not there."""
+
+    def fill(temporary: Path, place: Path) -> None:
+        unpack(temporary / "trixie", place, "trixie", ("docker-compose",))
+
+    return cached(("trixie", "docker-compose"), fill) / PLUGIN_FOLDER / "docker-compose"
+
+
 def cached(pins: object, fill: Callable[[Path, Path], None]) -> Path:
     """Return the directory of some programs, which is filled if it does not exist.
 
@@ -102,7 +113,7 @@ def _fetch(temporary: Path, place: Path) -> None:
     plugins = place / "home" / ".docker" / "cli-plugins"
     plugins.mkdir(parents=True)
     for name in PLUGINS:
-        shutil.copy(place / "trixie" / "usr/libexec/docker/cli-plugins" / name, plugins)
+        shutil.copy(place / "trixie" / PLUGIN_FOLDER / name, plugins)
     settings = {"GOBIN": str(place), "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     run(build.go(), "install", "-p", "1", ACT, settings=settings)
     pip_install(place / "packages", TESTCONTAINERS)
@@ -170,4 +181,4 @@ def run(*command: str, cwd: Path | None = None, settings: Mapping[str, str] | No
 
 
 if __name__ == "__main__":
-    print(fetch().folder)
+    print(compose() if sys.argv[1:] == ["compose"] else fetch().folder)

@@ -82,6 +82,14 @@ def docker_py() -> None:
         _running.append(subprocess.Popen(line, cwd=CHECKOUT, stdout=log, stderr=log))
 
 
+def compose() -> None:
+    """Fetch compose in a separate process, for which its users wait."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "compose.log").open("wb") as log:
+        line = [sys.executable, "-m", "tests.helpers.docker_clients", "compose"]
+        _running.append(subprocess.Popen(line, cwd=CHECKOUT, stdout=log, stderr=log))
+
+
 def wait() -> None:
     """Wait until the build is complete, in whichever process it runs."""
     WORK.mkdir(parents=True, exist_ok=True)
