@@ -48,6 +48,8 @@ CLASSES = {
     "pool_info.pools": "model.pool_info.PoolInfo",
     "reap.skipped_objects": "model.yard_info.SkippedObject",
     "template.template": "model.template_info.TemplateInfo",
+    "template_transfer.artifact": "model.artifact_info.ArtifactInfo",
+    "template_transfer.template": "model.template_info.TemplateInfo",
     "template_info.templates": "model.template_info.TemplateInfo",
     "volume.volume": "model.volume_info.VolumeInfo",
     "volume_info.volumes": "model.volume_info.VolumeInfo",

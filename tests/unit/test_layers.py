@@ -36,6 +36,8 @@ ALLOWED = {
     # The one writer of files that matter.
     "files": set(),
     "web": {"clock", "errors"},
+    # Templates in registries and in files.
+    "artifacts": {*BASE, "web"},
     "model": {"errors", "escaping"},
     "planning": {"errors", "escaping", "model"},
     # Declared objects from options, for modules and for the command line.
@@ -50,7 +52,7 @@ ALLOWED = {
     "resources.pools": RESOURCE,
     "resources.volumes": RESOURCE,
     "resources.hosts": {*RESOURCE, "resources.pools", "resources.volumes"},
-    "resources.templates": {*RESOURCE, "resources.hosts"},
+    "resources.templates": {*RESOURCE, "artifacts", "resources.hosts"},
     "resources.fleets": {
         *RESOURCE,
         "resources.hosts",

@@ -133,6 +133,9 @@ def run_yard(story: Story, directory: Path) -> None:
     story.succeed("pool", name="ci", parent="all", hosts=9)
     story.succeed("template", name="portable", cpu={"model": "Skylake-Server-v4"})
     story.succeed("template", name="docker")
+    saved = f"{directory}/docker.tar"
+    story.succeed("template_transfer", operation="save", name="portable", path=saved)
+    story.succeed("template_transfer", operation="load", path=saved, name="x")
     story.succeed("host", name="builder", template="docker", check=True)
     volumes = [{"name": "builder-data", "path": "/srv/data"}]
     story.succeed("host", name="builder", template="docker", volumes=volumes)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "AddressTaken",
+    "ArtifactInfo",
     "BranchSpec",
     "BuildOptions",
     "Busy",
@@ -84,6 +85,7 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "RegistryLogin",
     "ReportInfo",
     "Repository",
     "Result",

@@ -36,6 +36,7 @@ from .errors import (
     Unsupported,
 )
 from .model.access_info import DockerAccess, SshAccess, SshConfigInfo
+from .model.artifact_info import ArtifactInfo
 from .model.branch import BranchSpec
 from .model.certificate_info import ClientCertificateInfo
 from .model.cloud_image import CloudImage
@@ -48,7 +49,7 @@ from .model.host_info import HostIdentityInfo, HostInfo, MemoryUse, MountedVolum
 from .model.image import BuildOptions, ImageSpec
 from .model.lease import LeaseSpec
 from .model.lease_info import LeaseInfo
-from .model.login import Login
+from .model.login import Login, RegistryLogin
 from .model.placements import Hypervisor
 from .model.platform import Drift, Platform
 from .model.pool import PoolSpec
@@ -80,6 +81,7 @@ from .yard import Yard
 __all__ = [
     "Action",
     "AddressTaken",
+    "ArtifactInfo",
     "BranchSpec",
     "BuildOptions",
     "Busy",
@@ -146,6 +148,7 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "RegistryLogin",
     "ReportInfo",
     "Repository",
     "Result",

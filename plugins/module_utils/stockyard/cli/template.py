@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command ``stockyard template``: lists, builds, creates and deletes templates."""
+"""Command ``stockyard template``: lists, builds, creates, transfers and deletes templates."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from .command import (
 )
 from .declare import REBUILD, declared
 from .durations import change_mode
+from .template_transfer import TRANSFERS
 
 if TYPE_CHECKING:
     from ..model.template_info import TemplateInfo
@@ -102,7 +103,7 @@ def _prune(yard: Yard, options: Options) -> int:
 
 TEMPLATE = Group(
     "template",
-    "list, build, create and delete templates",
+    "list, build, create, transfer and delete templates",
     (
         Command(
             "ls",
@@ -151,5 +152,6 @@ TEMPLATE = Group(
             _prune,
             (DRY_RUN, JSON),
         ),
+        *TRANSFERS,
     ),
 )

@@ -26,6 +26,7 @@ from .facts import MachineFacts
 from .guest_clock import GuestClock
 from .pool_store import PoolStore
 from .queues import Queues
+from .template_files import TemplateFiles
 from .volume_store import VolumeStore
 
 Progress = Callable[[str], None]
@@ -68,6 +69,12 @@ class Provider(Protocol):
     @property
     def queues(self) -> Queues:
         """Return the queues of waiting requests."""
+
+    @property
+    def template_files(self) -> TemplateFiles:
+        """Return the files of its templates; if templates cannot leave it, a store that reports
+        that.
+        """
 
     @property
     def volumes(self) -> VolumeStore:

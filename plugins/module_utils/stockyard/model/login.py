@@ -24,3 +24,17 @@ class Login:
 
 
 NOBODY = Login()
+
+
+@dataclass(frozen=True)
+class RegistryLogin:
+    """A login at a registry; none if the name is empty.
+
+    :param password: never shown, not even by ``repr``.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+ANONYMOUS = RegistryLogin()

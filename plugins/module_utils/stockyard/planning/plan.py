@@ -28,7 +28,8 @@ class Action:
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``,
         ``stop``, ``suspend``, ``resume``, ``resize``, ``renew``, ``relabel``, ``unlock``,
         ``synchronize`` or ``delete``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or
-        ``delete``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``,
+        ``delete``; for a template also ``promote``, ``push``, ``pull``, ``save`` or ``load``; for a
+        client certificate ``issue`` or ``revoke``; for a lease ``lease``,
         ``extend`` or ``issue``; for a file ``remove``; for a node of a controller also ``update``,
         ``hold``, ``drain`` or ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``endpoint``, ``volume``, ``client``, ``lease``,

@@ -210,7 +210,7 @@ class Images:
                 "versions": package_versions,
             }
             (work / "image.json").write_text(json.dumps(facts))
-            self._publish(work, digest)
+            self.publish(work, digest)
 
     def _of_packages(
         self,
@@ -268,7 +268,19 @@ class Images:
                 move(work / "cloud.qcow2", base_path)
         return base_path
 
-    def _publish(self, work: Path, digest: str) -> None:
+    @contextmanager
+    def receiving(self, digest: str, deadline: Deadline) -> Iterator[Path | None]:
+        """Lock an image, and create a directory for its parts; ``None`` if the image exists."""
+        with self.store.lock(f"image-{digest[:32]}", deadline):
+            record = self.store.images / digest / "image.json"
+            if record.exists():
+                record.touch()
+                yield None
+                return
+            with self._workshop() as work:
+                yield work
+
+    def publish(self, work: Path, digest: str) -> None:
         """Move the finished parts to their final path; the directory appears whole or not at
         all.
         """

@@ -21,6 +21,7 @@ from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import GuestClock
 from ...hypervisor.provider import Channel, Progress
+from ...hypervisor.template_files import TemplateFiles
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
 from ...model.network import USER_NETWORK, GuestNetwork
@@ -65,6 +66,7 @@ from .platforms import Platforms
 from .session import Session
 from .session import record as record_session
 from .store import Store, make
+from .template_files import LibvirtTemplateFiles
 from .volumes import LibvirtVolumes
 from .xml.domain import Domain
 from .xml.element import parse, serialize
@@ -117,11 +119,24 @@ class LibvirtProvider:
             self.volumes,
         )
         self._platforms = Platforms(connection)
+        self._template_files = LibvirtTemplateFiles(
+            uri,
+            store,
+            self.domains,
+            self.images,
+            self._platforms,
+            self._registry,
+            self._record_session,
+        )
         self._facts = Facts(store, self.images, self.domains)
 
     @property
     def branches(self) -> BranchStore:
         return self._branches
+
+    @property
+    def template_files(self) -> TemplateFiles:
+        return self._template_files
 
     def close(self) -> None:
         self.connection.close()

@@ -28,6 +28,7 @@ from ...hypervisor.facts import MachineFacts, PoolFacts
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.records import encode
+from ...hypervisor.template_files import TemplateFiles
 from ...model import codec
 from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
@@ -64,6 +65,7 @@ from .machines import (
 )
 from .mirror import Mirror
 from .state import Machine, StateFile
+from .template_files import MemoryTemplateFiles
 from .volumes import MemoryVolumes
 
 # The platform of a memory hypervisor, unless a test writes another one to ``platform.json``.
@@ -95,11 +97,16 @@ class MemoryProvider(NoGuestClock):
         self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
         self.queues = FileQueues(lambda: self.state.folder / "locks")
         self.volumes = MemoryVolumes(self.state, uri)
+        self._template_files = MemoryTemplateFiles(self.state, self.disks, self._drift)
         self._branches = MemoryBranches(self.state, self.disks, self.volumes)
 
     @property
     def branches(self) -> BranchStore:
         return self._branches
+
+    @property
+    def template_files(self) -> TemplateFiles:
+        return self._template_files
 
     def close(self) -> None:
         self.state.close()

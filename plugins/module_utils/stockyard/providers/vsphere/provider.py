@@ -24,6 +24,7 @@ from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
+from ...hypervisor.template_files import NoTemplateFiles, TemplateFiles
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
 from ...model.login import NOBODY, Login
@@ -114,6 +115,12 @@ class VsphereProvider(NoGuestClock):
             session, self.tasks, lookup, self.register, self.machines, self.reading, self.guard
         )
         self._seen: dict[str, Machine] = {}
+
+    @property
+    def template_files(self) -> TemplateFiles:
+        return NoTemplateFiles(
+            "a template on vSphere is a running machine, whose memory vCenter does not export"
+        )
 
     def close(self) -> None:
         # Losing these edits is harmless, and no reason to hide an error or to wait for a vCenter
