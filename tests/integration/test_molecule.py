@@ -123,32 +123,40 @@ def test_invalid_scenario_is_refused(
     assert not controller.state.exists()
 
 
-def test_variables_of_the_group_molecule_are_refused(controller: Controller, root: Path) -> None:
-    """They are variables of the hosts, which the play that forks them does not read."""
-    inventory = root / "group.json"
-    group = {"hosts": {"debian": {}}, "vars": {"molecule_ttl": "1h", "yard_owner": "x", "own": 1}}
-    inventory.write_text(json.dumps({"molecule": group, "all": {"vars": {"yard_storage": "/x"}}}))
-    (root / "state").mkdir()
-    surrounding = {
-        **controller.environment,
-        "MOLECULE_EPHEMERAL_DIRECTORY": str(root / "state"),
-        "MOLECULE_PROJECT_DIRECTORY": str(root / "group"),
-    }
-    line = ["ansible-playbook", "-i", str(inventory), "stockyard.container_hosts.molecule_create"]
-    result = subprocess.run(
-        line,
-        cwd=controller.home,
-        env=surrounding,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+def declare_group(
+    own_checkout: Checkout, variables: dict[str, Any], hosts: dict[str, dict[str, Any]]
+) -> None:
+    """Write an inventory with variables of the group molecule and of its hosts."""
+    group = {"hosts": hosts, "vars": variables}
+    all_hosts = {"vars": {"yard_owner": "other", "ansible_python_interpreter": "/usr/bin/python3"}}
+    (own_checkout.role / "molecule" / "default" / "inventory" / "hosts.yml").write_text(
+        json.dumps({"molecule": group, "all": all_hosts})
     )
-    assert result.returncode != 0
-    output = " ".join(result.stdout.split())
-    assert "molecule_ttl, yard_owner would have no effect" in output
-    assert "Set it for the group all" in output
-    assert not controller.state.exists()
+
+
+def test_variables_of_the_group_molecule_have_an_effect(root: Path) -> None:
+    """They win over those of the group all, as everywhere in Ansible, and can be templates."""
+    own_checkout = checkout(root, "group")
+    place = {"place": str(root), "yard_hypervisor": "memory://{{ place }}/yard"}
+    keys = {"yard_pki_dir": "{{ place }}/pki", "yard_owner": "own", "molecule_ttl": "1h"}
+    declare_group(own_checkout, {**place, **keys}, {"debian": {}})
+    own_checkout.ok("create")
+    with Yard(f"memory://{root}/yard", owner="own", pki_dir=str(root / "pki")) as yard:
+        (host,) = yard.hosts.list()
+        assert host.expires - host.created == 3600
+        own_checkout.ok("destroy")
+        assert yard.hosts.list() == ()
+        yard.teardown(templates=True)
+
+
+def test_variables_that_differ_among_the_hosts_are_refused(root: Path) -> None:
+    own_checkout = checkout(root, "differ")
+    hosts = {"debian": {"molecule_ttl": "1h"}, "other": {"yard_owner": "x"}, "third": {}}
+    declare_group(own_checkout, mine_variables(root), hosts)
+    code, output = own_checkout.molecule("create")
+    assert code != 0
+    assert "molecule_ttl, yard_owner differ among the hosts" in " ".join(output.split())
+    assert names(root) == []
 
 
 def test_two_names_that_become_one_are_refused(root: Path) -> None:
@@ -172,7 +180,7 @@ def test_a_scenario_takes_five_lines() -> None:
         assert len(lines) == 2
 
 
-@pytest.mark.parametrize("role", ["yard", "endpoint"])
+@pytest.mark.parametrize("role", ["yard", "endpoint", "serve"])
 def test_the_scenario_of_a_role_that_needs_no_guest(role: str, tmp_path: Path) -> None:
     own_checkout = Checkout(tmp_path, {}, role, CHECKOUT / "roles" / role)
     shutil.copy(
