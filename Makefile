@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo endpoint teardown report test test-full endpoint-suite endpoint-clients lint bench bench-full docs
+TARGETS := setup demo endpoint teardown report test test-full endpoint-suite endpoint-clients lint bench bench-full bench-kvm docs
 
 .PHONY: help generate generate-diff $(TARGETS)
 
@@ -72,6 +72,9 @@ bench: setup ## measure how fast it is, in a few minutes; ARGS="start memory" me
 
 bench-full: setup ## measure all of it, which takes most of an hour
 	@hack/bench.sh --full $(ARGS)
+
+bench-kvm: setup ## time to the first command on a machine with KVM, alone and in bursts of 10, 30 and 100
+	@hack/bench.sh --kvm --full $(or $(ARGS),compute)
 
 generate: setup ## update the documentation of options that follows from the code
 	@.venv/bin/python -m hack.generate

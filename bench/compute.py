@@ -72,19 +72,19 @@ def _measure_kind(
     for mode, count, pause in modes:
         title = f"{kind}, {mode}"
         with book.attempt(title):
-            _measure_mode(book, title, create, count, pause)
-            if pause == 0.0:
-                middle = book.figures[f"{title}: p50"].median
-                book.curve(PLOT, kind, count, middle, axes=AXES)
-            hosts = _created(yard)
-            if hosts:
-                book.note(
-                    f"{title}: private RAM", "MiB", *(private_mib(yard, host) for host in hosts)
-                )
-            _delete(yard)
+            try:
+                measure_calls(book, title, create, count, pause)
+                if pause == 0.0:
+                    middle = book.figures[f"{title}: p50"].median
+                    book.curve(PLOT, kind, count, middle, axes=AXES)
+                memory = [private_mib(yard, host) for host in _created(yard)]
+                if memory:
+                    book.note(f"{title}: private RAM", "MiB", *memory)
+            finally:
+                _delete(yard)
 
 
-def _measure_mode(book: Book, title: str, create: Create, count: int, pause: float | None) -> None:
+def measure_calls(book: Book, title: str, create: Create, count: int, pause: float | None) -> None:
     """Measure machines, each from its own call.
 
     :param pause: seconds between two calls; ``None`` to wait for the former machine.

@@ -3,7 +3,8 @@
 """Growth of cost from one host to a thousand, without waiting for guests.
 
 On the memory hypervisor, calls of the port and requests to guests are counted; on the simulated
-vCenter, calls of vSphere's API as the simulator receives them.
+vCenter, calls of vSphere's API as the simulator receives them. Processor time is that of the
+controller; memory is what the controller's objects add.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +27,8 @@ from .counting import CountingProvider
 from .options import Options
 
 AXES = ("hosts", "seconds")
+# Bounds for the largest fleet: seconds of processor time of each step, and MiB.
+LARGEST, LONGEST, MOST_MEMORY = 1000, 1.0, 150.0
 # Calls for each host of the largest fleet, divided by those of a fleet of ten. At 1 they are
 # constant.
 CONSTANT = 1.05
@@ -65,22 +69,50 @@ def _grown(
     """Measure plan, apply, observe and a run without changes for each size."""
     for size in sizes:
         spec = FleetSpec("web", "base", count=size)
+        bound = LONGEST if size == LARGEST else None
 
-        def measure_step(step: str, function: Callable[[], Any], size: int = size) -> None:
-            begin = time.monotonic()
+        def measure_step(
+            step: str,
+            function: Callable[[], Any],
+            size: int = size,
+            bound: float | None = bound,
+        ) -> None:
+            begin, used = time.monotonic(), time.process_time()
             function()
-            duration = seconds(begin)
+            used, duration = time.process_time() - used, seconds(begin)
             book.note(f"{hypervisor}, {size}: {step}", "s", duration)
+            book.note(f"{hypervisor}, {size}: {step}, processor time", "s", used, most=bound)
             book.curve(f"{hypervisor}: seconds by hosts", step, size, duration, axes=AXES)
 
         measure_step("plan", partial(yard.fleets.apply, spec, check=True))
         take_count()
-        measure_step("apply", partial(yard.fleets.apply, spec, timeout=3600))
+        begin = time.monotonic()
+        yard.fleets.apply(spec, timeout=3600)
+        book.note(f"{hypervisor}, {size}: apply", "s", seconds(begin))
         book.note(f"{hypervisor}, {size}: calls for each host", "calls", take_count() / size)
-        measure_step("observe", lambda: yard.context.provider.observe("stockyard"))
-        measure_step("no-op", partial(yard.fleets.apply, spec))
+        steps: dict[str, Callable[[], Any]] = {
+            "observe": lambda: yard.context.provider.observe("stockyard"),
+            "no-op": partial(yard.fleets.apply, spec),
+            "reap": yard.reap,
+            "inventory": yard.listing,
+        }
+        for step, function in steps.items():
+            measure_step(step, function)
+        memory = max(_memory(function) for function in steps.values())
+        most = MOST_MEMORY if size == LARGEST else None
+        book.note(f"{hypervisor}, {size}: memory of a step", "MiB", memory, most=most)
         yard.fleets.delete("web", timeout=3600)
     small_fleet, large_fleet = (
         f"{hypervisor}, {size}: calls for each host" for size in (10, sizes[-1])
     )
     book.ratio(large_fleet, small_fleet, most=CONSTANT)
+
+
+def _memory(function: Callable[[], Any]) -> float:
+    """Return the most memory in MiB that objects of Python use during a call."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()

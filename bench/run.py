@@ -38,6 +38,7 @@ import sys
 from pathlib import Path
 
 from .book import Book
+from .machine import machine
 from .options import Options
 
 WORK = Path(__file__).parents[1] / "build" / "bench"
@@ -99,6 +100,9 @@ def main() -> int:
     parser.add_argument(
         "--ansible", default="", help="an environment with the PyPI package ansible, for vsphere"
     )
+    parser.add_argument(
+        "--kvm", action="store_true", help="refuse a machine on which guests do not use KVM"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.subjects) - set(SUBJECTS):
         parser.error(f"there is no subject {', '.join(sorted(unknown))}")
@@ -106,10 +110,25 @@ def main() -> int:
         parser.error(
             "libvirt's session is for ordinary users: run `make bench`, which drops to one"
         )
+    facts = machine()
+    if arguments.kvm and facts["accelerator"] != "KVM":
+        parser.error(
+            "guests do not use KVM here, so these figures would mean nothing. The processor must "
+            "show vmx or svm (nested virtualization in a virtual machine), and this user must be "
+            "able to open /dev/kvm: load the module kvm_intel or kvm_amd and join the group kvm"
+        )
     WORK.mkdir(parents=True, exist_ok=True)
     samples = arguments.samples or (10 if arguments.full else 5)
     options = Options(WORK, arguments.full, samples, tuple(arguments.minutes), arguments.ansible)
     books = [measure(subject, options) for subject in arguments.subjects or SUBJECTS]
+    if arguments.kvm:
+        print(
+            f"measured with KVM on {facts['processor']}, {facts['cores']} cores, "
+            f"{facts['memory']}, {facts['kernel']}, {facts['qemu']}, {facts['libvirt']}",
+            "To have these figures published, add the JSON files named above and the kind of disk "
+            "to docs/performance.md in a pull request. They name no user, host or address.",
+            sep="\n",
+        )
     return int(any(book.failed for book in books))
 
 

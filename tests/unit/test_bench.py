@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bench import derive, run, spans, start
+from bench import compute, derive, run, spans, start
 from bench.book import Book
 from bench.counting import CountingProvider
 from bench.options import Options
@@ -71,6 +72,38 @@ def test_failed_measurement_is_reported_and_fails_the_run(
     monkeypatch.setattr("sys.argv", ["bench", "stort"])
     with pytest.raises(SystemExit):
         run.main()
+
+
+def test_measurement_of_kvm_is_refused_without_kvm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "WORK", tmp_path)
+    monkeypatch.setattr(run, "machine", lambda: {"accelerator": "software emulation"})
+    monkeypatch.setattr("sys.argv", ["bench", "--kvm", "compute"])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "join the group kvm" in capsys.readouterr().err
+
+
+def test_failed_machines_of_a_burst_are_counted_and_the_others_measured() -> None:
+    def create(number: int) -> None:
+        if number == 1:
+            fail()
+        time.sleep(0.1 * number)
+
+    book = Book("compute")
+    compute.measure_calls(book, "burst", create, 4, pause=0.0)
+    figures = {name: figure.median for name, figure in book.figures.items()}
+    assert figures["burst: failures"] == 1
+    assert figures["burst: p50"] < figures["burst: p95"] == figures["burst: p99"]
+    assert 0.3 <= figures["burst: p99"] <= figures["burst: all 4"] < 5
+    assert book.remarks == {"burst: the first failure": "RuntimeError: on purpose"}
+
+
+@pytest.mark.parametrize(("percent", "value"), [(50, 2.0), (51, 3.0), (95, 4.0), (100, 4.0)])
+def test_percentile_is_a_measured_value(percent: int, value: float) -> None:
+    assert compute.percentile([4.0, 1.0, 3.0, 2.0], percent) == value
 
 
 def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> None:

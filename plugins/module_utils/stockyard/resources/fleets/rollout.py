@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from ..hosts import host_lifecycle, reservation
 from ..hosts.drain import drain
 
 Work = Callable[[], object]
+# Seconds after which a job no longer keeps the next one waiting, and the most jobs for each slot.
+SLOW, MOST_FOR_EACH_SLOT = 5.0, 8
 KEPT = (
     "the host and its disk are retained: run again, or replace the host if its guest is "
     "broken (host, state: replaced)"
@@ -190,11 +193,59 @@ class Rollout:
 def run_all(ctx: Context, work: list[Work]) -> None:
     """Run all jobs, as many in parallel as the hypervisor serves well; then raise all their errors
     as one.
+
+    A job that takes long waits for its guest, and does not delay the other jobs.
     """
-    with ThreadPoolExecutor(max_workers=max(1, ctx.provider.capabilities.parallel)) as pool:
-        futures = [pool.submit(job) for job in work]
+    width = max(1, ctx.provider.capabilities.parallel)
+    slots = Slots(width, SLOW)
+    with ThreadPoolExecutor(max_workers=width * MOST_FOR_EACH_SLOT) as pool:
+        futures = []
+        for job in work:
+            slots.wait()
+            futures.append(pool.submit(slots.run, job))
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise joined(f"{len(errors)} of {len(work)} hosts failed.", errors)
+
+
+class Slots:
+    """Slots for parallel jobs. A job leaves its slot when it ends, or when it is slow.
+
+    :param width: the number of slots.
+    :param slow: seconds after which a job leaves its slot.
+    """
+
+    def __init__(self, width: int, slow: float) -> None:
+        self._free = threading.Semaphore(width)
+        self._slow = slow
+
+    def wait(self) -> None:
+        """Wait for a free slot and take it for the next job."""
+        self._free.acquire()
+
+    def run(self, job: Work) -> object:
+        """Run a job in a slot."""
+        slot = _Slot(self._free)
+        timer = threading.Timer(self._slow, slot.leave)
+        timer.daemon = True
+        timer.start()
+        try:
+            return job()
+        finally:
+            timer.cancel()
+            slot.leave()
+
+
+class _Slot:
+    """The slot of one job, which is left once."""
+
+    def __init__(self, free: threading.Semaphore) -> None:
+        self._free = free
+        self._held = threading.Lock()
+
+    def leave(self) -> None:
+        """Free the slot, unless the job has left it."""
+        if self._held.acquire(blocking=False):
+            self._free.release()
