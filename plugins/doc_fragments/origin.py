@@ -11,15 +11,27 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
+  docker_packages:
+    description:
+      - Whose packages of Docker are installed.
+      - V(debian) are those of the Debian release, C(docker.io) with C(containerd) and C(runc).
+      - V(docker-ce) are those of Docker, C(docker-ce), C(docker-ce-cli) and C(containerd.io). They
+        come from a repository in O(repositories), for example
+        U(https://download.docker.com/linux/debian) with the component C(stable). A declaration
+        without a repository is refused.
+      - A derived template has the packages of its parent.
+    type: str
+    choices: [debian, docker-ce]
+    default: debian
   from:
     description:
       - The name of a template of the same tenant to derive this template from. The module forks
         that template, and adds O(packages), O(files), O(preload), O(commands) and O(provision) of
         this one to it. No image is built and no guest boots, so this takes less time than a build.
       - The kernel, the machine (O(vcpus), O(max_vcpus), O(memory_mib), O(max_memory_mib),
-        O(spare_ports), O(accelerator)), O(suite), O(docker), O(runtime), O(ssh_user) and
-        O(disk_gib) are those of the other template. A different value is an error, except for a
-        value that is the default of its option, which is ignored.
+        O(spare_ports), O(accelerator)), O(suite), O(docker), O(runtime), O(docker_packages),
+        O(ssh_user) and O(disk_gib) are those of the other template. A different value is an error,
+        except for a value that is the default of its option, which is ignored.
       - O(security) is that of the other template by default. Another profile restarts the guest
         once. A difference in C(user_namespaces) or C(limits.disk_percent) is an error, because
         Docker would lose the images of the other template.

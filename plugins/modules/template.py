@@ -81,7 +81,8 @@ options:
     description:
       - The name or path of a virtual machine or template in vCenter to clone, instead of an image
         that is built. It must contain the agent already. It cannot be combined with O(packages),
-        O(files), O(preload), O(commands), O(provision), O(security), O(runtime) and O(cloud_image).
+        O(files), O(preload), O(commands), O(provision), O(security), O(runtime), O(docker_packages)
+        and O(cloud_image).
       - C(library:LIBRARY/ITEM) selects an item of a content library.
       - Required on vSphere without O(from), and an error on other hypervisors.
     type: str

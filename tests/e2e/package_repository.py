@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import shutil
 import subprocess
 import threading
 from email.utils import formatdate
@@ -63,6 +64,11 @@ class LocalRepository:
         package = self.folder / f"{name}_{version}_all.deb"
         line = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)]
         subprocess.run(line, check=True, capture_output=True)
+        self._index()
+
+    def add(self, package: Path) -> None:
+        """Add a package."""
+        shutil.copy(package, self.folder)
         self._index()
 
     def _index(self) -> None:

@@ -12,16 +12,27 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from stockyard import BuildOptions, Hardware, ImageSpec, InvalidInput, TemplateSpec
+from stockyard import (
+    BuildOptions,
+    Hardware,
+    ImageSpec,
+    InvalidInput,
+    Repository,
+    TemplateSpec,
+)
 from stockyard.guest import bundle, small_runtime
 from stockyard.guest.recipe import LINK, SSHD_SOURCES, declared_digest, recipe, template_digest
 from stockyard.guest.rendering import render
+from stockyard.guest.security import records, rootless
 from stockyard.model import codec
 from stockyard.model.recipe import Recipe
 from stockyard.model.security import DEFAULTS, PROFILES, SecuritySpec
 from tests.helpers.samples import template_record
 
 BASE = TemplateSpec("base")
+CE = ImageSpec(docker_packages="docker-ce")
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----\n"
+REPOSITORY = Repository("https://packages.example.org/docker", KEY, "trixie", ("stable",))
 
 
 def test_digest_covers_the_declaration_only() -> None:
@@ -51,6 +62,7 @@ def test_digest_covers_the_declaration_only() -> None:
         TemplateSpec("base", hardware=Hardware(accelerator="tcg")),
         TemplateSpec("base", docker="stopped"),
         TemplateSpec("base", image=ImageSpec(runtime="crun")),
+        TemplateSpec("base", image=CE, build=BuildOptions(repositories=(REPOSITORY,))),
     ],
 )
 def test_every_change_is_another_digest(changed: TemplateSpec) -> None:
@@ -99,6 +111,51 @@ def test_runtimes_of_the_declaration_stay() -> None:
     keys = json.loads(recipe(spec).files[DAEMON].text)
     assert keys["default-runtime"] == "kata"
     assert set(keys["runtimes"]) == {"kata", "crun"}
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_packages_of_docker_replace_those_of_debian(suite: str) -> None:
+    of_debian = recipe(ImageSpec(suite=suite))
+    of_docker = recipe(ImageSpec(suite=suite, docker_packages="docker-ce"))
+    added = set(of_docker.packages) - set(of_debian.packages)
+    assert added == {"containerd.io", "docker-ce", "docker-ce-cli"}
+    removed = set(of_debian.packages) - set(of_docker.packages)
+    assert removed == {"docker.io"} | ({"docker-cli"} if suite == "trixie" else set())
+    assert of_docker.files == of_debian.files
+
+
+def test_audit_records_changes_of_the_programs_of_each_package() -> None:
+    for kind, folder in (("debian", "/usr/sbin"), ("docker-ce", "/usr/bin")):
+        spec = ImageSpec(docker_packages=kind)
+        rules = recipe(spec, profile=SecuritySpec("hostile")).files[records.PATH].text.splitlines()
+        for program in ("dockerd", "runc"):
+            assert f"-w {folder}/{program} -p wa -k docker" in rules
+
+
+def test_rootless_docker_of_docker_has_its_script_and_no_second_rootlesskit() -> None:
+    profile = SecuritySpec(user_namespaces="rootless")
+    of_docker = recipe(CE, profile=profile)
+    assert "docker-ce-rootless-extras" in of_docker.packages
+    assert "rootlesskit" not in of_docker.packages
+    texts_by_path = {path: file.text for path, file in of_docker.files.items()}
+    unit = texts_by_path["/etc/systemd/user/docker.service"]
+    assert "ExecStart=/usr/bin/dockerd-rootless.sh " in unit
+    assert "exec /usr/bin/dockerd " in texts_by_path[f"{rootless.FOLDER}/dockerd"]
+
+
+def test_packages_of_docker_need_a_repository() -> None:
+    with pytest.raises(InvalidInput, match="requires a repository") as caught:
+        TemplateSpec("base", image=CE)
+    assert "download.docker.com" in caught.value.remedy
+    TemplateSpec("child", parent="base", image=CE)
+
+
+def test_packages_of_docker_are_in_no_older_digest_and_in_no_source() -> None:
+    assert "docker_packages" not in codec.to_dict(ImageSpec())
+    with pytest.raises(InvalidInput, match="a finished machine"):
+        ImageSpec(source="golden", docker_packages="docker-ce")
+    with pytest.raises(InvalidInput, match="docker_packages"):
+        ImageSpec(docker_packages="moby")
 
 
 def test_runtime_of_docker_is_in_no_older_digest() -> None:

@@ -106,6 +106,16 @@ def test_correct_host_has_no_findings(shut: Machine) -> None:
     assert bad(shut) == []
 
 
+def test_changes_of_the_daemon_of_docker_itself_must_be_recorded(shut: Machine, put: Put) -> None:
+    before = benchmark(shut)
+    put("/usr/bin/runc", "")
+    assert set(benchmark(shut)) - set(before) == {"1.1.18 changes of /usr/sbin/runc are recorded"}
+
+
+def benchmark(machine: Machine) -> list[str]:
+    return [f.check for f in cis.findings(Audit(machine, settings_of(machine))) if f.bad]
+
+
 def test_expected_profile_is_read_from_the_host(shut: Machine, machine: Machine) -> None:
     assert settings_of(shut) == HOSTILE
     machine.path(MARKER).unlink()

@@ -118,6 +118,7 @@ HERE = {
     "TemplateSpec.docker",
     "ImageSpec.suite",
     "ImageSpec.runtime",
+    "ImageSpec.docker_packages",
     "ImageSpec.files",
     "Hardware.accelerator",
     "HostSpec.fork_mode",

@@ -30,6 +30,7 @@ from stockyard import (
     Yard,
 )
 from stockyard.guest import security
+from stockyard.guest.docker_packages import DockerPackages
 from stockyard.model.security import Settings
 from stockyard.providers.open import open_provider
 from tests.helpers.clocks import FakeClock
@@ -64,9 +65,9 @@ def renderings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     users: list[str] = []
     bundle = security.bundle
 
-    def count(settings: Settings, user: str) -> security.Bundle:
+    def count(settings: Settings, user: str, docker: DockerPackages) -> security.Bundle:
         users.append(user)
-        return bundle(settings, user)
+        return bundle(settings, user, docker)
 
     monkeypatch.setattr(security, "bundle", count)
     return users

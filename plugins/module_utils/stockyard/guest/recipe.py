@@ -4,7 +4,7 @@
 """The image recipe: the packages and files of a container host. Pure; builds nothing.
 
 Standard tools do the work in the guest: systemd starts services, stunnel ends TLS, OpenSSH serves
-logins, and Docker is Debian's.
+logins, and Docker is Debian's or Docker's own.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ from .agent import (
     warmup,
     wire,
 )
+from .docker_packages import choose
 from .rendering import render
 
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
     "linux-image-cloud-amd64", "initramfs-tools", "zstd",
-    "docker.io", "apparmor", "iptables", "ca-certificates", "openssh-server", "stunnel4", "sudo",
+    "apparmor", "iptables", "ca-certificates", "openssh-server", "stunnel4", "sudo",
     "python3-minimal", "python3-cryptography", "qemu-guest-agent",
     # Ansible's own needs in a host: become_user of an unprivileged user, and the module apt.
     "acl", "python3-apt",
@@ -76,7 +77,8 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
     :param profile: security profile of the hosts; ``trusted`` if there is none.
     """
     settings = _settings(docker, profile or SecuritySpec())
-    hardening = security.bundle(settings, spec.ssh_user)
+    docker_packages = choose(spec.docker_packages, spec.suite)
+    hardening = security.bundle(settings, spec.ssh_user, docker_packages)
     base_packages = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
         suite=spec.suite,
@@ -85,7 +87,7 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
                 {
                     *base_packages,
                     *spec.packages,
-                    *_docker_cli(spec.suite),
+                    *docker_packages.names,
                     *_runtime_packages(spec.runtime),
                     *hardening.packages,
                 }
@@ -179,11 +181,6 @@ def options_digest(spec: TemplateSpec) -> str:
     return template_digest(
         spec, codec.digest({"image": image, "preload": preload, "security": security_options})
     )
-
-
-def _docker_cli(suite: str) -> tuple[str, ...]:
-    """Return the package of Docker's client. Debian 13 split it from the daemon's package."""
-    return () if suite == "bookworm" else ("docker-cli",)
 
 
 def _runtime_packages(runtime: str) -> tuple[str, ...]:

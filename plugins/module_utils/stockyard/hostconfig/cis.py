@@ -156,8 +156,9 @@ def _rule(machine: Machine, rules: str, number: str, path: str) -> Finding:
     """Check that changes of a path are recorded. As in the benchmark, a path that does not exist
     need not be watched.
     """
-    exists = machine.stat(path) is not None
-    watched = any(f" {variant} " in f"{rules} ".replace("\n", " ") for variant in _names(path))
+    names = _names(path)
+    exists = any(machine.stat(variant) is not None for variant in names)
+    watched = any(f" {variant} " in f"{rules} ".replace("\n", " ") for variant in names)
     return Finding(
         f"{number} changes of {path} are recorded",
         "yes",
@@ -167,10 +168,11 @@ def _rule(machine: Machine, rules: str, number: str, path: str) -> Finding:
 
 
 def _names(path: str) -> tuple[str, ...]:
-    """Return the variants of a path. auditctl prints a path as it was written, and /lib may be
-    /usr/lib.
+    """Return the variants of a path. auditctl prints a path as it was written, /lib may be
+    /usr/lib, and Docker's own packages have their daemons in /usr/bin.
     """
-    return (path, f"/usr{path}", path.rstrip("/") + "/")
+    programs = (path.replace("/usr/sbin/", "/usr/bin/"),) if "/usr/sbin/" in path else ()
+    return (path, *programs, f"/usr{path}", path.rstrip("/") + "/")
 
 
 def _file(

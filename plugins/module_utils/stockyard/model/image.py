@@ -20,6 +20,8 @@ DEFAULT_SUITE = "trixie"
 # Programs that create the processes of containers for Docker.
 RUNTIMES = ("runc", "crun")
 DEFAULT_RUNTIME = "runc"
+# Sources of Docker's packages: the Debian release, or Docker itself.
+DEBIAN, DOCKER_CE = DOCKER_PACKAGES = ("debian", "docker-ce")
 # Accounts of every image: those of Debian's base-passwd, of the packages in every image, and of
 # stockyard's TLS front.
 RESERVED_USERS = frozenset((
@@ -45,6 +47,8 @@ class ImageSpec:
         other.
     :param cloud_image: a disk of this suite to start from, instead of packages only.
     :param runtime: the program with which its Docker runs containers by default.
+    :param docker_packages: whose packages of Docker are installed: ``debian``, or ``docker-ce`` for
+        Docker's own from a repository of the declaration.
     """
 
     suite: str = field(default=DEFAULT_SUITE, metadata={"choices": SUITES})
@@ -57,6 +61,9 @@ class ImageSpec:
     commands: tuple[str, ...] = ()
     cloud_image: CloudImage | None = None
     runtime: str = field(default=DEFAULT_RUNTIME, metadata={"choices": RUNTIMES, **codec.SPARSE})
+    docker_packages: str = field(
+        default=DEBIAN, metadata={"choices": DOCKER_PACKAGES, **codec.SPARSE}
+    )
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -80,7 +87,8 @@ class ImageSpec:
                 remedy="declare only one of them",
             )
         additions = self.packages or self.files or self.preload or self.commands
-        if self.source and (additions or self.runtime != DEFAULT_RUNTIME):
+        choices = self.runtime != DEFAULT_RUNTIME or self.docker_packages != DEBIAN
+        if self.source and (additions or choices):
             raise InvalidInput(
                 "source is a finished machine, to which packages, files, images, commands and a "
                 "runtime cannot be added.",

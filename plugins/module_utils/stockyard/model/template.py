@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidInput, Unsupported
 from . import naming
 from .codec import SPARSE
-from .image import DEFAULT_RUNTIME, RUNTIMES, BuildOptions, ImageSpec
+from .image import DEFAULT_RUNTIME, DOCKER_CE, RUNTIMES, BuildOptions, ImageSpec
 from .platform import Platform
 from .provision import Provision
 from .security import PROFILES, SecuritySpec
@@ -222,6 +222,14 @@ class TemplateSpec:
                 "source is a finished machine, in which provision cannot run.",
                 remedy="run the playbook in another template, which is derived from this one, or "
                 "omit source on a hypervisor that builds images",
+            )
+        is_built = not self.parent and not self.from_host
+        if self.image.docker_packages == DOCKER_CE and is_built and not self.build.repositories:
+            raise InvalidInput(
+                "docker_packages: docker-ce requires a repository that contains these packages.",
+                name=f"template {self.name}",
+                remedy="add https://download.docker.com/linux/debian with the component stable to "
+                "repositories, with Docker's public key as signed_by",
             )
         if self.docker == "running" and self.security.encrypted_data:
             raise InvalidInput(

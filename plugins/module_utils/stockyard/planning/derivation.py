@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import Unsupported
 from ..model import codec
-from ..model.image import BuildOptions
+from ..model.image import DEBIAN, DOCKER_CE, BuildOptions
 from ..model.security import SecuritySpec
 from ..model.template import Hardware, TemplateRecord, TemplateSpec
 
@@ -62,18 +62,21 @@ def layout(template: TemplateSpec | TemplateRecord) -> dict[str, Any]:
     if isinstance(template, TemplateSpec):
         image = template.image
         suite, ssh_user, disk_gib = image.suite, image.ssh_user, image.disk_gib
-        runtime = image.runtime
+        runtime, docker_packages = image.runtime, image.docker_packages
         is_clone = bool(image.source)
     else:
         suite = template.source.suite if template.source else ""
         ssh_user, disk_gib = template.ssh_user, template.disk_gib
         runtime = template.runtime
+        packages = template.source.packages if template.source else ()
+        docker_packages = DOCKER_CE if DOCKER_CE in packages else DEBIAN
         is_clone = template.is_clone
     return facts | {
         "suite": suite,
         "ssh_user": ssh_user,
         "disk_gib": disk_gib,
         "runtime": runtime,
+        "docker_packages": docker_packages,
         "security": template.security,
         "is_clone": is_clone,
     }
@@ -109,6 +112,7 @@ def inherit(spec: TemplateSpec, parent: dict[str, Any]) -> TemplateSpec:
         ssh_user=parent["ssh_user"],
         disk_gib=parent["disk_gib"] or spec.image.disk_gib,
         runtime=parent["runtime"],
+        docker_packages=parent["docker_packages"],
     )
     hardware = Hardware(**{name: parent[name] for name in Hardware.__dataclass_fields__})
     return replace(

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 
 from ...model import codec
 from ...model.recipe import GuestFile
 from ...model.security import Settings
+from ..docker_packages import DEBIAN, DockerPackages
 from . import (
     authorization,
     daemon,
@@ -51,10 +53,11 @@ class Bundle:
     masked: tuple[str, ...] = ()
 
 
-def bundle(settings: Settings, user: str) -> Bundle:
+def bundle(settings: Settings, user: str, docker: DockerPackages = DEBIAN) -> Bundle:
     """Return the packages, files and units of a profile.
 
     :param user: login of the host, which may use Docker.
+    :param docker: the packages of Docker.
     """
     themes = (
         kernel.part,
@@ -63,13 +66,13 @@ def bundle(settings: Settings, user: str) -> Bundle:
         encryption.part,
         firewall.part,
         login.part,
-        records.part,
+        partial(records.part, docker=docker),
         authorization.part,
         request_reader.part,
     )
     parts = [part(settings) for part in themes]
     parts += (
-        [rootless.part(user), daemon.rootless(settings)]
+        [rootless.part(user, docker), daemon.rootless(settings)]
         if settings.user_namespaces == "rootless"
         else []
     )

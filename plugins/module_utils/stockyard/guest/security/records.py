@@ -7,28 +7,10 @@ from __future__ import annotations
 
 from ...model.recipe import GuestFile
 from ...model.security import Settings
+from ..docker_packages import DockerPackages
 from .part import NOTHING, Part
 
 PATH = "/etc/audit/rules.d/stockyard.rules"
-# The CIS Docker Benchmark 1.6, 1.1.3 to 1.1.18, without paths that Debian does not have.
-WATCHED = (
-    "/usr/sbin/dockerd",
-    "/run/containerd",
-    "/var/lib/docker",
-    "/etc/docker",
-    "/lib/systemd/system/docker.service",
-    "/run/containerd/containerd.sock",
-    "/lib/systemd/system/docker.socket",
-    "/etc/default/docker",
-    "/etc/docker/daemon.json",
-    "/etc/containerd/config.toml",
-    "/usr/bin/containerd",
-    "/usr/bin/containerd-shim",
-    "/usr/bin/containerd-shim-runc-v1",
-    "/usr/bin/containerd-shim-runc-v2",
-    "/usr/sbin/runc",
-    "/etc/stockyard",
-)
 # journald starts in each fork, and by default it turns the kernel's audit on or off at its start.
 # This file prevents that. Without its audit socket journald does not log each event a second time.
 JOURNAL = "/etc/systemd/journald.conf.d/stockyard-audit.conf"
@@ -40,16 +22,42 @@ DIRECTORY = "/etc/tmpfiles.d/stockyard-audit.conf"
 HEAD = "-D\n-b 8192\n-f 1\n-c\n"
 
 
-def part(settings: Settings) -> Part:
+def part(settings: Settings, docker: DockerPackages) -> Part:
     """Return auditd and its rules, for writes and changed attributes. Reads are not recorded: each
     start of a container would be an event.
+
+    :param docker: the packages of Docker.
     """
     if not settings.audit:
         return NOTHING
-    lines = "".join(f"-w {path} -p wa -k docker\n" for path in WATCHED)
+    lines = "".join(f"-w {path} -p wa -k docker\n" for path in watched(docker))
     files = {
         PATH: GuestFile(HEAD + lines),
         JOURNAL: GuestFile("[Journal]\nAudit=\n"),
         DIRECTORY: GuestFile("d /run/containerd 0711 root root\n"),
     }
     return Part(packages=("auditd",), files=files, masked=(JOURNAL_SOCKET,))
+
+
+def watched(docker: DockerPackages) -> tuple[str, ...]:
+    """Return the paths of the CIS Docker Benchmark 1.6, 1.1.3 to 1.1.18, without paths that Debian
+    does not have.
+    """
+    return (
+        docker.dockerd,
+        "/run/containerd",
+        "/var/lib/docker",
+        "/etc/docker",
+        "/lib/systemd/system/docker.service",
+        "/run/containerd/containerd.sock",
+        "/lib/systemd/system/docker.socket",
+        "/etc/default/docker",
+        "/etc/docker/daemon.json",
+        "/etc/containerd/config.toml",
+        "/usr/bin/containerd",
+        "/usr/bin/containerd-shim",
+        "/usr/bin/containerd-shim-runc-v1",
+        "/usr/bin/containerd-shim-runc-v2",
+        docker.runc,
+        "/etc/stockyard",
+    )

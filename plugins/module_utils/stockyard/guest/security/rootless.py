@@ -8,6 +8,7 @@ path of the socket.
 from __future__ import annotations
 
 from ...model.recipe import GuestFile
+from ..docker_packages import DockerPackages
 from ..rendering import render
 from .part import UNITS, Part
 
@@ -15,11 +16,9 @@ USER, UID, HOME = "stockyard-docker", 64100, "/var/lib/stockyard-docker"
 # A path on disk: the daemon's mount name space hides /run.
 SOCKET = f"{HOME}/run/docker.sock"
 FOLDER = "/usr/lib/stockyard/rootless"
-PROGRAM = "/usr/share/docker.io/contrib/dockerd-rootless.sh"
 FIRST, COUNT = 165536, 65536
 LINK = 0o120777
 PACKAGES = (
-    "rootlesskit",
     "uidmap",
     "slirp4netns",
     "dbus-user-session",
@@ -62,7 +61,7 @@ while :; do
   sleep 1
 done &
 until [ -S "$state/containerd.sock" ]; do sleep 0.2; done
-exec /usr/sbin/dockerd --containerd "$state/containerd.sock" "$@"
+exec {{ dockerd }} --containerd "$state/containerd.sock" "$@"
 """
 # This unit has the usual name, so that other units and users can start, stop and await
 # docker.service.
@@ -102,10 +101,11 @@ L+ /run/docker.sock - - - - {{ socket }}
 """
 
 
-def part(login: str) -> Part:
+def part(login: str, docker: DockerPackages) -> Part:
     """Return the packages, files and units of a rootless dockerd.
 
     :param login: login of the host, which may use Docker.
+    :param docker: the packages of Docker.
     """
     values = {
         "user": USER,
@@ -113,7 +113,8 @@ def part(login: str) -> Part:
         "home": HOME,
         "socket": SOCKET,
         "login": login,
-        "program": PROGRAM,
+        "program": docker.rootless_script,
+        "dockerd": docker.dockerd,
         "folder": FOLDER,
     }
     ranges = f"{USER}:{FIRST}:{COUNT}\n"
@@ -130,9 +131,9 @@ def part(login: str) -> Part:
         "/etc/subgid": ranges,
     }
     files = {path: GuestFile(render(text, **values)) for path, text in templates.items()}
-    files[f"{FOLDER}/dockerd"] = GuestFile(DOCKERD, 0o755)
+    files[f"{FOLDER}/dockerd"] = GuestFile(render(DOCKERD, **values), 0o755)
     return Part(
-        packages=PACKAGES,
+        packages=(*PACKAGES, *docker.rootless),
         files=files,
         enable=("docker.service",),
         masked=("docker.socket", "containerd.service"),
