@@ -198,8 +198,8 @@ hosts:
         - The reasons why the host's certificate must be renewed, or its clock must be set. Empty if
           both are right. A reason is that the host trusts another CA than the tenant's, that less
           than a third of the life of its certificate is left, that its list of revoked certificates
-          is out of date, or that its clock differs by more than 10 seconds. The next convergence of
-          the host or its fleet corrects these.
+          is out of date, that its clock differs by more than 10 seconds, or that the process of its
+          uplink has ended. The next convergence of the host or its fleet corrects these.
       type: list
       elements: str
       sample: []
@@ -486,6 +486,33 @@ hosts:
       returned: on libvirt
       type: int
       sample: 1
+    refused:
+      description:
+        - The destinations that the host tried to reach and that V(egress_allow) does not contain.
+          Recorded within 5 seconds, and absent with another egress than V(allow).
+      returned: on libvirt
+      type: list
+      elements: dict
+      contains:
+        destination:
+          description:
+            - An address, or a name from a question of DNS, a TLS connection or a request of HTTP.
+              C((no name)) stands for connections without a name, and C((others)) for all
+              destinations beyond the first 256.
+          type: str
+          sample: telemetry.example.org
+        protocol:
+          description: V(dns), V(tls), V(http), V(tcp), V(udp) or V(icmp).
+          type: str
+          sample: dns
+        port:
+          description: The port; 0 for DNS and ICMP.
+          type: int
+          sample: 0
+        count:
+          description: The number of attempts, since the host was created.
+          type: int
+          sample: 12
     esxi_host:
       description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
       returned: on vSphere

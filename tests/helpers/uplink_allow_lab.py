@@ -15,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Handler(socketserver.BaseRequestHandler):
                 self.request.sendall(data)
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
-servers = [Server(("0.0.0.0", port), Handler) for port in (80, 443, 5000, 7777)]
+servers = [Server(("0.0.0.0", port), Handler) for port in map(int, sys.argv[1:])]
 for server in servers:
     threading.Thread(target=server.serve_forever).start()
 """
@@ -157,16 +158,16 @@ class Recorder:
 class Machines:
     """All other machines, the hypervisor's services, and its name server."""
 
-    def __init__(self, far_side: int) -> None:
+    def __init__(self, far_side: int, zone: dict[str, str], ports: Sequence[int]) -> None:
+        self.far_side = far_side
         uplink_lab.build_hypervisor(far_side)
         for address in (EVIL, REGISTRY, LISTED, INNER, PRIVATE):
-            command = inside(far_side, "ip", "address", "add", f"{address}/32", "dev", "far")
-            subprocess.run(command, check=True, timeout=20)
-        program = [sys.executable, "-c", RECORDER]
+            self.add(address)
+        program = [sys.executable, "-c", RECORDER, *map(str, ports)]
         self.recorders = [Recorder(inside(far_side, *program)), Recorder(program)]
         self.questions: list[bytes] = []
         self.name_server = subprocess.Popen(
-            [sys.executable, "-c", NAMES_PROGRAM, json.dumps(ZONE), str(TTL)],
+            [sys.executable, "-c", NAMES_PROGRAM, json.dumps(zone), str(TTL)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -184,6 +185,16 @@ class Machines:
         """Return whether bytes arrived at a machine or at the hypervisor."""
         return any(recorder.arrived(token, address) for recorder in self.recorders)
 
+    def add(self, address: str) -> None:
+        """Give the other machines an address."""
+        command = inside(self.far_side, "ip", "address", "add", f"{address}/32", "dev", "far")
+        subprocess.run(command, check=True, timeout=20)
+
+    def run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Run a program of Python on the other machines."""
+        command = inside(self.far_side, sys.executable, "-c", program, *arguments)
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
     def forget(self) -> None:
         """Forget what arrived."""
         for recorder in self.recorders:
@@ -197,10 +208,16 @@ class Machines:
 
 
 @contextmanager
-def machines() -> Iterator[Machines]:
-    """Build the hypervisor and all other machines."""
+def machines(
+    zone: dict[str, str] = ZONE, ports: Sequence[int] = (80, 443, 5000, 7777)
+) -> Iterator[Machines]:
+    """Build the hypervisor and all other machines.
+
+    :param zone: the names that the hypervisor's name server knows.
+    :param ports: the ports at which the machines record connections.
+    """
     with other_namespace() as far_side:
-        built = Machines(far_side)
+        built = Machines(far_side, zone, ports)
         try:
             yield built
         finally:
@@ -419,3 +436,58 @@ def process(victim: str) -> int:
             ):
                 return int(entry.name)
     raise AssertionError(victim)
+
+
+INDEX = "pypi.wild.example.org"
+WHEEL = "trinket-1.0-py3-none-any.whl"
+WEB_SERVER = """
+import http.server, os, sys
+os.chdir(sys.argv[1])
+handler = http.server.SimpleHTTPRequestHandler
+http.server.ThreadingHTTPServer(("203.0.113.90", 80), handler).serve_forever()
+"""
+
+
+def publish(folder: Path) -> Path:
+    """Create a package index with one package."""
+    project = folder / "index" / "simple" / "trinket"
+    project.mkdir(parents=True)
+    (project / "index.html").write_text(f'<a href="{WHEEL}">{WHEEL}</a>')
+    with zipfile.ZipFile(project / WHEEL, "w") as wheel:
+        wheel.writestr("trinket.py", "")
+        facts = "trinket-1.0.dist-info"
+        wheel.writestr(f"{facts}/METADATA", "Metadata-Version: 2.1\nName: trinket\nVersion: 1.0\n")
+        wheel.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{facts}/RECORD", "")
+    return folder / "index"
+
+
+def downloads() -> None:
+    """Download a package with pip in a guest, with each egress, from two indexes on one machine."""
+    result: dict[str, Any] = {}
+    folder = Path(os.environ["LAB"])
+    resolver = folder / "guest.conf"
+    resolver.write_text(f"nameserver {uplink_rules.GATEWAY}\n")
+    # The guest's programs ask the name server of the guest.
+    bind = f"mount --bind {resolver} {os.path.realpath('/etc/resolv.conf')}"
+    zone = {**ZONE, INDEX: "203.0.113.90", "pypi.example.com": "203.0.113.90"}
+    with machines(zone, ports=[443]) as built:
+        built.add("203.0.113.90")
+        server = built.run(WEB_SERVER, str(publish(folder)))
+        for name, spec in (("open", uplink_lab.OPEN), ("allow", ALLOWED)):
+            with opened(name, spec) as link, guest_of(link) as guest:
+                for index in (INDEX, "pypi.example.com"):
+                    pip = [sys.executable, "-m", "pip", "download", "--no-cache-dir", "--retries=0"]
+                    pip += [f"--trusted-host={index}", f"--index-url=http://{index}/simple/"]
+                    pip += [
+                        "--no-deps",
+                        "--timeout=5",
+                        f"--dest={folder}/{name}-{index}",
+                        "trinket",
+                    ]
+                    command = ["unshare", "--mount", "sh", "-c", f'{bind} && exec "$@"', "sh", *pip]
+                    answer = guest.run(*command)
+                    files = sorted(path.name for path in folder.glob(f"{name}-{index}/*"))
+                    result[f"{name} {index}"] = answer.returncode, files, answer.stderr[-300:]
+        server.kill()
+    print(json.dumps(result))

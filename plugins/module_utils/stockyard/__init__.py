@@ -85,6 +85,7 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "RefusedDestination",
     "RegistryLogin",
     "ReportInfo",
     "Repository",

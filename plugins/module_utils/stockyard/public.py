@@ -45,7 +45,13 @@ from .model.endpoint_info import EndpointInfo, EndpointMachine
 from .model.fleet import FleetSpec, SingleSpec
 from .model.fleet_info import FleetInfo
 from .model.host import HostSpec
-from .model.host_info import HostIdentityInfo, HostInfo, MemoryUse, MountedVolume
+from .model.host_info import (
+    HostIdentityInfo,
+    HostInfo,
+    MemoryUse,
+    MountedVolume,
+    RefusedDestination,
+)
 from .model.image import BuildOptions, ImageSpec
 from .model.lease import LeaseSpec
 from .model.lease_info import LeaseInfo
@@ -148,6 +154,7 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "RefusedDestination",
     "RegistryLogin",
     "ReportInfo",
     "Repository",

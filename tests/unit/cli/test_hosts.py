@@ -10,14 +10,17 @@ import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stockyard import VolumeSpec, Yard
+from stockyard import RefusedDestination, VolumeSpec, Yard
 from stockyard.cli import logs
 from stockyard.cli import main as command_line
 from stockyard.cli.command import Program
 from stockyard.clients.hosts import HostsClient
+from stockyard.hypervisor.facts import MachineFacts
+from stockyard.providers.memory.provider import MemoryProvider
 
 from .conftest import Console
 
@@ -59,6 +62,22 @@ def test_one_host_is_shown(real: Yard, console: Console) -> None:
     code, output, _errors = console("show", "ci-1")
     assert code == 0
     assert f"docker.endpoint {facts['docker']['endpoint']}" in " ".join(output.split())
+
+
+def test_refused_destinations_and_an_uplink_that_has_ended_are_shown(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = MemoryProvider.facts
+
+    def facts(provider: MemoryProvider, record: Any) -> MachineFacts:
+        refused = (RefusedDestination("telemetry.example.org", "dns", 0, 12),)
+        return replace(read(provider, record), refused=refused, uplink_ended=True)
+
+    monkeypatch.setattr(MemoryProvider, "facts", facts)
+    output = " ".join(console("show", "ci-1")[1].split())
+    assert "refused destination=telemetry.example.org protocol=dns port=0 count=12" in output
+    assert "drift the process of its uplink has ended" in output
+    assert real.hosts.get("ci-1").ready
 
 
 @pytest.mark.parametrize(

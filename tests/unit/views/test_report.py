@@ -23,6 +23,7 @@ from stockyard import (
     LeaseSpec,
     MemoryUse,
     PoolSpec,
+    RefusedDestination,
     SingleSpec,
     VolumeSpec,
     Yard,
@@ -100,6 +101,17 @@ def test_a_page_has_everything(busy: Yard) -> None:
     assert {"fast", "3 of 5", "cache"} <= set(shown_page.cells)
     assert HOSTILE in shown_page.cells  # the holder
     assert f"note={HOSTILE}" in shown_page.cells
+
+
+def test_a_page_shows_refused_destinations(busy: Yard) -> None:
+    snapshot = take_snapshot(busy.context)
+    refused = tuple(RefusedDestination(f"name-{n}", "tls", 443, 9 - n) for n in range(7))
+    hosts = [replace(host, info=replace(host.info, refused=refused)) for host in snapshot.hosts]
+    shown_page = Page(page(replace(snapshot, hosts=tuple(hosts))))
+    notes = [cell for cell in shown_page.cells if "refused" in cell]
+    assert len(notes) == len(hosts)
+    assert "name-0:443 (tls, 9 times), name-1:443 (tls, 8 times)" in notes[0]
+    assert "name-5" not in notes[0], "the most frequent ones only"
 
 
 def test_a_page_is_self_contained(busy: Yard) -> None:

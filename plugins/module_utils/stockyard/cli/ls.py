@@ -74,9 +74,16 @@ def _lines(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
         if isinstance(value, dict):
             yield from _lines(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            yield f"{prefix}{key}", ", ".join(map(str, value))
+            yield f"{prefix}{key}", ", ".join(map(_item, value))
         else:
             yield f"{prefix}{key}", "" if value is None else str(value)
+
+
+def _item(value: Any) -> str:
+    """Return an item of a list."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={text}" for key, text in value.items())
+    return str(value)
 
 
 LIST = Command(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ..model.host_info import MemoryUse
+from ..model.host_info import MemoryUse, RefusedDestination
 from ..model.template_info import TemplateSizes
 
 
@@ -21,6 +21,8 @@ class MachineFacts:
     :param reports_memory: whether the hypervisor reports the memory of running hosts.
     :param memory: the memory that a host uses now; ``None`` if it is off or cannot be read.
     :param disk_layers: the number of layers that branches put under the disk of a host.
+    :param refused: the refused attempts of a host whose egress records these.
+    :param uplink_ended: whether the process of a running host's uplink has ended.
     :param sizes: the disk space of a template.
     :param esxi_host: the ESXi host that the machine runs on; empty before it exists.
     :param cluster: the cluster of the machine.
@@ -38,6 +40,8 @@ class MachineFacts:
     cluster: str | None = None
     folder: str | None = None
     resource_pool: str | None = None
+    refused: tuple[RefusedDestination, ...] | None = None
+    uplink_ended: bool = False
 
     @property
     def absent(self) -> frozenset[str]:

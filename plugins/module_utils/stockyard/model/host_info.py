@@ -65,6 +65,28 @@ class MountedVolume:
     path: str
 
 
+@dataclass(frozen=True)
+class RefusedDestination:
+    """A destination that a host tried to reach and that its egress does not permit.
+
+    :param destination: an address, or a name from a question of DNS, a TLS connection or a request
+        of HTTP. ``(no name)`` stands for connections without a name, and ``(others)`` for all
+        destinations beyond the first 256.
+    :param protocol: ``dns``, ``tls``, ``http``, ``tcp``, ``udp`` or ``icmp``.
+    :param port: the port; 0 for DNS and ICMP.
+    :param count: the number of attempts, since the host was created.
+    """
+
+    destination: str
+    protocol: str
+    port: int
+    count: int
+
+    def __str__(self) -> str:
+        port = f":{self.port}" if self.port else ""
+        return f"{self.destination}{port} ({self.protocol}, {self.count} times)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostInfo(Info):
     """A host.
@@ -88,8 +110,9 @@ class HostInfo(Info):
     :param drift: the reasons why the host's certificate must be renewed, or its clock must be set.
         Empty if both are right. A reason is that the host trusts another CA than the tenant's, that
         less than a third of the life of its certificate is left, that its list of revoked
-        certificates is out of date, or that its clock differs by more than 10 seconds. The next
-        convergence of the host or its fleet corrects these.
+        certificates is out of date, that its clock differs by more than 10 seconds, or that the
+        process of its uplink has ended. The next convergence of the host or its fleet corrects
+        these.
     :param missing_updates: the installed packages for which the mirror of the template offers a
         later version. Empty if the host is up to date, ``None`` if that is not known or was not
         requested. Packages whose later version was already available when the template was built
@@ -136,6 +159,9 @@ class HostInfo(Info):
         on the console. Only on libvirt.
     :param disk_layers: the number of layers that branches put under the host's disk. The chain is
         shortened before it has more than eight layers. Only on libvirt.
+    :param refused: the destinations that the host tried to reach and that ``egress_allow`` does not
+        contain. Recorded within 5 seconds, and absent with another egress than ``allow``. Only on
+        libvirt.
     :param esxi_host: the ESXi host that the machine runs on. Empty if the machine does not exist
         yet. Only on vSphere.
     :param cluster: the cluster of the machine. Only on vSphere.
@@ -186,6 +212,7 @@ class HostInfo(Info):
     memory: MemoryUse | None = None
     console_log: str | None = None
     disk_layers: int | None = None
+    refused: tuple[RefusedDestination, ...] | None = None
     esxi_host: str | None = None
     cluster: str | None = None
     folder: str | None = None

@@ -57,8 +57,14 @@ def _held(pool: PoolInfo) -> str:
     return f"{pool.held.private_mib:.0f}" if pool.held else "–"
 
 
+# The number of refused destinations of a host that the page shows.
+REFUSED_SHOWN = 5
+
+
 def _notes(host: ReportedHost) -> str:
     notes = [*host.info.drift, *(["not of the current generation"] if host.outdated else [])]
+    if host.info.refused:
+        notes.append(f"refused: {', '.join(map(str, host.info.refused[:REFUSED_SHOWN]))}")
     return "; ".join([*notes, *([host.info.mode_reason] if host.info.mode_reason else [])])
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from stockyard.providers.libvirt import uplink_names, uplink_proxy
-from tests.helpers import uplink_allow_attacks, uplink_lab
+from stockyard import RefusedDestination
+from stockyard.providers.libvirt import uplink, uplink_names, uplink_proxy
+from tests.helpers import uplink_allow_attacks, uplink_allow_lab, uplink_lab
 
 from .test_uplink import provided
 
@@ -145,6 +146,16 @@ def test_port_of_a_name_is_open_while_its_address_is_valid(questions: Facts) -> 
 
 
 @needs_haproxy
+def test_pip_downloads_from_an_index(tmp_path: Path) -> None:
+    facts = lab(tmp_path, "downloads")
+    for egress in ("open", "allow"):
+        answer = facts[f"{egress} {uplink_allow_lab.INDEX}"]
+        assert answer[:2] == [0, [uplink_allow_lab.WHEEL]], answer
+    assert facts["open pypi.example.com"][0] == 0
+    assert facts["allow pypi.example.com"][:2] == [1, []], "the same machine, by another name"
+
+
+@needs_haproxy
 def test_twenty_hosts_have_allow_at_once(tmp_path: Path) -> None:
     assert lab(tmp_path, "many")["reached"] == [[True, REFUSED]] * 20
 
@@ -232,6 +243,21 @@ def test_record_has_a_limited_size_and_outlives_its_process(tmp_path: Path) -> N
     later.add("name-0", "dns")
     later.write()
     assert json.loads(Path(path).read_text())[0]["count"] == 3
+
+
+def test_refused_attempts_are_read_from_the_record(tmp_path: Path) -> None:
+    assert uplink.refused(tmp_path) == ()
+    record = uplink_names.Refusals(str(tmp_path / uplink.RECORD), ["false"])
+    record.add("a.example.org", "dns")
+    record.add("192.0.2.7", "tcp", 25, count=3)
+    record.write()
+    assert uplink.refused(tmp_path) == (
+        RefusedDestination("192.0.2.7", "tcp", 25, 3),
+        RefusedDestination("a.example.org", "dns", 0, 1),
+    )
+    for text in ("", "{}", "[7]", '[{"destination": "a"}]'):
+        (tmp_path / uplink.RECORD).write_text(text)
+        assert uplink.refused(tmp_path) == ()
 
 
 def test_configuration_without_names_is_valid() -> None:

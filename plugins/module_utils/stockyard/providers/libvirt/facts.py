@@ -13,7 +13,7 @@ from ...hypervisor.facts import MachineFacts
 from ...model.host import HostRecord
 from ...model.host_info import MemoryUse
 from ...model.observation import Record
-from . import disk_layers, frozen, memory, processes
+from . import disk_layers, frozen, memory, network, processes, uplink
 from .disk_layers import DiskLayers
 from .domains import Domains
 from .faults import translated
@@ -50,6 +50,8 @@ class Facts:
                 reports_memory=True,
                 memory=self._memory(record),
                 disk_layers=self._disk_layers(record, folder),
+                refused=uplink.refused(folder) if record.spec.egress == "allow" else None,
+                uplink_ended=network.has_uplink(record) and not uplink.is_guarded(folder),
             )
         sizes = frozen.sizes(folder, self.images.path(record.image).disk)
         return replace(facts, sizes=sizes)

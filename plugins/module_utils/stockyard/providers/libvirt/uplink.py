@@ -26,6 +26,7 @@ from ...clock import Deadline
 from ...errors import HypervisorError, StockyardError
 from ...model.destinations import Destination, destinations
 from ...model.host import HostRecord, HostSpec
+from ...model.host_info import RefusedDestination
 from . import (
     network,
     processes,
@@ -89,6 +90,24 @@ def is_guarded(folder: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def refused(folder: Path) -> tuple[RefusedDestination, ...]:
+    """Return the refused attempts of a host, the most frequent first."""
+    try:
+        entries = json.loads((folder / RECORD).read_bytes())
+        attempts = [
+            RefusedDestination(
+                str(entry["destination"]),
+                str(entry["protocol"]),
+                int(entry["port"]),
+                int(entry["count"]),
+            )
+            for entry in entries
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()
+    return tuple(sorted(attempts, key=lambda attempt: (-attempt.count, attempt.destination)))
 
 
 def order(machine: int, folder: Path, spec: HostSpec) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from ...model.versions import MissingUpdate
 from ...model.volume import DOCKER_ROOT
 from ..context import Context
 
+UPLINK_ENDED = "the process of its uplink has ended, so it reaches nothing"
 UNFINISHED_RESUME = "its resume was interrupted; the next convergence completes it"
 
 
@@ -88,6 +89,7 @@ def describe_host(
     """
     record, spec = host.record, host.record.spec
     facts = ctx.provider.facts(record)
+    is_cut_off = host.serving and facts.uplink_ended
     return HostInfo(
         name=record.name,
         uuid=record.uuid,
@@ -101,7 +103,7 @@ def describe_host(
         phase=record.phase,
         ready=host.serving and not (waits or clock),
         waits=UNFINISHED_RESUME if record.resuming and host.state == "running" else waits,
-        drift=(*drift, clock) if clock else tuple(drift),
+        drift=(*drift, *([clock] if clock else []), *([UPLINK_ENDED] if is_cut_off else [])),
         missing_updates=None if updates is None else updates[record.uuid],
         created=record.created,
         expires=record.expires,
@@ -131,6 +133,7 @@ def describe_host(
         memory=facts.memory,
         console_log=facts.console_log,
         disk_layers=facts.disk_layers,
+        refused=facts.refused,
         esxi_host=facts.esxi_host,
         cluster=facts.cluster,
         folder=facts.folder,
