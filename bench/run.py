@@ -24,8 +24,9 @@ endpoint  docker run at an endpoint, phase by phase, compared with a fork and a 
           once, exec, ps, and the memory of idle machines
 compute   from the call to the first command in a new machine: one after the other, staggered, and
           in bursts; with SSH, a container, and an endpoint
+egress    the time until a host is ready with egress open and allow, compared with none
 
-The last ten need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+The last eleven need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
 every sample.
 """
 
@@ -56,6 +57,7 @@ SUBJECTS = (
     "derive",
     "endpoint",
     "compute",
+    "egress",
 )
 
 
