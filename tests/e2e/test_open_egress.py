@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts with egress ``open``, on a libvirt in a network of its own: all other machines are in a
-second namespace, and nothing leaves both.
+"""Hosts with egress ``open`` and ``allow``, on a libvirt in a network of its own: all other
+machines are in a second namespace, and nothing leaves both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import ssl, sys
 from http.server import ThreadingHTTPServer
 from tests.e2e.registry_stand_in import Registry, digest_of
 Registry.password_digest = digest_of(b"")
-server = ThreadingHTTPServer(("203.0.113.80", 5000), Registry)
+server = ThreadingHTTPServer(("203.0.113.80", int(sys.argv[2])), Registry)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1])
 server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -73,8 +73,9 @@ def run(host, command, stdin=None):
     return [result.returncode, (result.stderr + result.stdout)[-600:]]
 
 def trust(host):
-    folder = "/etc/docker/certs.d/registry.example.org:5000"
-    command = f"sudo mkdir -p {folder} && sudo tee {folder}/ca.crt >/dev/null"
+    folder = "/etc/docker/certs.d/registry.example.org"
+    folders = f"{folder} {folder}:5000"
+    command = f"sudo mkdir -p {folders} && sudo tee {folder}/ca.crt {folder}:5000/ca.crt >/dev/null"
     return run(host, command, stdin=(home / "ca.pem").read_text())
 
 def attacked(host, card, source, sniffer):
@@ -94,9 +95,11 @@ with uplink_lab.other_namespace() as far_side:
     uplink_lab.build_hypervisor(far_side)
     inside = uplink_lab.inside
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[:2])}
+    pem = certificate()
     servers = [
         subprocess.Popen(
-            inside(far_side, sys.executable, "-c", REGISTRY, str(certificate())), env=environment),
+            inside(far_side, sys.executable, "-c", REGISTRY, str(pem), port), env=environment)
+        for port in ("5000", "443")] + [
         subprocess.Popen(inside(far_side, sys.executable, "-m", "http.server", "8000",
             "--directory", str(packages())), stderr=subprocess.DEVNULL),
         subprocess.Popen([sys.executable, "-c", uplink_lab.NAME_SERVER_PROGRAM]),
@@ -145,6 +148,24 @@ with uplink_lab.other_namespace() as far_side:
         time.sleep(3)
         found["dead"] = uplink_lab.processes()
         yard.hosts.delete("out")
+        named = SingleSpec("named", "docker", host=HostSpec(egress="allow", egress_allow=(
+            "registry.example.org", "packages.example.org:8000")))
+        host = yard.hosts.apply(named).objects[0]
+        found["named"] = host.to_dict()["mode"], host.ready, uplink_lab.processes()
+        trust(host)
+        found["pull by name"] = run(host, PULL.replace(":5000", ""))
+        found["pull by another name"] = run(host, PULL.replace("registry.", "mirror."))
+        found["another port"] = run(host, PULL)
+        found["fetch by name"] = run(host, FETCH.format(SMALL))
+        found["fetch by another name"] = run(host, FETCH.format(SMALL.replace("packages", "files")))
+        time.sleep(6)
+        found["refused"] = yard.hosts.get("named").to_dict()["refused"]
+        os.kill(uplink_lab._process("haproxy"), signal.SIGKILL)
+        time.sleep(2)
+        found["cut off"] = yard.hosts.get("named").to_dict()["drift"]
+        yard.hosts.apply(named)
+        found["not cut off"] = yard.hosts.get("named").to_dict()["drift"]
+        yard.hosts.delete("named")
     for server in servers:
         server.kill()
 print(json.dumps(found))
@@ -156,7 +177,7 @@ def facts(template: TemplateInfo, tmp_path_factory: pytest.TempPathFactory) -> F
     """A host that uses its way out, attacks it, and loses it."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("/dev/net/tun may not be opened by this user (udev gives it 0666)")
-    for program in ("slirp4netns", "nft", "ip", "openssl"):
+    for program in ("slirp4netns", "nft", "ip", "openssl", "haproxy"):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
             pytest.skip(f"{program} is not installed: run `make setup`")
     os.environ.update(PULL=PULL, FETCH=FETCH)
@@ -200,3 +221,19 @@ def test_parent_and_child_of_a_branch_have_uplinks(facts: Facts) -> None:
 
 def test_uplink_ends_with_its_machine(facts: Facts) -> None:
     assert facts["dead"] == 0
+
+
+def test_host_with_allow_reaches_declared_names_only(facts: Facts) -> None:
+    assert facts["named"] == ["instant", True, 5], facts["named"]
+    assert facts["pull by name"][0] == 0, facts["pull by name"]
+    assert facts["fetch by name"][0] == 0, facts["fetch by name"]
+    for name in ("pull by another name", "another port", "fetch by another name"):
+        assert facts[name][0] == 1, (name, facts[name])
+    refused = {(entry["destination"], entry["protocol"]) for entry in facts["refused"]}
+    assert {("mirror.example.org", "dns"), ("files.example.org", "dns")} <= refused
+    assert ("203.0.113.80", "tcp") in refused, "the other port"
+
+
+def test_host_whose_uplink_has_ended_is_shown_and_repaired(facts: Facts) -> None:
+    assert facts["cut off"] == ["the process of its uplink has ended, so it reaches nothing"]
+    assert facts["not cut off"] == []
