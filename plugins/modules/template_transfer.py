@@ -79,6 +79,14 @@ options:
     type: list
     elements: str
     default: []
+  allow_boot:
+    description:
+      - Whether to accept a template whose memory cannot be resumed on this hypervisor, such as one
+        of another CPU model. Hosts boot from its disk, and C(mode_reason) of a host says why. A
+        build of the template freezes it again.
+      - A template whose machine type or declared CPU model does not exist here is always refused.
+    type: bool
+    default: false
   registry_username:
     description: The user of the registry. Without a user, requests are anonymous.
     type: str
@@ -501,6 +509,7 @@ OPTIONS = {
     "generation": TEXT,
     "base": TEXT,
     "trusted_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "allow_boot": {"type": "bool", "default": False},
     "registry_username": TEXT,
     "registry_password": {**TEXT, "no_log": True},
     "timeout": {"type": "int", "default": 3600},
@@ -518,7 +527,11 @@ def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[A
     """Transfer a template as the task declares."""
     templates, name, tenant = yard.templates, params["name"], params["tenant"]
     login = RegistryLogin(params["registry_username"], params["registry_password"])
-    keys = tuple(params["trusted_keys"])
+    receiving = {
+        "name": name,
+        "trusted_keys": tuple(params["trusted_keys"]),
+        "allow_boot": params["allow_boot"],
+    }
     generation = params["generation"]
     if params["operation"] == "push":
         return templates.push(
@@ -533,10 +546,8 @@ def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[A
     if params["operation"] == "save":
         return templates.save(name, params["path"], tenant, generation=generation, **mode)
     if params["operation"] == "pull":
-        return templates.pull(
-            params["reference"], tenant, name=name, trusted_keys=keys, login=login, **mode
-        )
-    return templates.load(params["path"], tenant, name=name, trusted_keys=keys, **mode)
+        return templates.pull(params["reference"], tenant, login=login, **receiving, **mode)
+    return templates.load(params["path"], tenant, **receiving, **mode)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def test_template_is_saved_and_loaded(real: Yard, console: Console, tmp_path: Pa
     assert not Path(file).exists()
     assert console("template", "save", "base", file)[:2] == (0, f"{plan}\n")
     assert console("template", "save", "base", file)[:2] == (0, "")
-    answer = console.json("template", "load", file, "--name", "copy")
+    answer = console.json("template", "load", file, "--name", "copy", "--allow-boot")
     assert answer["changed"]
     assert answer["templates"][-1]["generation"] == real.templates.get("base").generation
     assert console("template", "load", file, "--name", "copy")[:2] == (0, "")

@@ -26,6 +26,9 @@ GENERATION = Option(
 )
 RENAME = Option("--name", "the name of the template here; by default its own")
 TRUST = Option("--trust", "trust the signer with this public key, too", metavar="KEY", many=True)
+ALLOW_BOOT = Option(
+    "--allow-boot", "accept memory that cannot be resumed here: hosts boot from the disk", flag=True
+)
 USER = Option(
     "--registry-user",
     f"the login at the registry; the password is in ${PASSWORD}",
@@ -64,6 +67,7 @@ def _pull(yard: Yard, options: Options) -> int:
         options.tenant,
         name=options.name,
         trusted_keys=options.trust,
+        allow_boot=options.allow_boot,
         login=_login(options),
         **change_mode(options),
     )
@@ -76,6 +80,7 @@ def _load(yard: Yard, options: Options) -> int:
         options.tenant,
         name=options.name,
         trusted_keys=options.trust,
+        allow_boot=options.allow_boot,
         **change_mode(options),
     )
     return say.changes(options, [result], "templates")
@@ -115,7 +120,7 @@ TRANSFERS = (
         "pull",
         "fetch a template from a registry, and make it the current generation",
         _pull,
-        (REFERENCE, RENAME, TRUST, USER, TENANT, timeout("1h"), DRY_RUN, JSON),
+        (REFERENCE, RENAME, TRUST, ALLOW_BOOT, USER, TENANT, timeout("1h"), DRY_RUN, JSON),
     ),
     Command(
         "save",
@@ -127,6 +132,6 @@ TRANSFERS = (
         "load",
         "read a template from a file, and make it the current generation",
         _load,
-        (FILE, RENAME, TRUST, TENANT, timeout("1h"), DRY_RUN, JSON),
+        (FILE, RENAME, TRUST, ALLOW_BOOT, TENANT, timeout("1h"), DRY_RUN, JSON),
     ),
 )

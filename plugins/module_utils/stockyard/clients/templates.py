@@ -134,6 +134,7 @@ class TemplatesClient:
         *,
         name: str = "",
         trusted_keys: tuple[str, ...] = (),
+        allow_boot: bool = False,
         login: RegistryLogin = ANONYMOUS,
         check: bool = False,
         timeout: float = TRANSFER_TIMEOUT,
@@ -142,6 +143,8 @@ class TemplatesClient:
 
         :param name: the name of the template here; by default the name that it was pushed with.
         :param trusted_keys: public keys of signers in addition to that of the tenant.
+        :param allow_boot: whether to accept a template whose memory the hypervisor cannot resume:
+            hosts boot from its disk.
         :raises ImageError: if the artifact is not signed by a trusted key, or was changed.
         :raises Unsupported: if the hypervisor cannot resume its memory.
         """
@@ -153,6 +156,7 @@ class TemplatesClient:
             tenant,
             name,
             tuple(map(public_key, trusted_keys)),
+            allow_boot,
             place=source,
             login=login,
         )
@@ -165,12 +169,15 @@ class TemplatesClient:
         *,
         name: str = "",
         trusted_keys: tuple[str, ...] = (),
+        allow_boot: bool = False,
         check: bool = False,
         timeout: float = TRANSFER_TIMEOUT,
     ) -> Result[TemplateInfo]:
         """Read a template from a file that :meth:`save` wrote, as :meth:`pull` does."""
         keys = tuple(map(public_key, trusted_keys))
-        operation = TemplateLoad(self._context, tenant, name, keys, path=expand_user(path))
+        operation = TemplateLoad(
+            self._context, tenant, name, keys, allow_boot, path=expand_user(path)
+        )
         return self._imported(operation, check, timeout)
 
     def _imported(

@@ -62,12 +62,17 @@ class TemplateFiles(Protocol):
         """
 
     def check(
-        self, record: TemplateRecord, machine: dict[str, Any], sizes: Mapping[str, int]
+        self,
+        record: TemplateRecord,
+        machine: dict[str, Any],
+        sizes: Mapping[str, int],
+        mode: str = "instant",
     ) -> None:
-        """Refuse a template that the hypervisor cannot fork at once. Changes nothing.
+        """Refuse a template that the hypervisor cannot fork. Changes nothing.
 
         :param record: the record that the template would get.
         :param sizes: the size of each file in bytes.
+        :param mode: the mode of its forks: ``linked`` accepts memory that cannot be resumed.
         :raises Unsupported: if the platform is another one than that of the freeze.
         :raises ImageError: if files are missing, or have impossible sizes.
         :raises OutOfSpace: if the storage lacks the space.
@@ -96,7 +101,11 @@ class NoTemplateFiles:
         raise self._refusal(record)
 
     def check(
-        self, record: TemplateRecord, machine: dict[str, Any], sizes: Mapping[str, int]
+        self,
+        record: TemplateRecord,
+        machine: dict[str, Any],
+        sizes: Mapping[str, int],
+        mode: str = "instant",
     ) -> None:
         raise self._refusal(record)
 

@@ -261,6 +261,36 @@ def test_template_of_another_processor_is_refused_before_anything_is_stored(
         assert "CPU model simulated was frozen, and the hypervisor has another" in text
 
 
+def test_template_of_another_processor_boots_from_its_disk_if_that_is_allowed(
+    saved: Path, shared: Yard, tmp_path: Path, clock: FakeClock
+) -> None:
+    folder = tmp_path / "target.d"
+    folder.mkdir()
+    another = replace(PLATFORM, cpu_model="another")
+    (folder / "platform.json").write_text(json.dumps(codec.to_dict(another)))
+    lines: list[str] = []
+    object.__setattr__(shared.context, "progress", lines.append)
+    (received,) = shared.templates.load(saved, allow_boot=True).objects
+    assert any("hosts boot from its disk" in line and "CPU model" in line for line in lines)
+    assert not shared.templates.load(saved, allow_boot=True).changed
+    (host,) = shared.fleets.apply(FleetSpec("ci", "base", count=1)).objects
+    assert host.mode == "linked"
+    assert "CPU model simulated" in host.mode_reason
+    clock.sleep(1)
+    (frozen_again,) = shared.templates.apply(BASE).objects
+    assert (frozen_again.generation != received.generation, frozen_again.drift) == (True, ())
+
+
+def test_template_of_another_machine_type_is_refused_in_any_case(
+    saved: Path, shared: Yard, tmp_path: Path
+) -> None:
+    folder = tmp_path / "target.d"
+    folder.mkdir()
+    (folder / "platform.json").write_text(json.dumps(codec.to_dict(replace(PLATFORM, machine=""))))
+    load = partial(shared.templates.load, saved, allow_boot=True)
+    assert "cannot boot the disk" in refused(shared, load, folder, Unsupported)
+
+
 def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> None:
     """Change the members of a saved template."""
     with tarfile.open(path) as tar:

@@ -89,10 +89,14 @@ class LibvirtTemplateFiles:
         frozen.verify(folder, record)
 
     def check(
-        self, record: TemplateRecord, machine: dict[str, Any], sizes: Mapping[str, int]
+        self,
+        record: TemplateRecord,
+        machine: dict[str, Any],
+        sizes: Mapping[str, int],
+        mode: str = "instant",
     ) -> None:
         _machine_of(machine, record)
-        self._platforms.require(record)
+        self._platforms.require(record, mode)
         if set(sizes) != {*PARTS, *IMAGE_PARTS}:
             raise _damaged(record, "its files are not those of a template of libvirt")
         if sizes["ram"] != record.hardware.memory_mib << 20:

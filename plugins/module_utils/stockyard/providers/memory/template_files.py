@@ -58,11 +58,15 @@ class MemoryTemplateFiles:
             yield TemplateContent({}, {DISK: disk})
 
     def check(
-        self, record: TemplateRecord, machine: dict[str, Any], sizes: Mapping[str, int]
+        self,
+        record: TemplateRecord,
+        machine: dict[str, Any],
+        sizes: Mapping[str, int],
+        mode: str = "instant",
     ) -> None:
         if set(sizes) != {DISK}:
             raise ImageError("the artifact is damaged.", name=record.title)
-        require(record, self._drift(record))
+        require(record, self._drift(record), mode)
 
     @contextmanager
     def receive(

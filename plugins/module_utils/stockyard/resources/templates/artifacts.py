@@ -187,11 +187,12 @@ def known_packs(
 
 
 def candidate_record(
-    ctx: Context, signed: SignedArtifact, tenant: str, name: str
+    ctx: Context, signed: SignedArtifact, tenant: str, name: str, mode: str
 ) -> TemplateRecord:
-    """Return the record that a template gets here, and refuse one that cannot be forked at once.
+    """Return the record that a template gets here, and refuse one that cannot be forked.
 
     :param name: its name here; empty for its own.
+    :param mode: the mode of its forks: ``linked`` accepts memory that cannot be resumed here.
     :raises Unsupported: if the platform is another one than that of the freeze.
     """
     artifact = signed.artifact
@@ -216,7 +217,8 @@ def candidate_record(
         )
     if record.platform is None:
         raise unknown_platform(record)
-    files.check(record, artifact.machine, {file.name: file.size for file in artifact.files})
+    sizes = {file.name: file.size for file in artifact.files}
+    files.check(record, artifact.machine, sizes, mode)
     return record
 
 

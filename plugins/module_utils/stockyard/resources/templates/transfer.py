@@ -234,11 +234,13 @@ class _Import(LockedOperation):
 
     :param name: the name of the template here.
     :param trusted_keys: the public keys of other tenants' signers that are trusted.
+    :param allow_boot: whether to accept a template whose memory cannot be resumed here.
     """
 
     tenant: str
     name: str
     trusted_keys: tuple[str, ...] = ()
+    allow_boot: bool = False
     VERB: ClassVar[str] = ""
 
     @property
@@ -268,14 +270,30 @@ class _Import(LockedOperation):
             if "promote" in verbs and existing:
                 self.ctx.provider.claim(existing.record, promoted=promoted)
                 return todo
-            record = artifacts.candidate_record(self.ctx, signed, self.tenant, self.name)
+            record = self._candidate(signed)
             if existing:
                 self.ctx.provider.destroy(existing.record)
             record = artifacts.receive(
                 self.ctx, replace(record, promoted=promoted), signed, reader, deadline
             )
-        self.ctx.progress(f"{record.title}: ready to be forked")
+        self._report(record)
         return todo
+
+    def _candidate(self, signed: SignedArtifact) -> TemplateRecord:
+        mode = "linked" if self.allow_boot else "instant"
+        return artifacts.candidate_record(self.ctx, signed, self.tenant, self.name, mode)
+
+    def _report(self, record: TemplateRecord) -> None:
+        """Report how hosts are forked from a received template."""
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        template = observation.template(record.tenant, record.name)
+        if template and template.mismatch:
+            self.ctx.progress(
+                f"{record.title}: hosts boot from its disk, because its memory cannot be resumed: "
+                f"{template.mismatch}; build the template to freeze it again here"
+            )
+        else:
+            self.ctx.progress(f"{record.title}: ready to be forked")
 
     @abstractmethod
     def _opened(self, deadline: Deadline) -> AbstractContextManager[ArtifactReader]:
@@ -311,12 +329,12 @@ class _Import(LockedOperation):
         current = observation.template(self.tenant, self.name)
         before = {"generation": current.record.generation[:12]} if current else {}
         after = {"generation": signed.artifact.record.generation[:12]}
-        if existing and existing.usable and not existing.mismatch:
+        if existing and existing.usable and (self.allow_boot or not existing.mismatch):
             if existing is current:
                 return Plan()
             reason = f"{self._place()} names an earlier generation"
             return Plan((Action("promote", "template", self.name, reason, before, after),))
-        artifacts.candidate_record(self.ctx, signed, self.tenant, self.name)
+        self._candidate(signed)
         reason = f"{self._place()} has a generation that does not exist here"
         return Plan((Action(self.VERB, "template", self.name, reason, before, after),))
 
