@@ -372,6 +372,14 @@ def test_wheel_metadata_is_complete(metadata: Message) -> None:
     assert metadata.get_all("Provides-Extra") == ["cli", "endpoint", "libvirt", "vsphere"]
 
 
+def test_the_wheel_names_the_pytest_plugin(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]
+        text = archive.read(name).decode()
+        assert "stockyard/testing/pytest_plugin.py" in archive.namelist()
+    assert "[pytest11]\nstockyard = stockyard.testing.pytest_plugin\n" in text
+
+
 def test_the_wheel_is_typed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert "stockyard/py.typed" in archive.namelist()
