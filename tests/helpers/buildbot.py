@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.helpers import docker_clients
 
 MASTER = ("buildbot==4.3.0", "docker==7.2.0")
+PACKAGES = (MASTER[0], "buildbot-worker==4.3.0")
 RELEASE, WORKER = "bookworm", ("buildbot-worker",)
 # The parts of the packages that a container does not need.
 UNUSED = (
@@ -72,6 +73,17 @@ class Buildbot:
 def fetch() -> Buildbot:
     """Return Buildbot, fetched if it is not there."""
     return Buildbot(docker_clients.cached((MASTER, RELEASE, WORKER), _fetch))
+
+
+def fetch_packages() -> Path:
+    """Return a directory with the Python packages of master and worker, fetched if it does not
+    exist.
+    """
+
+    def fill(_temporary: Path, place: Path) -> None:
+        docker_clients.pip_install(place, *PACKAGES)
+
+    return docker_clients.cached(PACKAGES, fill)
 
 
 def save_image(worker: Path, name: str, base: bytes, target: Path) -> None:

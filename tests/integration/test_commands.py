@@ -55,6 +55,7 @@ ELSEWHERE = {
     r"(stockyard endpoint serve|export DOCKER_HOST=|docker run) ?": "tests/e2e/test_endpoint.py",
     r"docker compose ": "tests/e2e/test_endpoint_clients.py",
     r"act ": "tests/e2e/test_endpoint_programs.py",
+    r"cp examples/buildbot/lease": "tests/integration/test_buildbot_leases.py",
     r"(docker load|buildbot|cp examples/buildbot/\S+) ": "tests/e2e/test_endpoint_buildbot.py",
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
     r"molecule (test|create|converge|login --host debian)": "tests/e2e/test_molecule.py",
