@@ -36,6 +36,20 @@ SOCKET = ("-v", "/var/run/docker.sock:/var/run/docker.sock")
 # Seconds for one command, and for a change to be seen.
 PATIENCE, CHANGE = 300.0, 60.0
 SEARCH_PATH = "ENV PATH=/bin"
+WORKFLOW = """\
+on: push
+jobs:
+  first:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - {id: output, shell: sh, run: 'cat text; echo "number=42" >> "$GITHUB_OUTPUT"'}
+      - {shell: sh, run: 'echo the number is ${{ steps.output.outputs.number }}'}
+  second:
+    runs-on: ubuntu-latest
+    steps:
+      - {shell: sh, run: 'echo from the second job; docker version --format json'}
+"""
 WEB = "mkdir /w; echo page > /w/index.html; exec httpd -f -p 80 -h /w"
 
 
@@ -179,3 +193,25 @@ def wait_until_empty(docker: Docker) -> None:
     while containers := docker("ps", "-a", "--format", "{{.Names}}"):
         assert time.monotonic() < end, containers
         time.sleep(0.5)
+
+
+def run_workflow(docker: Docker, clients: DockerClients, image: str, folder: Path) -> None:
+    """Run a workflow of two jobs by act, and check that it leaves nothing.
+
+    :param image: the image of the jobs, which has Docker's client.
+    :param folder: an empty directory.
+    """
+    workflows = folder / ".github" / "workflows"
+    workflows.mkdir(parents=True)
+    (workflows / "ci.yml").write_text(WORKFLOW)
+    (folder / "text").write_text("from the repository\n")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "first")):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    act = Docker((str(clients.act),), docker.environment)
+    output = act.run("push", "-P", f"ubuntu-latest={image}", "--pull=false", cwd=folder)
+    for text in ("from the repository", "the number is 42", "from the second job", '"Os":"linux"'):
+        assert text in output
+    assert output.count("Job succeeded") == 2
+    assert docker("ps", "-aq") == ""
+    docker("volume", "rm", "act-toolcache")

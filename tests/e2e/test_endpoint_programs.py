@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.helpers.other_collections import others
 
 from . import endpoint_clients, test_endpoint
 from .conftest import TEMPLATE
-from .endpoint_clients import IMAGE, SOCKET, WEB, Docker, wait_until_empty
+from .endpoint_clients import IMAGE, SOCKET, WEB, Docker, run_workflow, wait_until_empty
 
 # The fixtures of an endpoint that serves machines, and those of its clients.
 client, image_host = test_endpoint.client, test_endpoint.image_host
@@ -38,39 +37,10 @@ def origin(yard: Yard, template: TemplateInfo) -> TemplateInfo:
     return yard.templates.apply(spec).object
 
 
-WORKFLOW = """\
-on: push
-jobs:
-  first:
-    runs-on: ubuntu-latest
-    steps:
-      - uses: actions/checkout@v4
-      - {id: output, shell: sh, run: 'cat text; echo "number=42" >> "$GITHUB_OUTPUT"'}
-      - {shell: sh, run: 'echo the number is ${{ steps.output.outputs.number }}'}
-  second:
-    runs-on: ubuntu-latest
-    steps:
-      - {shell: sh, run: 'echo from the second job; docker version --format json'}
-"""
-
-
 def test_act_runs_two_jobs_at_once(
     latest: Docker, clients: DockerClients, client_image: str, tmp_path: Path
 ) -> None:
-    workflows = tmp_path / ".github" / "workflows"
-    workflows.mkdir(parents=True)
-    (workflows / "ci.yml").write_text(WORKFLOW)
-    (tmp_path / "text").write_text("from the repository\n")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "first")):
-        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
-    act = Docker((str(clients.act),), latest.environment)
-    output = act.run("push", "-P", f"ubuntu-latest={client_image}", "--pull=false", cwd=tmp_path)
-    for text in ("from the repository", "the number is 42", "from the second job", '"Os":"linux"'):
-        assert text in output
-    assert output.count("Job succeeded") == 2
-    assert latest("ps", "-aq") == ""
-    latest("volume", "rm", "act-toolcache")
+    run_workflow(latest, clients, client_image, tmp_path)
 
 
 TESTCONTAINERS = """\

@@ -51,6 +51,7 @@ ELSEWHERE = {
     r"stockyard serve ": "tests/unit/service/test_daemon.py",
     r"(stockyard lease exec --service|export STOCKYARD_SERVICE)": "tests/unit/cli/test_serve.py",
     r'eval "\$\(stockyard lease take --fleet ci --wait 5m': "tests/unit/cli/test_serve.py",
+    r"stockyard lease exec .* -- act ": "tests/e2e/test_act_lease.py",
     r"stockyard (ssh|exec|cp|docker|tunnel|logs|console) ": "tests/e2e/test_cli.py",
     r"(stockyard endpoint serve|export DOCKER_HOST=|docker run) ?": "tests/e2e/test_endpoint.py",
     r"docker compose ": "tests/e2e/test_endpoint_clients.py",
