@@ -30,6 +30,31 @@ options:
       - Mutually exclusive with O(network).
     type: str
     default: ""
+  publish:
+    description:
+      - The address of the hypervisor at which other machines reach the host.
+      - SSH, Docker and each of O(ports) answer at a separate port of this address. The ports are
+        chosen when the host is created, and stay the same until the host is deleted. The host's
+        certificate contains the address, and all results name the address and the ports.
+      - If the hypervisor does not have the address, or too few ports of the range are free, the
+        module fails before it changes anything.
+      - A change of this option replaces the host.
+      - O(egress) must be V(none) or V(proxy).
+      - Mutually exclusive with O(bind) and O(network). Refused on vSphere, because hosts have
+        addresses there that other machines can reach.
+    type: dict
+    suboptions:
+      address:
+        description: An IPv4 address of the hypervisor, such as V(192.0.2.10).
+        type: str
+        required: true
+      ports:
+        description:
+          - The range from which each host gets its ports, such as V(20000-20999). The lowest valid
+            port is 1024. Several fleets can have the same range.
+          - V(auto) is the range from 20000 to 29999.
+        type: str
+        default: auto
   egress:
     description:
       - The destinations that the host can reach.

@@ -16,6 +16,7 @@ from stockyard.model.endpoint_record import EndpointRecord
 from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.image import BuildOptions
 from stockyard.model.lease import Lease
+from stockyard.model.network import PublishSpec
 from stockyard.model.platform import Platform
 from stockyard.model.pool import PoolRecord, PoolSpec
 from stockyard.model.security import SecuritySpec
@@ -105,7 +106,7 @@ def full_host() -> HostRecord:
         vcpus=2,
         memory_mib=2048,
         volumes=(VolumeUse("data", "/data", 10, "golden"),),
-        bind="127.0.0.9",
+        publish=PublishSpec("127.0.0.9", "20000-20009"),
     )
     return host_record(
         spec=spec,
@@ -121,6 +122,7 @@ def full_host() -> HostRecord:
         template_size=Size(1, 2, 3),
         max_size=Size(4, 5, 6),
         branch=UUID,
+        publish_ports=(20000, 20001, 20002),
     )
 
 

@@ -85,6 +85,8 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "Publication",
+    "PublishSpec",
     "RefusedDestination",
     "RegistryLogin",
     "ReportInfo",

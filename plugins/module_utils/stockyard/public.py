@@ -56,6 +56,7 @@ from .model.image import BuildOptions, ImageSpec
 from .model.lease import LeaseSpec
 from .model.lease_info import LeaseInfo
 from .model.login import Login, RegistryLogin
+from .model.network import Publication, PublishSpec
 from .model.placements import Hypervisor
 from .model.platform import Drift, Platform
 from .model.pool import PoolSpec
@@ -154,6 +155,8 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "Publication",
+    "PublishSpec",
     "RefusedDestination",
     "RegistryLogin",
     "ReportInfo",

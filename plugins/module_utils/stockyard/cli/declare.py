@@ -54,6 +54,9 @@ yard_fleets:
     count: 3
     # Ports of the hosts that this machine can reach.
     ports: [8080]
+    # Other machines reach the hosts at ports of this address.
+    # publish:
+    #   address: 192.0.2.10
     # Hosts have no way out unless they get one.
     # egress: proxy
     # egress_proxy: proxy.example.org:3128

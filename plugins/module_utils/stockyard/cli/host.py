@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInput
 from ..model.fleet import SingleSpec
 from ..model.host import HostSpec
-from ..model.network import EGRESSES
+from ..model.network import AUTO, EGRESSES, PublishSpec
 from ..model.volume import VolumeUse
 from ..result import Result
 from . import say
@@ -46,6 +46,7 @@ def _create(yard: Yard, options: Options) -> int:
     volumes = pairs("--volume", options.volume, "NAME=PATH")
     spec = HostSpec(
         ports=options.port,
+        publish=_publish(options.publish),
         egress=options.egress,
         egress_proxy=options.egress_proxy,
         egress_allow=options.egress_allow,
@@ -64,6 +65,12 @@ def _create(yard: Yard, options: Options) -> int:
         length("ttl", options.ttl) if options.ttl else 0.0,
     )
     return say.changes(options, [yard.hosts.apply(single, **change_mode(options))], "hosts")
+
+
+def _publish(text: str) -> PublishSpec | None:
+    """Return the address and the ports of ``ADDRESS[:FIRST-LAST]``; ``None`` for no text."""
+    address, _colon, ports = text.partition(":")
+    return PublishSpec(address, ports or AUTO) if text else None
 
 
 def _delete(yard: Yard, options: Options) -> int:
@@ -119,6 +126,11 @@ HOST_COMMANDS = Group(
                 Argument("name", "NAME", "the host"),
                 Option("--template", "the template to fork", required=True),
                 Option("--port", "a TCP port to publish", many=True, kind=int),
+                Option(
+                    "--publish",
+                    "an address of the hypervisor at which other machines reach the host",
+                    metavar="ADDRESS[:FIRST-LAST]",
+                ),
                 Option("--ttl", "lifetime of the host: 90s, 45m, 2h"),
                 Option("--volume", "a volume to attach", metavar="NAME=PATH", many=True),
                 Option("--pool", "the pool of the host"),

@@ -15,7 +15,15 @@ from .options import options, specification
 Params = dict[str, Any]
 
 # Options of hosts that the image host and the machines of containers do not have.
-OTHER_HOSTS = ("fork_mode", "ports", "authorized_keys", "engine_identity", "bind", "volumes")
+OTHER_HOSTS = (
+    "fork_mode",
+    "ports",
+    "authorized_keys",
+    "engine_identity",
+    "bind",
+    "volumes",
+    "publish",
+)
 
 ENDPOINT: Params = {
     **options(EndpointSpec, "name", "host", socket={"type": "path"}),

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..clock import Deadline
 from ..model.host import HostRecord, HostSpec
 from ..model.image import BuildOptions, ImageSpec
-from ..model.network import GuestNetwork
+from ..model.network import GuestNetwork, PublishSpec
 from ..model.observation import Observation, R, Record, SweepResult
 from ..model.recipe import Recipe
 from ..model.size import Size
@@ -189,6 +189,13 @@ class Provider(Protocol):
         :raises StockyardError: with the reason. Nothing is changed.
         """
 
+    def free_ports(self, publish: PublishSpec, count: int) -> tuple[int, ...]:
+        """Return the lowest ports at which a host could be published, at most ``count``. Nothing is
+        reserved. Empty if the machines of this hypervisor have their own addresses.
+
+        :raises Conflict: if the hypervisor does not have the address.
+        """
+
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         """Return a free address for a new host. Nothing is reserved: another call can return
         another address.
@@ -197,9 +204,9 @@ class Provider(Protocol):
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         """Return the network settings for the guest of a host."""
 
-    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> HostRecord:
         """Reserve the name, the address, the published ports and the quota of a host, and record
-        it. Starts nothing.
+        it; return its record, with the ports that were chosen for it. Starts nothing.
 
         :raises Conflict: if one of them is taken, by a host of any owner.
         :raises PoolQuotaExceeded: if its pool, or a parent of that, does not have enough quota.

@@ -82,6 +82,14 @@ class FleetSpec:
                 name=f"fleet {self.name}",
                 remedy="declare one host and no min_ready, or omit bind",
             )
+        if self.host.publish_limit is not None and self.least > self.host.publish_limit:
+            raise InvalidInput(
+                f"publish: the range of ports is large enough for {self.host.publish_limit} hosts, "
+                f"and the fleet has {self.least}.",
+                name=f"fleet {self.name}",
+                cause=f"each host needs {self.host.port_count} ports",
+                remedy="extend the range of ports",
+            )
         self._check_volumes()
         self.update.bounds(self.starts_before_delete)
 

@@ -15,6 +15,7 @@ from .codec import SPARSE
 from .endpoint_record import EndpointRecord
 from .fleet_terms import FleetTerms
 from .lease import Lease
+from .network import Publication, PublishSpec
 from .size import Size
 from .volume import VolumeUse, check_uses
 
@@ -27,6 +28,8 @@ HOST_PHASES = ("creating", "ready", "draining", "deleting")
 FLEET_MAX = 10000
 SSH_PORT = 2222
 DOCKER_PORT = 2376
+# The ports of SSH and Docker in a guest, by those of the host's own address.
+GUEST_PORTS = {SSH_PORT: 22, DOCKER_PORT: 2376}
 _RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
 _HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 _KEY_TYPES = (
@@ -50,6 +53,9 @@ class HostSpec:
     :param authorized_keys: OpenSSH public keys that can log in as the template's user.
     :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts
         dockerd for a new one.
+    :param publish: an address of the hypervisor at which other machines reach SSH, Docker and
+        ``ports``, each at a port that the hypervisor chooses; ``None`` if only the hypervisor
+        reaches the host.
     :param egress: the destinations that the guest reaches: ``none``, ``proxy`` (``egress_proxy``
         and nothing else), ``open`` or ``allow`` (``egress_allow`` and nothing else).
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
@@ -76,6 +82,7 @@ class HostSpec:
     memory_mib: int = 0
     volumes: tuple[VolumeUse, ...] = ()
     egress_allow: tuple[str, ...] = field(default=(), metadata=SPARSE)
+    publish: PublishSpec | None = field(default=None, metadata=SPARSE)
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -119,6 +126,46 @@ class HostSpec:
                 "bind: a host in a network has its own address.",
                 remedy="omit bind or network",
             )
+        if self.publish:
+            self._check_publish(self.publish)
+
+    def _check_publish(self, publish: PublishSpec) -> None:
+        if self.network:
+            raise InvalidInput(
+                "publish: a host in a network has its own address there, which other machines can "
+                "reach.",
+                remedy="omit publish or network",
+            )
+        if self.bind:
+            raise InvalidInput(
+                "publish: the ports of a host have one address.", remedy="omit publish or bind"
+            )
+        if self.egress not in ("none", "proxy"):
+            raise InvalidInput(
+                f"publish: a host with egress {self.egress} sends its answers to other machines to "
+                "its uplink.",
+                remedy="use egress none or proxy, or omit publish",
+            )
+        if self.port_count > len(publish.range):
+            raise InvalidInput(
+                f"publish: {publish.ports} has {len(publish.range)} ports, and a host needs "
+                f"{self.port_count}.",
+                remedy="extend the range of ports",
+            )
+
+    @property
+    def port_count(self) -> int:
+        """Return the number of ports that a published host needs: of SSH, Docker and each declared
+        port.
+        """
+        return 2 + len(self.ports)
+
+    @property
+    def publish_limit(self) -> int | None:
+        """Return the number of hosts for which the range of ports is large enough; ``None`` for any
+        number.
+        """
+        return len(self.publish.range) // self.port_count if self.publish else None
 
 
 def public_key(value: Any) -> str:
@@ -187,13 +234,17 @@ def host_key(value: Any) -> str:
     return value
 
 
-def known_host(address: str, port: int, key: str) -> str:
+def known_host(key: str, *endpoints: tuple[str, int]) -> str:
     """Return a line of known_hosts for one machine.
 
-    :raises InvalidInput: if the address or the key is anything else, such as another line.
+    :param endpoints: the addresses and ports at which its SSH server answers.
+    :raises InvalidInput: if an address or the key is anything else, such as another line.
     """
-    place = naming.address(address)
-    return f"{place if port == 22 else f'[{place}]:{port}'} {host_key(key)}"
+    patterns = [
+        naming.address(address) if port == 22 else f"[{naming.address(address)}]:{port}"
+        for address, port in endpoints
+    ]
+    return f"{','.join(patterns)} {host_key(key)}"
 
 
 @dataclass(frozen=True)
@@ -228,6 +279,8 @@ class HostRecord:
         no lease creates hosts.
     :param fleet_terms: the declared numbers of its fleet; ``None`` if it has no fleet, or a fleet
         with declared names.
+    :param publish_ports: the ports at the address of ``spec.publish``: of SSH, Docker, and each of
+        ``spec.ports``.
     """
 
     owner: str
@@ -264,6 +317,7 @@ class HostRecord:
     endpoint: EndpointRecord | None = field(default=None, metadata=SPARSE)
     fleet_max: int = field(default=0, metadata=SPARSE)
     fleet_terms: FleetTerms | None = field(default=None, metadata=SPARSE)
+    publish_ports: tuple[int, ...] = field(default=(), metadata=SPARSE)
 
     kind = "host"
 
@@ -293,6 +347,45 @@ class HostRecord:
         naming.whole("fleet_max", self.fleet_max, 0, FLEET_MAX)
         if self.branch:
             naming.identifier(self.branch)
+        if self.publish_ports:
+            self._check_publish_ports()
+
+    def _check_publish_ports(self) -> None:
+        for port in self.publish_ports:
+            naming.whole("publish_ports", port, network.FIRST_PORT, network.LAST_PORT)
+        if not self.spec.publish or len(set(self.publish_ports)) != self.spec.port_count:
+            raise InvalidInput(
+                f"publish_ports: {naming.shown(self.publish_ports)} are not the ports of a "
+                "published host.",
+                remedy="replace the host",
+            )
+
+    @property
+    def publication(self) -> Publication | None:
+        """Return the ports at which other machines reach it; ``None`` if it is not published."""
+        if not self.spec.publish or not self.publish_ports:
+            return None
+        ssh_port, docker_port, *other_ports = self.publish_ports
+        ports = {
+            str(port): at_port for port, at_port in zip(self.spec.ports, other_ports, strict=True)
+        }
+        return Publication(self.spec.publish.address, ssh_port, docker_port, ports)
+
+    @property
+    def ssh_endpoint(self) -> tuple[str, int]:
+        """Return the address and port at which users reach its SSH server."""
+        publication = self.publication
+        if publication:
+            return publication.address, publication.ssh_port
+        return self.address, self.ssh_port
+
+    @property
+    def docker_endpoint(self) -> tuple[str, int]:
+        """Return the address and port at which users reach its Docker API."""
+        publication = self.publication
+        if publication:
+            return publication.address, publication.docker_port
+        return self.address, DOCKER_PORT
 
     @property
     def ssh_port(self) -> int:
@@ -304,19 +397,44 @@ class HostRecord:
     @property
     def known_host(self) -> str:
         """Return its line of known_hosts; empty before it has an identity."""
-        return (
-            known_host(self.address, self.ssh_port, self.identity.ssh_host_key)
-            if self.identity
-            else ""
-        )
+        if not self.identity:
+            return ""
+        endpoints = dict.fromkeys(((self.address, self.ssh_port), self.ssh_endpoint))
+        return known_host(self.identity.ssh_host_key, *endpoints)
+
+    @property
+    def forwards(self) -> dict[tuple[str, int], int]:
+        """Return the addresses and ports that the hypervisor publishes for it, each with the port
+        in the guest, without those of SSH and Docker at its own address.
+        """
+        if self.spec.network:
+            return {}
+        forwards = {(self.spec.bind or self.address, port): port for port in self.spec.ports}
+        if self.spec.publish:
+            guest_ports = (*GUEST_PORTS.values(), *self.spec.ports)
+            for port, guest_port in zip(self.publish_ports, guest_ports, strict=False):
+                forwards[self.spec.publish.address, port] = guest_port
+        return forwards
 
     @property
     def published(self) -> network.Published:
         """Return the addresses and ports that the hypervisor publishes for it, without those of SSH
-        and Docker.
+        and Docker at its own address.
         """
-        ports = () if self.spec.network else self.spec.ports
-        return frozenset((self.spec.bind or self.address, port) for port in ports)
+        return frozenset(self.forwards)
+
+    @property
+    def answers_elsewhere(self) -> bool:
+        """Return whether it publishes a port at another address than the loopback."""
+        return any(not address.startswith("127.") for address, _port in self.published)
+
+    @property
+    def port_addresses(self) -> tuple[tuple[str, int], ...]:
+        """Return the addresses and ports at which users reach its declared ports."""
+        publication = self.publication
+        if publication:
+            return tuple((publication.address, port) for port in publication.ports.values())
+        return tuple(sorted(self.published))
 
     @property
     def domain(self) -> str:

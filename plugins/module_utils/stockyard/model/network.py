@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ..errors import InvalidInput
@@ -22,6 +23,11 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104  # what a user may ask for
 _ENDPOINT = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
 # Names of vSphere's port groups can contain blanks and brackets.
 _NETWORK = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.() -]{0,78}[A-Za-z0-9_.()-])?")
+
+_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+# Below the ports from which the kernel chooses those of outgoing connections.
+AUTO, AUTO_PORTS = "auto", range(20000, 30000)
+FIRST_PORT, LAST_PORT = 1024, 65535
 
 Published = frozenset[tuple[str, int]]
 
@@ -60,6 +66,78 @@ class GuestNetwork:
 
 # Every guest has a QEMU user network to itself, and always this address in it.
 USER_NETWORK = GuestNetwork("10.0.2.15", "255.255.255.0", nameserver="10.0.2.15")
+
+
+@dataclass(frozen=True)
+class PublishSpec:
+    """An address of the hypervisor at which other machines reach hosts.
+
+    :param address: an IPv4 address of the hypervisor.
+    :param ports: the ports from which each host gets some, as ``20000-20999``; ``auto`` for
+        20000-29999.
+    """
+
+    address: str
+    ports: str = AUTO
+
+    def __post_init__(self) -> None:
+        naming.address(self.address)
+        if self.address == EVERYWHERE:
+            raise InvalidInput(
+                f"publish: {EVERYWHERE} is not an address that other machines can connect to.",
+                remedy="set one address of the hypervisor",
+            )
+        self._first_and_last()
+
+    @property
+    def range(self) -> range:
+        """Return the ports from which hosts get theirs."""
+        first, last = self._first_and_last()
+        return range(first, last + 1)
+
+    def free_ports(
+        self,
+        count: int,
+        used_bindings: Iterable[tuple[str, int]],
+        is_free: Callable[[int], bool] = lambda _port: True,
+    ) -> tuple[int, ...]:
+        """Return the lowest ports of the range that are free, at most ``count``.
+
+        :param used_bindings: the addresses and ports that hosts publish.
+        :param is_free: returns whether no program listens on a port.
+        """
+        used_ports = {port for at, port in used_bindings if at in (self.address, EVERYWHERE)}
+        free_ports = (port for port in self.range if port not in used_ports and is_free(port))
+        return tuple(islice(free_ports, count))
+
+    def _first_and_last(self) -> tuple[int, int]:
+        if self.ports == AUTO:
+            return AUTO_PORTS[0], AUTO_PORTS[-1]
+        match = _RANGE.fullmatch(str(self.ports))
+        first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not FIRST_PORT <= first <= last <= LAST_PORT:
+            raise InvalidInput(
+                f"publish: {naming.shown(self.ports)} is not a range of ports from {FIRST_PORT} to "
+                f"{LAST_PORT}.",
+                remedy=f"write the range as 20000-20999, or {AUTO}",
+            )
+        return first, last
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The ports of the hypervisor at which other machines reach a host.
+
+    :param address: the address of the hypervisor.
+    :param ssh_port: the port of SSH.
+    :param docker_port: the port of the Docker API.
+    :param ports: the port for each declared port of the host, by the declared port.
+    """
+
+    address: str
+    ssh_port: int
+    docker_port: int
+    ports: dict[str, int] = field(default_factory=dict)
 
 
 def endpoint(value: Any) -> tuple[str, int]:

@@ -150,12 +150,15 @@ class Authority:
         days: int = SERVER_DAYS,
         *,
         certified_key: str = "",
+        published_address: str = "",
     ) -> Certificate:
         """Return a server certificate for the key in a request; the names come from the controller,
         never from the request. Tunnels end at this machine's loopback, so the certificate contains
         that too.
 
         :param certified_key: the digest of the only key that gets a certificate; any key if empty.
+        :param published_address: the address at which other machines reach the host; empty if it
+            is not published.
         :raises GuestError: if the text is not a request, is signed with another key, or contains
             another key than the certified one.
         """
@@ -187,7 +190,8 @@ class Authority:
                 *(x509.DNSName(name) for name in dict.fromkeys((hostname, "localhost"))),
                 *(
                     x509.IPAddress(ipaddress.ip_address(place))
-                    for place in dict.fromkeys((address, "127.0.0.1"))
+                    for place in dict.fromkeys((address, "127.0.0.1", published_address))
+                    if place
                 ),
             ]
         )

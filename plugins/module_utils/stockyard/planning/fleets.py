@@ -301,11 +301,13 @@ def _bounds(spec: FleetSpec, partition: HostPartition, existing: Iterable[Host])
         spec.starts_before_delete
         and not any(clash(bindings, host.record.published) for host in existing)
     )
-    limit = min(
-        number
-        for number in (spec.max or None, partition.max_total, partition.size + surge)
-        if number is not None
+    limits = (
+        spec.max or None,
+        partition.max_total,
+        spec.host.publish_limit,
+        partition.size + surge,
     )
+    limit = min(number for number in limits if number is not None)
     if limit >= partition.size + surge:
         return surge, shortfall
     surge = max(0, limit - partition.size)

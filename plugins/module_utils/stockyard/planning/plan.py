@@ -350,7 +350,12 @@ def as_it_is(host: Host) -> dict[str, Any]:
 def changes(host: Host, desired: dict[str, Any]) -> list[str]:
     """Return the properties that differ and cannot be changed in place."""
     before = as_it_is(host)
-    return sorted(key for key in desired if key != "labels" and desired[key] != before[key])
+    # Fields that were added later are omitted at their defaults.
+    return sorted(
+        key
+        for key in {**before, **desired}
+        if key != "labels" and desired.get(key) != before.get(key)
+    )
 
 
 def delete_action(kind: str, name: str, reason: str, before: dict[str, Any]) -> Action:

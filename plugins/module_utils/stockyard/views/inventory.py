@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..model.host import DOCKER_PORT, Host, HostRecord
+from ..model.host import Host, HostRecord
 from ..model.observation import UnreadableObject
 from ..planning.lease_policy import deletion_reason, is_held
 from ..resources.context import Context
@@ -70,7 +70,7 @@ def _entry(ctx: Context, host: Host, current_time: float) -> dict[str, Any]:
         "state": host.state,
         "ready": host.serving,
         "expires": record.expires,
-        "published": [f"{address}:{port}" for address, port in sorted(record.published)],
+        "published": [f"{address}:{port}" for address, port in record.port_addresses],
         "lease": {
             "state": lease_state(record, current_time),
             "holder": lease.holder if lease else "",
@@ -85,6 +85,8 @@ def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
     possible.
     """
     pki = ctx.pki(record.tenant)
+    ssh_address, ssh_port = record.ssh_endpoint
+    docker_address, docker_port = record.docker_endpoint
     certificates = {
         part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")
     }
@@ -92,12 +94,12 @@ def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
     agent = {"uri": agent_uri, "domain": record.domain} if agent_uri else None
     return {
         "ssh": {
-            "host": record.address,
-            "port": record.ssh_port,
+            "host": ssh_address,
+            "port": ssh_port,
             "user": record.ssh_user,
             "private_key": access.private_key_for(ctx, record),
             "known_hosts": str(pki.known_hosts_of(ctx.provider.uri)),
         },
-        "docker": {"endpoint": f"tcp://{record.address}:{DOCKER_PORT}", **certificates},
+        "docker": {"endpoint": f"tcp://{docker_address}:{docker_port}", **certificates},
         "agent": agent,
     }

@@ -14,7 +14,7 @@ import pytest
 
 from stockyard.errors import Conflict, MissingDependency, OutOfSpace, Unsupported
 from stockyard.model.host import HostSpec
-from stockyard.model.network import EVERYWHERE
+from stockyard.model.network import EVERYWHERE, PublishSpec
 from stockyard.providers.libvirt import admission, network
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.store import Store
@@ -31,7 +31,8 @@ def limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [HostSpec(ports=(8080, 80)), HostSpec(ports=(80,), bind="127.0.0.1")]
+    "spec",
+    [HostSpec(ports=(8080, 80)), HostSpec(ports=(80,), bind="127.0.0.1")],
 )
 @pytest.mark.usefixtures("limit")
 def test_port_below_the_limit_of_users_is_refused(spec: HostSpec) -> None:
@@ -40,6 +41,14 @@ def test_port_below_the_limit_of_users_is_refused(spec: HostSpec) -> None:
     ) as refused:
         admission.check_ports(spec, [], system=False)
     assert "ip_unprivileged_port_start=80" in refused.value.remedy
+
+
+@pytest.mark.usefixtures("limit")
+def test_range_below_the_limit_of_users_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "first").write_text("3000\n")
+    spec = HostSpec(publish=PublishSpec("127.0.0.1", "2000-4000"))
+    with pytest.raises(Unsupported, match="port 2000 cannot be published"):
+        admission.check_ports(spec, [], system=False)
 
 
 @pytest.mark.usefixtures("limit")

@@ -25,6 +25,7 @@ from stockyard.errors import InvalidInput
 from stockyard.hypervisor.records import decode, decode_branch
 from stockyard.model.branch import BranchRecord, BranchVolume, MemoryModule
 from stockyard.model.host import HostRecord, HostSpec
+from stockyard.model.network import PublishSpec
 from stockyard.model.size import Size
 from stockyard.model.template import Hardware, TemplateRecord
 from stockyard.providers.libvirt import designer, machine
@@ -328,6 +329,26 @@ def test_ports_are_published_where_they_are_bound_and_the_fixed_ones_stay() -> N
         if part.startswith("hostfwd=")
     ]
     assert rules == ["127.64.1.2:2222-:22", "127.64.1.2:2376-:2376", "0.0.0.0:8080-:8080"]
+
+
+def test_published_host_has_forwards_at_both_addresses() -> None:
+    spec = HostSpec(ports=(8080,), publish=PublishSpec("192.0.2.10"))
+    published = replace(HOST, spec=spec, publish_ports=(20000, 20001, 20002))
+    shape = designer.boot_domain(published, HARDWARE, TCG, IMAGE, STORE)
+    (netdev,) = [a for a in arguments(shape) if a.startswith("user,")]
+    rules = [
+        part.removeprefix("hostfwd=tcp:")
+        for part in netdev.split(",")
+        if part.startswith("hostfwd=")
+    ]
+    assert rules == [
+        "127.64.1.2:2222-:22",
+        "127.64.1.2:2376-:2376",
+        "127.64.1.2:8080-:8080",
+        "192.0.2.10:20000-:22",
+        "192.0.2.10:20001-:2376",
+        "192.0.2.10:20002-:8080",
+    ]
 
 
 def test_network_device_of_a_fork_has_the_address_of_the_template() -> None:

@@ -12,13 +12,16 @@ import pytest
 
 from stockyard.errors import Conflict, MissingDependency, Unsupported
 from stockyard.model.host import HostSpec
-from stockyard.model.network import USER_NETWORK, GuestNetwork
+from stockyard.model.network import USER_NETWORK, GuestNetwork, PublishSpec
+from stockyard.model.publication import bindings_of
 from stockyard.providers.libvirt import uplink_tools
 from stockyard.providers.libvirt.network import (
     Networks,
     attach,
     change_forwards,
     check_free,
+    check_own_ports,
+    free_ports,
     update_forwards,
 )
 from tests.helpers.samples import host_record
@@ -202,6 +205,51 @@ def test_port_of_a_foreign_process_is_detected() -> None:
 def test_an_address_that_is_not_the_hypervisors_is_seen() -> None:
     with pytest.raises(Conflict, match="assign"):
         check_free(host_record(spec=HostSpec(ports=(8080,), bind="198.51.100.1")), [])
+
+
+def test_ports_of_programs_and_hosts_are_not_chosen() -> None:
+    with socket.create_server(("127.9.9.9", 0)) as server:
+        first = server.getsockname()[1]
+        publish = PublishSpec("127.9.9.9", f"{first}-{min(first + 5, 65535)}")
+        spec = HostSpec(publish=PublishSpec("127.9.9.9", f"{first + 1}-{first + 2}"))
+        other_host = host_record(spec=spec, publish_ports=(first + 1, first + 2))
+        used_bindings = bindings_of([other_host])
+        assert free_ports(publish, 2, used_bindings) == (first + 3, first + 4)
+        program_and_host = {first, first + 1, first + 2}
+        assert not program_and_host & set(free_ports(publish, 9, bindings_of([other_host])))
+
+
+@pytest.mark.parametrize(
+    ("spec", "publish_ports", "gateway"),
+    [
+        (HostSpec(publish=PublishSpec("192.0.2.10")), (20000, 20001), "10.0.2.2"),
+        (HostSpec(ports=(8080,), bind="192.0.2.10"), (), "10.0.2.2"),
+        (HostSpec(ports=(8080,), bind="0.0.0.0"), (), "10.0.2.2"),  # noqa: S104
+        (HostSpec(publish=PublishSpec("127.0.0.1")), (20000, 20001), ""),
+        (HostSpec(ports=(8080,), bind="127.0.0.1"), (), ""),
+        (HostSpec(ports=(8080,)), (), ""),
+    ],
+)
+def test_guest_has_a_route_for_answers_to_other_machines(
+    spec: HostSpec, publish_ports: tuple[int, ...], gateway: str
+) -> None:
+    host = host_record(spec=spec, publish_ports=publish_ports)
+    assert networks().guest(host) == replace(USER_NETWORK, gateway=gateway)
+
+
+def test_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(Conflict, match="assign") as caught:
+        free_ports(PublishSpec("198.51.100.1"), 2, [])
+    assert "address of the hypervisor" in caught.value.remedy
+
+
+def test_start_is_refused_while_a_program_listens_on_a_published_port() -> None:
+    with socket.create_server(("127.9.9.9", 0)) as server:
+        port = server.getsockname()[1]
+        spec = HostSpec(publish=PublishSpec("127.9.9.9"))
+        host = host_record(spec=spec, publish_ports=(port, port - 1))
+        with pytest.raises(Conflict, match=f"port {port} of 127.9.9.9 is in use"):
+            check_own_ports(host)
 
 
 class Forwarding:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import InvalidInput, Login
+from stockyard import InvalidInput, Login, PublishSpec
 from stockyard.errors import Unsupported
 from stockyard.model.host import HostSpec
 from stockyard.providers.vsphere.place import Place, login, parse
@@ -143,6 +143,11 @@ CASES = [
         "endpoints=false",
         HostSpec(bind="192.0.2.1", ports=(80,)),
         "bind: a host on vSphere has its own address",
+    ),
+    (
+        "endpoints=false",
+        HostSpec(publish=PublishSpec("192.0.2.1")),
+        "publish: a host on vSphere has its own address, which other machines can reach",
     ),
 ]
 

@@ -50,10 +50,11 @@ def desired_config(spec: AgentSpec, record: HostRecord) -> Config:
 def _ssh(spec: AgentSpec, record: HostRecord) -> Config:
     """Return the SSH address of a host, and the one host key that the controller accepts."""
     key = record.identity.ssh_host_key if record.identity else ""
+    address, port = record.ssh_endpoint
     return {
         "class": SSH,
-        "host": record.address,
-        "port": str(record.ssh_port),
+        "host": address,
+        "port": str(port),
         "credentials": spec.credentials_id,
         "key": " ".join(key.split()[:2]),
         "java": spec.java,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import Conflict, MissingDependency, OutOfSpace, Unsupported
-from ...model.host import HostRecord, HostSpec
+from ...model.host import GUEST_PORTS, HostRecord, HostSpec
 from ...model.network import UPLINKED, Published, bound
 from ...model.template import TemplateRecord
 from . import frozen, machine, network
@@ -51,6 +51,8 @@ class Admission:
         self._networks.check(spec)
         check_programs()
         check_ports(spec, deleted_hosts, system=self._networks.system)
+        if spec.publish:
+            network.check_address(spec.publish.address)
         if published_ports := bound(spec.bind, spec.ports, published(deleted_hosts)):
             network.check_published(
                 "",
@@ -108,7 +110,8 @@ def check_ports(spec: HostSpec, deleted_hosts: Iterable[HostRecord], *, system: 
     if spec.network:
         return
     first_port = _first_port()
-    privileged_ports = sorted(port for port in spec.ports if port < first_port)
+    lowest_ports = (spec.publish.range[0],) if spec.publish else ()
+    privileged_ports = sorted(port for port in (*spec.ports, *lowest_ports) if port < first_port)
     if privileged_ports and (system or os.geteuid() != 0):
         raise Unsupported(
             f"port {privileged_ports[0]} cannot be published.",
@@ -118,7 +121,7 @@ def check_ports(spec: HostSpec, deleted_hosts: Iterable[HostRecord], *, system: 
             f"net.ipv4.ip_unprivileged_port_start={privileged_ports[0]}",
         )
     host_ports = () if spec.bind else spec.ports
-    for binding in bound(ANYWHERE, (*host_ports, *network.FORWARDS), published(deleted_hosts)):
+    for binding in bound(ANYWHERE, (*host_ports, *GUEST_PORTS), published(deleted_hosts)):
         try:
             network.probe("", frozenset([binding]))
         except Conflict as error:

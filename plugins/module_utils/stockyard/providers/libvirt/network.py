@@ -14,8 +14,15 @@ from uuid import UUID
 
 from ...errors import AddressTaken, Conflict, Unsupported
 from ...guest.security import addresses
-from ...model.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
-from ...model.network import UPLINKED, USER_NETWORK, GuestNetwork, Published, clash
+from ...model.host import GUEST_PORTS, HostRecord, HostSpec
+from ...model.network import (
+    UPLINKED,
+    USER_NETWORK,
+    GuestNetwork,
+    Published,
+    PublishSpec,
+    clash,
+)
 from ...model.observation import Record
 from . import uplink_tools
 from .faults import translated
@@ -30,8 +37,6 @@ NIC, LIBVIRT_NIC = "nic0", "ua-nic0"
 # Slot 16 of the root bus: far from the slots that libvirt assigns itself; a fork must use the same
 # slot as its template.
 SLOT = 0x10
-# Guest-side ports behind the two fixed ports.
-FORWARDS = {SSH_PORT: 22, DOCKER_PORT: 2376}
 # A template's network card is plugged into nothing. The state of a user network would be frozen
 # with it, and a fork on another kind of network could not load that state.
 NOWHERE = "hubport,id=net0,hubid=0"
@@ -40,6 +45,9 @@ NOWHERE = "hubport,id=net0,hubid=0"
 NETDEV = "net0"
 # The name server is behind the second card.
 OPEN_NETWORK = replace(USER_NETWORK, nameserver=GATEWAY, uplink=UPLINK)
+# The guest sees the addresses of other machines, and needs a route for its answers. The user
+# network drops all other packets.
+ANSWERING_NETWORK = replace(USER_NETWORK, gateway="10.0.2.2")
 TWIN = _BEGIN = f"user,id={NETDEV},restrict=on,ipv6=off"
 # The second card of each machine ends at a hub without a back end, so a running host can get any,
 # and a frozen state contains none. The hub's other port discards packets: without it the hub would
@@ -101,8 +109,13 @@ def forwards(record: HostRecord) -> tuple[str, ...]:
     SSH and Docker are forwarded from the host's own address, the published ports from the addresses
     that they are bound to.
     """
-    rules = [(host_port, record.address, guest_port) for host_port, guest_port in FORWARDS.items()]
-    rules += [(port, address, port) for address, port in record.published]
+    rules = [
+        (host_port, record.address, guest_port) for host_port, guest_port in GUEST_PORTS.items()
+    ]
+    rules += [
+        (host_port, address, guest_port)
+        for (address, host_port), guest_port in record.forwards.items()
+    ]
     return tuple(
         f"hostfwd=tcp:{address}:{host_port}-:{guest_port}"
         for host_port, address, guest_port in sorted(rules)
@@ -183,7 +196,7 @@ def check_own_ports(record: HostRecord) -> None:
 
     :raises Conflict: with the port.
     """
-    fixed_ports = () if record.spec.network else FORWARDS
+    fixed_ports = () if record.spec.network else GUEST_PORTS
     conflict = _listened_on(
         frozenset((record.address, port) for port in fixed_ports) | record.published
     )
@@ -195,6 +208,39 @@ def check_own_ports(record: HostRecord) -> None:
             cause=cause,
             remedy=f"find the program (ss -ltnp 'sport = :{port}'), end it, and run again",
         )
+
+
+def check_address(address: str) -> None:
+    """Refuse an address at which this machine cannot publish any port.
+
+    :raises Conflict: if the machine does not have the address.
+    """
+    with socket.socket() as listener:
+        try:
+            listener.bind((address, 0))
+        except OSError as error:
+            raise Conflict(
+                f"hosts cannot be published at {address}.",
+                cause=str(error),
+                remedy="set an address of the hypervisor (ip -4 address)",
+            ) from error
+
+
+def free_ports(
+    publish: PublishSpec, count: int, used_bindings: Iterable[tuple[str, int]]
+) -> tuple[int, ...]:
+    """Return the lowest ports that neither hosts nor programs of this machine use, at most
+    ``count``.
+
+    :raises Conflict: if the machine does not have the address.
+    """
+    check_address(publish.address)
+    return publish.free_ports(count, used_bindings, lambda port: is_free(publish.address, port))
+
+
+def is_free(address: str, port: int) -> bool:
+    """Return whether no program of this machine listens on a port."""
+    return _listened_on(frozenset([(address, port)])) is None
 
 
 def _listened_on(published: Published) -> tuple[tuple[str, int], str] | None:
@@ -306,7 +352,9 @@ class Networks:
     def guest(self, record: HostRecord) -> GuestNetwork:
         """Return the network settings of the guest."""
         if not record.spec.network:
-            return OPEN_NETWORK if has_uplink(record) else USER_NETWORK
+            if has_uplink(record):
+                return OPEN_NETWORK
+            return ANSWERING_NETWORK if record.answers_elsewhere else USER_NETWORK
         subnet = self._subnet(record.spec.network)
         gateway = subnet.gateway if subnet.forward else ""
         mask = ipaddress.IPv4Network(subnet.network).netmask

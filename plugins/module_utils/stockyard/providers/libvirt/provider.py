@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -22,9 +22,10 @@ from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import GuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.template_files import TemplateFiles
+from ...model import publication
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
-from ...model.network import USER_NETWORK, GuestNetwork
+from ...model.network import USER_NETWORK, GuestNetwork, PublishSpec
 from ...model.observation import Observation, R, Record, SweepResult, Template
 from ...model.recipe import Recipe
 from ...model.size import Size
@@ -295,13 +296,18 @@ class LibvirtProvider:
             self._platforms.require(template, "linked")
         self.admission.check(spec, template, deleted, count)
 
+    def free_ports(self, publish: PublishSpec, count: int) -> tuple[int, ...]:
+        machines, _unreadable = self.domains.read_all()
+        used_bindings = publication.bindings_of(record for record, _state in machines)
+        return network.free_ports(publish, count, used_bindings)
+
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         return self.networks.address(spec, uuid, self.domains.addresses() if spec.network else ())
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         return self.networks.guest(record)
 
-    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> HostRecord:
         self.networks.check(record.spec)
         image, folder = self.images.path(template.image), self._folder(record)
         with self._registry():
@@ -312,6 +318,9 @@ class LibvirtProvider:
                 raise Conflict(
                     "a domain of this name exists.", name=record.title, cause=record.domain
                 )
+            record = self._with_ports(
+                record, (machine_record for machine_record, _state in machines)
+            )
             network.check_free(record, (machine_record for machine_record, _state in machines))
             self.pools.check_quota(
                 record,
@@ -325,6 +334,18 @@ class LibvirtProvider:
                 record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder
             )
             self._define(definition, record.title)
+        return record
+
+    def _with_ports(self, record: HostRecord, records: Iterable[Record]) -> HostRecord:
+        publish = record.spec.publish
+        if publish is None:
+            return record
+        network.check_address(publish.address)
+        return publication.with_ports(
+            record,
+            publication.bindings_of(records),
+            lambda port: network.is_free(publish.address, port),
+        )
 
     def fork(
         self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline

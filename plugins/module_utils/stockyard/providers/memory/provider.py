@@ -29,10 +29,10 @@ from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.records import encode
 from ...hypervisor.template_files import TemplateFiles
-from ...model import codec
+from ...model import codec, publication
 from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
-from ...model.network import USER_NETWORK, GuestNetwork, bound
+from ...model.network import USER_NETWORK, GuestNetwork, PublishSpec, bound
 from ...model.observation import (
     Observation,
     OrphanedFile,
@@ -221,18 +221,26 @@ class MemoryProvider(NoGuestClock):
         if published := bound(spec.bind, spec.ports, held):
             check_published("", published, self.state.read())
 
+    def free_ports(self, publish: PublishSpec, count: int) -> tuple[int, ...]:
+        records = (record for record, _machine in list_machines(self.state.read()))
+        return publish.free_ports(count, publication.bindings_of(records))
+
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         return ""
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         return USER_NETWORK
 
-    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> HostRecord:
         with self.state.change() as machines:
             find(machines, template)
+            if record.spec.publish:
+                records = (other_record for other_record, _machine in list_machines(machines))
+                record = publication.with_ports(record, publication.bindings_of(records))
             check_free(machines, record)
             self.pools.check_quota(record, hosts_of(machines))
             machines[record.domain] = Machine(encode(record))
+        return record
 
     def fork(
         self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline

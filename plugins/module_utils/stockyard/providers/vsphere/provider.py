@@ -28,7 +28,7 @@ from ...hypervisor.template_files import NoTemplateFiles, TemplateFiles
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
 from ...model.login import NOBODY, Login
-from ...model.network import GuestNetwork
+from ...model.network import GuestNetwork, PublishSpec
 from ...model.observation import Observation, R, Record, SweepResult, Template, UnreadableObject
 from ...model.recipe import Recipe
 from ...model.size import Size
@@ -303,11 +303,15 @@ class VsphereProvider(NoGuestClock):
             self.place.interface,
         )
 
-    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+    def free_ports(self, publish: PublishSpec, count: int) -> tuple[int, ...]:
+        return ()
+
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> HostRecord:
         edit = self.reading.stamped(
             lambda values: pools.reserve(values, self.reading.known, record, template), refresh=True
         )
         self.reading.twice(PoolQuotaExceeded, lambda: self.register.change(edit))
+        return record
 
     def fork(
         self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline

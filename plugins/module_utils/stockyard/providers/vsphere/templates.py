@@ -104,14 +104,8 @@ def problem(
     return "it is no longer frozen" if frozen and not machine.frozen else ""
 
 
-def check_host(spec: HostSpec, place: Place, template: TemplateRecord | None = None) -> None:
-    """Check that a host's declaration is possible here.
-
-    :param template: its template, if that exists.
-    :raises Unsupported: with the reason, if it is not.
-    """
-    if template and spec.fork_mode != "instant":
-        refuse_cold_clone(template)
+def _check_addresses(spec: HostSpec) -> None:
+    """Refuse options that machines with their own addresses cannot have."""
     if spec.bind:
         raise Unsupported("bind: a host on vSphere has its own address.", remedy="omit bind")
     if spec.egress_allow:
@@ -120,6 +114,22 @@ def check_host(spec: HostSpec, place: Place, template: TemplateRecord | None = N
             cause="packets of a port group do not pass a process of stockyard",
             remedy="omit egress_allow, and add rules to the network's gateway",
         )
+    if spec.publish:
+        raise Unsupported(
+            "publish: a host on vSphere has its own address, which other machines can reach.",
+            remedy="omit publish",
+        )
+
+
+def check_host(spec: HostSpec, place: Place, template: TemplateRecord | None = None) -> None:
+    """Check that a host's declaration is possible here.
+
+    :param template: its template, if that exists.
+    :raises Unsupported: with the reason, if it is not.
+    """
+    if template and spec.fork_mode != "instant":
+        refuse_cold_clone(template)
+    _check_addresses(spec)
     if not place.endpoints:
         return
     if place.addresses is None:

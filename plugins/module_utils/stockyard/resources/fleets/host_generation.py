@@ -60,6 +60,7 @@ class HostGeneration:
             parent.spec,
             ports=ports,
             bind=bind if ports else "",
+            publish=None,
             fork_mode="instant",
             volumes=(),
         )

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ...errors import Conflict, StockyardError, Unsupported
-from ...model.host import HostSpec, host_domain
+from ...model.host import HostRecord, HostSpec, host_domain
 from ...model.network import clash
 from ...model.observation import Observation, Template
+from ...model.publication import exhausted
 from ...planning.plan import Plan
 from ...planning.resize import check
 from ..context import Context
@@ -70,9 +71,39 @@ def check_creatable(
         ctx.provider.check_host(
             spec, template.record if template else None, deleted_records, len(new_names)
         )
+        _check_publish(ctx, spec, todo, deleted_records)
     except StockyardError as error:
         error.name = error.name or f"host {new_names[0]}"
         raise
+
+
+def _check_publish(
+    ctx: Context, spec: HostSpec, todo: Plan, deleted_records: list[HostRecord]
+) -> None:
+    """Refuse a plan if too few ports are free at any of its steps.
+
+    :raises Conflict: with the numbers.
+    """
+    publish = spec.publish
+    if publish is None:
+        return
+    created = sum(action.verb in ("create", "replace") for action in todo.actions)
+    free = len(ctx.provider.free_ports(publish, created * spec.port_count))
+    released = {
+        record.name: sum(
+            port in publish.range
+            for address, port in record.published
+            if address == publish.address
+        )
+        for record in deleted_records
+    }
+    for wave in todo.waves():
+        for action in wave:
+            free += released.get(action.name, 0) if action.verb in ("replace", "delete") else 0
+        needed = spec.port_count * sum(action.verb in ("create", "replace") for action in wave)
+        if needed > free:
+            raise exhausted(publish, free, needed, "")
+        free -= needed
 
 
 def _check_memory(

@@ -17,7 +17,7 @@ from ...model.access_info import (
     ssh_options,
 )
 from ...model.fleet_info import FleetInfo
-from ...model.host import DOCKER_PORT, Host, HostRecord, Identity
+from ...model.host import Host, HostRecord, Identity
 from ...model.host_info import HostIdentityInfo, HostInfo, MountedVolume
 from ...model.observation import Observation, Template
 from ...model.template import Source
@@ -54,8 +54,7 @@ def name_hosts(ctx: Context, tenant: str, records: Iterable[HostRecord]) -> Path
     entries = [
         ssh_config_entry(
             record.name,
-            record.address,
-            record.ssh_port,
+            *record.ssh_endpoint,
             record.ssh_user,
             str(known_hosts.absolute()),
             private_key_for(ctx, record),
@@ -116,7 +115,8 @@ def describe_host(
         address=record.address,
         mac=record.mac,
         ports=spec.ports,
-        published=tuple(f"{address}:{port}" for address, port in sorted(record.published)),
+        published=tuple(f"{address}:{port}" for address, port in record.port_addresses),
+        publish=record.publication,
         egress=spec.egress,
         egress_proxy=spec.egress_proxy,
         egress_allow=spec.egress_allow,
@@ -159,9 +159,10 @@ def _describe_identity(identity: Identity | None) -> HostIdentityInfo | None:
 def _describe_ssh(ctx: Context, record: HostRecord) -> SshAccess:
     pki = ctx.pki(record.tenant)
     private_key = private_key_for(ctx, record)
+    address, port = record.ssh_endpoint
     return SshAccess(
-        host=record.address,
-        port=record.ssh_port,
+        host=address,
+        port=port,
         user=record.ssh_user,
         known_hosts=str(pki.known_hosts),
         private_key=private_key,
@@ -172,7 +173,8 @@ def _describe_ssh(ctx: Context, record: HostRecord) -> SshAccess:
 
 def describe_docker(record: HostRecord, certificates: str) -> DockerAccess:
     """Return the access to a host's Docker API with the certificates in a directory."""
-    endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
+    address, port = record.docker_endpoint
+    endpoint = f"tcp://{address}:{port}"
     environment = {
         "DOCKER_HOST": endpoint,
         "DOCKER_CERT_PATH": certificates,
@@ -201,9 +203,8 @@ def shared_with_template(record: HostRecord) -> tuple[str, ...]:
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
     """Return the command line that logs in, with the pinned key only."""
     options = ssh_options(known_hosts, private_key)
-    return shlex.join(
-        ["ssh", "-p", str(record.ssh_port), *options, "--", f"{record.ssh_user}@{record.address}"]
-    )
+    address, port = record.ssh_endpoint
+    return shlex.join(["ssh", "-p", str(port), *options, "--", f"{record.ssh_user}@{address}"])
 
 
 def context_command(name: str, endpoint: str, certificates: str) -> str:

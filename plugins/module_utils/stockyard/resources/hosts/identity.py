@@ -149,7 +149,12 @@ def _sign(ctx: Context, record: HostRecord, csr: str, certified_key: str = "") -
     # less.
     revoked = pki.revoked(current_time)
     certificate = authority.sign_server(
-        csr, record.name, record.address, current_time, certified_key=certified_key
+        csr,
+        record.name,
+        record.address,
+        current_time,
+        certified_key=certified_key,
+        published_address=record.spec.publish.address if record.spec.publish else "",
     )
     # Certificates of the second CA open only this host. It has a list too: a front that checks
     # lists requires one of every CA.

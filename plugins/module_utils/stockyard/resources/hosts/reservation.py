@@ -66,8 +66,7 @@ def reserve(
     for attempt in range(ADDRESS_TRIES):
         record = replace(_draft(ctx, request, template), branch=branch)
         try:
-            ctx.provider.create_host(record, template)
-            return record
+            return ctx.provider.create_host(record, template)
         except AddressTaken:
             if attempt == ADDRESS_TRIES - 1:
                 raise

@@ -177,7 +177,9 @@ def _inventory(
     """
     known_hosts = workspace.write(
         "known_hosts",
-        f"{known_host(target.address, target.port, target.host_key)}\n" if target.host_key else "",
+        f"{known_host(target.host_key, (target.address, target.port))}\n"
+        if target.host_key
+        else "",
     )
     options = {
         "StrictHostKeyChecking": "yes",

@@ -145,7 +145,7 @@ def _command(target: SshTarget, workspace: PlaybookWorkspace) -> list[str]:
             remedy="install the package openssh-client on the machine that opens the hypervisor",
         )
     known_hosts = workspace.write(
-        "known_hosts", f"{known_host(target.address, target.port, target.host_key)}\n"
+        "known_hosts", f"{known_host(target.host_key, (target.address, target.port))}\n"
     )
     options = {
         "StrictHostKeyChecking": "yes",
