@@ -266,28 +266,6 @@ hosts:
       type: list
       elements: str
       sample: [127.77.12.5:8080]
-    publish:
-      description:
-        - The ports of the hypervisor at which other machines reach the host. Null if the host is
-          not published.
-      type: dict
-      contains:
-        address:
-          description: The address of the hypervisor.
-          type: str
-          sample: 192.0.2.10
-        ssh_port:
-          description: The port of SSH.
-          type: int
-          sample: 20000
-        docker_port:
-          description: The port of the Docker API.
-          type: int
-          sample: 20001
-        ports:
-          description: The port for each declared port of the host, by the declared port.
-          type: dict
-          sample: {8080: 20002}
     egress:
       description:
         - "The destinations that the host can reach: V(none), V(proxy), V(open) or V(allow)."

@@ -85,7 +85,6 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
-    "Publication",
     "PublishSpec",
     "RefusedDestination",
     "RegistryLogin",

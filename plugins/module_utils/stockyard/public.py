@@ -56,7 +56,7 @@ from .model.image import BuildOptions, ImageSpec
 from .model.lease import LeaseSpec
 from .model.lease_info import LeaseInfo
 from .model.login import Login, RegistryLogin
-from .model.network import Publication, PublishSpec
+from .model.network import PublishSpec
 from .model.placements import Hypervisor
 from .model.platform import Drift, Platform
 from .model.pool import PoolSpec
@@ -155,7 +155,6 @@ __all__ = [
     "PoolTerm",
     "PoolsClient",
     "Provision",
-    "Publication",
     "PublishSpec",
     "RefusedDestination",
     "RegistryLogin",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from .access_info import DockerAccess, SshAccess
 from .info import Info
 from .lease import Lease
-from .network import Publication
 from .size import Size
 from .versions import MissingUpdate
 
@@ -135,8 +134,6 @@ class HostInfo(Info):
     :param mac: the MAC address of the host.
     :param ports: the published ports, without the ports of SSH and Docker.
     :param published: the addresses and ports of the hypervisor at which the published ports answer.
-    :param publish: the ports of the hypervisor at which other machines reach the host. ``None`` if
-        the host is not published.
     :param egress: the destinations that the host can reach: ``none``, ``proxy``, ``open``
         or ``allow``.
     :param egress_proxy: the proxy that the host can reach, as ``host:port``. Empty if there is
@@ -199,7 +196,6 @@ class HostInfo(Info):
     mac: str
     ports: tuple[int, ...]
     published: tuple[str, ...]
-    publish: Publication | None
     egress: str
     egress_proxy: str
     egress_allow: tuple[str, ...] = ()

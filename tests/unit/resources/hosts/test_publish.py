@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +44,11 @@ def with_range(ports: str) -> HostSpec:
 
 
 def ports_of(hosts: Sequence[HostInfo]) -> list[list[int]]:
-    publications = [present(host.publish) for host in hosts]
-    return [
-        [publication.ssh_port, publication.docker_port, *publication.ports.values()]
-        for publication in publications
+    endpoints = [
+        (f"{host.ssh.host}:{host.ssh.port}", host.docker.endpoint, *host.published)
+        for host in hosts
     ]
+    return [[int(endpoint.rpartition(":")[2]) for endpoint in one_host] for one_host in endpoints]
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_each_host_of_a_fleet_has_distinct_ports(yard: Yard) -> None:
         [20003, 20004, 20005],
         [20006, 20007, 20008],
     ]
-    assert {present(host.publish).address for host in hosts} == {ADDRESS}
+    assert {host.ssh.host for host in hosts} == {ADDRESS}
     assert not yard.fleets.apply(FLEET).changed
 
 
@@ -85,12 +84,6 @@ def test_all_facts_of_a_published_host_name_the_published_address(yard: Yard) ->
     assert f"DOCKER_HOST=tcp://{ADDRESS}:20001" in host.docker.export
     assert f"host=tcp://{ADDRESS}:20001," in host.docker.context
     assert host.published == (f"{ADDRESS}:20002",)
-    assert json.loads(json.dumps(host.to_dict()))["publish"] == {
-        "address": ADDRESS,
-        "ssh_port": 20000,
-        "docker_port": 20001,
-        "ports": {"8080": 20002},
-    }
     (entry,) = yard.listing().hosts
     assert (entry["ssh"]["host"], entry["ssh"]["port"]) == (ADDRESS, 20000)
     assert entry["docker"]["endpoint"] == f"tcp://{ADDRESS}:20001"
@@ -130,7 +123,7 @@ def test_ports_stay_over_restart_and_suspension(yard: Yard) -> None:
     yard.hosts.restart(host.name)
     yard.hosts.suspend(host.name)
     yard.hosts.resume(host.name)
-    assert yard.hosts.get(host.name).publish == host.publish
+    assert ports_of([yard.hosts.get(host.name)]) == ports_of([host]) == [[20000, 20001, 20002]]
 
 
 def test_ports_are_never_doubled_between_owners(yard: Yard, neighbour: Yard) -> None:
@@ -202,7 +195,7 @@ def test_change_of_publication_replaces_the_host(yard: Yard) -> None:
         assert (action.verb, action.reason) == ("replace", "publish changed")
         assert action.after.get("publish") == facts
         host = yard.hosts.apply(declared).object
-        assert (host.publish is not None) == (facts is not None)
+        assert (host.ssh.host == ADDRESS) == (facts is not None)
         assert not yard.hosts.apply(declared).changed
     yard.fleets.apply(replace(FLEET, count=1))
     plan = yard.fleets.apply(replace(FLEET, count=1, host=unpublished), check=True).plan
@@ -238,7 +231,8 @@ def test_child_of_a_published_host_has_its_own_ports(yard: Yard) -> None:
 def test_ports_of_a_deleted_host_are_free_again(yard: Yard) -> None:
     first = yard.hosts.apply(SingleSpec("first", "base", host=WEB)).object
     yard.hosts.delete("first")
-    assert yard.hosts.apply(SingleSpec("second", "base", host=WEB)).object.publish == first.publish
+    second = yard.hosts.apply(SingleSpec("second", "base", host=WEB)).object
+    assert ports_of([second]) == ports_of([first])
 
 
 def test_record_with_other_ports_than_declared_is_refused(yard: Yard) -> None:

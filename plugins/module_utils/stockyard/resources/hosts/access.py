@@ -116,7 +116,6 @@ def describe_host(
         mac=record.mac,
         ports=spec.ports,
         published=tuple(f"{address}:{port}" for address, port in record.port_addresses),
-        publish=record.publication,
         egress=spec.egress,
         egress_proxy=spec.egress_proxy,
         egress_allow=spec.egress_allow,
