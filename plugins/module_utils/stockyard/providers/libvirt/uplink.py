@@ -16,7 +16,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -179,7 +178,7 @@ def command_text() -> str:
 def _start_guard(guard_end: socket.socket, uuid: str) -> None:
     number = guard_end.fileno()
     subprocess.run(
-        [sys.executable, "-I", "-c", command_text(), "detached", str(number), uuid],
+        [*uplink_guard.PYTHON, command_text(), "detached", str(number), uuid],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -63,6 +63,8 @@ SETTINGS = {
 # Seconds for each step of the start, and for a process to end.
 STEP, ENDING = 20.0, 5.0
 MESSAGE = 1 << 17
+# The programs import the standard library only, and start sooner without site packages.
+PYTHON = sys.executable, "-I", "-S", "-c"
 # The message that starts the process of the names.
 SERVE = "serve"
 # The last bytes of the messages of slirp4netns.
@@ -109,7 +111,7 @@ class Namespace:
         self.table: str = order["table"]
         self.link, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link.settimeout(STEP)
-        python = [sys.executable, "-I", "-c", order["text"], "namespace", str(other_end.fileno())]
+        python = [*PYTHON, order["text"], "namespace", str(other_end.fileno())]
         with other_end:
             self.process = subprocess.Popen(
                 [*order["unshare"], *python, json.dumps(order["namespace"])],
@@ -129,13 +131,17 @@ class Namespace:
     def load(self, rules: str) -> None:
         """Load rules of nft, all or none of them."""
         self.link.sendall(rules.encode())
+        self.confirm()
+
+    def confirm(self) -> None:
+        """Wait until the last message has had effect."""
         answer = self.link.recv(MESSAGE)
         if answer != b"loaded":
             raise GuardError(answer.decode(errors="replace") or self._errors())
 
     def serve(self) -> None:
-        """Start the process of the names."""
-        self.load(SERVE)
+        """Begin to start the process of the names."""
+        self.link.sendall(SERVE.encode())
 
     def set_own(self, networks: Iterable[str]) -> None:
         """Replace the addresses of the hypervisor in the rules."""
@@ -203,7 +209,7 @@ class Names:
         self.channel.settimeout(STEP)
         with other_end:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", order["text"], str(other_end.fileno())],
+                [*PYTHON, order["text"], str(other_end.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -244,9 +250,12 @@ class Guard:
         self.namespace.load(self.order["rules"])
         self._update()
         _raise_descriptors()
-        self.slirp = Slirp(self.order["slirp"], self.namespace.process.pid, self.order["device"])
-        if self.order["namespace"].get("names"):
+        has_names = "names" in self.order["namespace"]
+        if has_names:
             self.namespace.serve()
+        self.slirp = Slirp(self.order["slirp"], self.namespace.process.pid, self.order["device"])
+        if has_names:
+            self.namespace.confirm()
         return tap
 
     def run(self) -> None:
@@ -327,6 +336,7 @@ def inhabit(link: socket.socket, settings: dict[str, Any]) -> None:
                 with open(f"{SYSCTL}/{name}", "w", encoding="ascii") as handle:
                     handle.write(str(value))
         tap = _tap(settings["device"], settings["mac"], settings["address"], settings["netmask"])
+        _set_up(b"lo")
     except OSError as error:
         link.sendall(str(error).encode())
         return
@@ -372,10 +382,16 @@ def _tap(device: str, mac: str, address: str, netmask: str) -> int:
         for request, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, netmask)):
             binary = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(value))
             fcntl.ioctl(sock, request, struct.pack("16s16s8x", name, binary))
+    _set_up(name)
+    return tap
+
+
+def _set_up(name: bytes) -> None:
+    """Set a device of the namespace up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name))
         flags = struct.unpack("16sH22x", answer)[1] | IFF_UP
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags))
-    return tap
 
 
 def _raise_descriptors() -> None:

@@ -14,13 +14,11 @@ The process also starts HAProxy, which checks the names of connections to the po
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import ipaddress
 import json
 import os
 import re
-import secrets
 import select
 import signal
 import socket
@@ -38,7 +36,6 @@ CNAME = 5
 NO_ERROR, FORMAT_ERROR, SERVER_FAILURE, NO_NAME, REFUSED = 0, 1, 2, 3, 5
 # The ports of a name that is declared without one.
 WEB = (80, 443)
-PR_SET_PDEATHSIG = 1
 # The largest number of addresses in an answer: it fits into 512 bytes.
 ADDRESSES_MAX = 12
 # Seconds that an address is valid at most.
@@ -330,7 +327,7 @@ class Server:
 
     def _ask(self, name: str) -> tuple[int, list[str], int]:
         """Ask the hypervisor's name server for addresses."""
-        question = write_question(secrets.randbits(16), name)
+        question = write_question(int.from_bytes(os.urandom(2), "big"), name)
         place = self.settings["upstream"], 53
         for _attempt in range(ATTEMPTS):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream:
@@ -447,7 +444,6 @@ class Proxy:
             stdout=subprocess.DEVNULL,
             stderr=self.errors,
             pass_fds=[configuration, log_end],
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  # there is no other thread yet
         )
         os.close(log_end)
         os.close(configuration)
@@ -484,10 +480,6 @@ class Proxy:
                 time.sleep(0.005)
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def serve(channel: socket.socket) -> None:
     """Serve the guest until the process of the namespaces ends, or HAProxy does."""
     settings = json.loads(channel.recv(MESSAGE))
@@ -514,7 +506,6 @@ def serve(channel: socket.socket) -> None:
 def main() -> None:
     """Run as the process of the names."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _end_with_parent()
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         channel.set_inheritable(False)
         serve(channel)

@@ -93,7 +93,9 @@ def slirp() -> list[str]:
 
 
 def haproxy() -> list[str]:
-    """Return HAProxy and its options. The process has no capabilities: it cannot change the rules.
+    """Return HAProxy and its options.
+
+    The process has no capabilities, so it cannot change the rules, and ends with its parent.
 
     :raises MissingDependency: with the package.
     """
@@ -108,7 +110,7 @@ def haproxy() -> list[str]:
             f"{'.'.join(map(str, OLDEST_HAPROXY))} or later",
         )
     setpriv = [_program("setpriv", "util-linux"), "--no-new-privs", "--inh-caps=-all"]
-    return [*setpriv, "--bounding-set=-all", program, "-db", "-q"]
+    return [*setpriv, "--bounding-set=-all", "--pdeathsig=KILL", program, "-db", "-q"]
 
 
 def nft() -> str:
