@@ -282,6 +282,8 @@ class Guest:
             enter(f"/proc/self/fd/{own}")
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "route", "add", "default", "via", uplink_rules.GATEWAY)
+        # The number of a closed descriptor would become that of the next guest's device.
+        tap = os.dup(tap)
         for source, target in ((tap, self.tap), (self.tap, tap)):
             threading.Thread(target=_copy, args=(source, target), daemon=True).start()
 
