@@ -36,6 +36,8 @@ CHECKOUT = prepare.CHECKOUT
 WORK = prepare.WORK
 OWNER = "e2e-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
 TEMPLATE = TemplateSpec("docker", image=ImageSpec(packages=("busybox-static",)))
+# The same with the runtime that docs/endpoint.md recommends for an endpoint.
+CRUN = replace(TEMPLATE, name="crun", image=replace(TEMPLATE.image, runtime="crun"))
 # A template whose forks can get more memory while they run.
 GROWABLE = replace(TEMPLATE, name="growable", max_memory_mib=2048)
 FLEET = FleetSpec("web", "docker", count=10, host=HostSpec(ports=(8080,)), labels={"suite": "e2e"})
@@ -86,6 +88,12 @@ def template(yard: Yard) -> TemplateInfo:
     frozen = yard.templates.apply(TEMPLATE).object
     yard.templates.prune()
     return frozen
+
+
+@pytest.fixture(scope="session")
+def crun(yard: Yard, template: TemplateInfo) -> TemplateInfo:
+    """A template whose containers are started by crun."""
+    return yard.templates.apply(CRUN).object
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from stockyard import TemplateInfo
 from tests.endpoint_suite.images import complete_root
 from tests.helpers import docker_clients
 from tests.helpers.docker_clients import DockerClients
@@ -109,6 +110,12 @@ class Docker:
         """Return the facts of a container."""
         (facts,) = json.loads(self("inspect", "--type", "container", name))
         return dict(facts)
+
+
+@pytest.fixture(scope="module")
+def origin(crun: TemplateInfo) -> TemplateInfo:
+    """The template of the image host."""
+    return crun
 
 
 @pytest.fixture(scope="module")

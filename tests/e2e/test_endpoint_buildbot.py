@@ -44,12 +44,12 @@ SUCCESS = 0
 
 
 @pytest.fixture(scope="module")
-def image_host(yard: Yard, template: TemplateInfo, socket: Path) -> Iterator[str]:
+def image_host(yard: Yard, crun: TemplateInfo, socket: Path) -> Iterator[str]:
     """The image host of an endpoint whose machines reach the master."""
     spec = EndpointSpec(
         test_endpoint.ENDPOINT,
         test_endpoint.IMAGES,
-        template.name,
+        crun.name,
         socket=str(socket),
         host=HostSpec(egress="proxy", egress_proxy="127.0.0.1:9989"),
     )

@@ -29,7 +29,7 @@ from .endpoint_clients import CHANGE, IMAGE, PATIENCE, WEB, Docker, fetched, rem
 # The fixtures of an endpoint that serves machines, and those of its clients.
 client, image_host = test_endpoint.client, test_endpoint.image_host
 service, socket = test_endpoint.service, test_endpoint.socket
-origin, clients = test_endpoint.origin, endpoint_clients.clients
+origin, clients = endpoint_clients.origin, endpoint_clients.clients
 environment, images = endpoint_clients.environment, endpoint_clients.images
 latest = endpoint_clients.latest
 pytestmark = [pytest.mark.real, pytest.mark.full]

@@ -16,9 +16,10 @@ from .endpoint_clients import IMAGE, Docker, wait_until_empty
 
 # The fixtures of an endpoint that serves machines, and those of its clients.
 client, image_host = test_endpoint.client, test_endpoint.image_host
-origin, service, socket = test_endpoint.origin, test_endpoint.service, test_endpoint.socket
+service, socket = test_endpoint.service, test_endpoint.socket
 clients, environment = endpoint_clients.clients, endpoint_clients.environment
 images, latest = endpoint_clients.images, endpoint_clients.latest
+origin = endpoint_clients.origin
 pytestmark = [pytest.mark.real, pytest.mark.full]
 AGENTS = 2
 # Answers as an agent does that sends back all input.

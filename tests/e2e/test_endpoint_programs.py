@@ -18,7 +18,7 @@ from tests.helpers.docker_clients import DockerClients
 from tests.helpers.other_collections import others
 
 from . import endpoint_clients, test_endpoint
-from .conftest import TEMPLATE
+from .conftest import CRUN
 from .endpoint_clients import IMAGE, SOCKET, WEB, Docker, run_workflow, wait_until_empty
 
 # The fixtures of an endpoint that serves machines, and those of its clients.
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.real, pytest.mark.full]
 @pytest.fixture(scope="module")
 def origin(yard: Yard, template: TemplateInfo) -> TemplateInfo:
     """The template of the image host, whose forks can have the volumes of several jobs of act."""
-    spec = replace(TEMPLATE, name="volumes", hardware=Hardware(spare_ports=8))
+    spec = replace(CRUN, name="volumes", hardware=Hardware(spare_ports=8))
     return yard.templates.apply(spec).object
 
 
