@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import StockyardError
+from ...errors import NotFound, StockyardError
 from ...hypervisor.facts import MachineFacts
 from ...model.host import HostRecord
 from ...model.host_info import MemoryUse
@@ -57,16 +57,19 @@ class Facts:
         return replace(facts, sizes=sizes)
 
     def _memory(self, record: HostRecord) -> MemoryUse | None:
-        """Return the present cost of a host's RAM; ``None`` if the host is off or cannot be
-        read.
+        """Return the present cost of a host's RAM; ``None`` if the host is off, cannot be read, or
+        was deleted a moment ago.
         """
         if record.uuid not in self._processes:
             self._processes = processes.running()
         pid = self._processes.get(record.uuid)
         if pid is None:
             return None
-        with translated("read the domain", record.title):
-            return memory.guest_ram(pid, self.domains.find(record).maxMemory())
+        try:
+            with translated("read the domain", record.title):
+                return memory.guest_ram(pid, self.domains.find(record).maxMemory())
+        except NotFound:
+            return None
 
     def _disk_layers(self, record: HostRecord, folder: Path) -> int | None:
         """Return the number of layers that branches put under a host's disk; ``None`` if a disk
