@@ -209,7 +209,7 @@ class Machines:
 
 @contextmanager
 def machines(
-    zone: dict[str, str] = ZONE, ports: Sequence[int] = (80, 443, 5000, 7777)
+    zone: dict[str, str] | None = None, ports: Sequence[int] = (80, 443, 5000, 7777)
 ) -> Iterator[Machines]:
     """Build the hypervisor and all other machines.
 
@@ -217,7 +217,7 @@ def machines(
     :param ports: the ports at which the machines record connections.
     """
     with other_namespace() as far_side:
-        built = Machines(far_side, zone, ports)
+        built = Machines(far_side, zone or ZONE, ports)
         try:
             yield built
         finally:
