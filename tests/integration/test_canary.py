@@ -29,6 +29,7 @@ VOLUMES = "canary-of-volumes-0123456789abcdef"
 WEAK = "canary-too-short"
 NO_CA = "canary-of-a-ca-that-is-none"
 AGENT = "canary-of-an-inbound-agent"
+TRANSFER = "canary-of-a-transfer"
 # Passwords in URLs, in options that are no secrets as a whole.
 IN_URLS = ["canary-of-a-proxy", "canary-of-a-mirror", "canary-of-a-repository", "canary-of-%C3%A4"]
 REGISTRY = {
@@ -55,12 +56,24 @@ GIVEN = {
     "ca_private_key": NO_CA,
     "volume_key": VOLUMES,
     "controller_token": WRONG,
+    "registry_password": TRANSFER,
     "yard_password": PASSWORD,
     "yard_ca_private_key": NO_CA,
     "yard_volume_key": VOLUMES,
     "jenkins_agent_secret": AGENT,
 }
-CANARIES = [WRONG, PASSWORD, VOLUMES, WEAK, NO_CA, AGENT, TOKEN, *IN_URLS, unquote(IN_URLS[3])]
+CANARIES = [
+    WRONG,
+    PASSWORD,
+    VOLUMES,
+    WEAK,
+    NO_CA,
+    AGENT,
+    TOKEN,
+    TRANSFER,
+    *IN_URLS,
+    unquote(IN_URLS[3]),
+]
 BAD_URL = f"http://me:{IN_URLS[3]}@127.0.0.1:1"
 SEALED = {"docker": "stopped", "security": {"encrypted_data": True}}
 VOLUME = [{"name": "{host}-docker"}]
@@ -134,6 +147,17 @@ def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tu
             task("weak", "host_info", volume_key=WEAK),
             task("unknown", "fleet", name="web", template="sealed", colour="blue", **options),
             task("no template", "fleet", name="other", template="nothing", **options),
+            task(
+                "no registry",
+                "template_transfer",
+                operation="push",
+                name="sealed",
+                reference="http://127.0.0.1:1/team/sealed:1",
+                registry_username="me",
+                registry_password=TRANSFER,
+                timeout=20,
+                **options,
+            ),
             task("nodes", "jenkins_nodes_info", **at, controller_token=TOKEN, **options),
             task("bad token", "jenkins_nodes_info", **at, controller_token=WRONG, **options),
             {
@@ -171,7 +195,8 @@ def test_playbook_with_canaries_succeeds(watched: tuple[Played, Watch]) -> None:
     for name in ("template", "fleet", "restart", "info", "nodes"):
         assert not played[name].get("failed"), played[name]
     wrong_options = ("bad mirror", "bad url", "bad ca", "half a ca", "weak", "unknown")
-    for name in (*wrong_options, "no template", "bad token"):
+    assert "127.0.0.1:1" in played["no registry"]["msg"]
+    for name in (*wrong_options, "no template", "no registry", "bad token"):
         assert played[name]["failed"], played[name]
     assert "volume role-1-docker" in played.output
     assert "value of yard_prune must be one of" in played.output
