@@ -22,7 +22,7 @@ from ..hosts.drain import drain
 
 Work = Callable[[], object]
 # Seconds after which a job no longer keeps the next one waiting, and the most jobs for each slot.
-SLOW, MOST_FOR_EACH_SLOT = 5.0, 8
+SLOW, MOST_FOR_EACH_SLOT = 15.0, 4
 KEPT = (
     "the host and its disk are retained: run again, or replace the host if its guest is "
     "broken (host, state: replaced)"
