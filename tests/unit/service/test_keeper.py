@@ -20,6 +20,7 @@ from stockyard.clock import Deadline
 from stockyard.model.fleet_terms import FleetTerms
 from stockyard.model.host import HostRecord
 from stockyard.model.service import ServiceSpec
+from stockyard.providers.open import open_provider
 from stockyard.resources.leases import waiting
 from stockyard.service.keeper import Keeper
 from tests.helpers.clocks import FakeClock
@@ -187,6 +188,18 @@ def test_failed_step_does_not_prevent_the_others(
     assert len([name for name in names(yard) if name != "red"]) == 3
     keeper.run_pass()
     assert "red" not in names(yard)
+
+
+def test_hosts_are_created_on_a_new_connection(
+    keeper: Keeper, yard: Yard, uri: str, hypervisor: FaultyProvider
+) -> None:
+    keeper.run_pass()
+    keeper.ctx = replace(yard.context, provider=open_provider(uri))
+    yard.leases.acquire("ci", holder="me")
+    hypervisor.calls.clear()
+    keeper.run_pass()
+    assert len(names(Yard(provider=keeper.ctx.provider))) == 3
+    assert not hypervisor.calls
 
 
 def test_idle_hosts_are_suspended_by_the_terms_on_record(

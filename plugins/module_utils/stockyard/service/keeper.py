@@ -89,6 +89,8 @@ class Keeper:
             fleet,
             HostSupply(self.ctx, LeaseSpec(HOLDER, name, tenant), purpose="missing hosts"),
         )
+        # The connection of the last pass can be closed.
+        supply.ctx = self.ctx
         if members:
             supply.learn(observation)
             # A fleet that another controller deletes is not created again.
