@@ -30,7 +30,7 @@ from stockyard.model.service import ServiceSpec
 from stockyard.resources.leases import waiting
 from stockyard.service import projects
 from stockyard.service.client import LeaseService
-from stockyard.service.daemon import serve
+from stockyard.service.daemon import Daemon, serve
 from stockyard.service.projects import Project
 from tests.helpers.clocks import BriskClock, QuickClock
 from tests.helpers.running_daemon import PATIENCE, Running, add
@@ -251,6 +251,47 @@ def test_hypervisor_that_is_away_is_reported_and_comes_back(
     daemon.end(signal.SIGTERM)
     assert sum("the yard was not kept" in line for line in daemon.lines) == 1
     assert any("the yard is in order again" in line for line in daemon.lines)
+
+
+def test_connection_is_open_until_its_requests_end(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yards: list[Yard] = []
+    closed: list[Yard] = []
+
+    def close(closed_yard: Yard) -> None:
+        closed.append(closed_yard)
+
+    monkeypatch.setattr(Yard, "close", close)
+
+    def open_yard() -> Yard:
+        yards.append(Yard(uri, pki_dir=str(tmp_path / "pki")))
+        return yards[-1]
+
+    daemon = Daemon(open_yard, ServiceSpec())
+    monkeypatch.setattr(daemon.requests, "_running", 1)
+    daemon._reopen()
+    daemon._close_former_yards()
+    assert daemon.context().provider is yards[1].context.provider
+    assert closed == []
+    monkeypatch.setattr(daemon.requests, "_running", 0)
+    daemon._close_former_yards()
+    assert closed == yards[:1]
+
+
+def test_failed_connection_does_not_end_the_daemon(uri: str, tmp_path: Path) -> None:
+    yards = iter([Yard(uri, pki_dir=str(tmp_path / "pki"))])
+
+    def open_yard() -> Yard:
+        try:
+            return next(yards)
+        except StopIteration:
+            raise PermissionError("the storage cannot be read") from None
+
+    daemon = Daemon(open_yard, ServiceSpec())
+    provider = daemon.context().provider
+    daemon._reopen()
+    assert daemon.context().provider is provider
 
 
 @pytest.mark.parametrize(

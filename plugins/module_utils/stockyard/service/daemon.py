@@ -46,6 +46,8 @@ class Daemon:
         self._open_yard = open_yard
         self._spec = spec
         self._yard = open_yard()
+        # Yards of earlier connections, which requests can still use.
+        self._former_yards: list[Yard] = []
         self.stop = threading.Event()
         self._woken = threading.Event()
         self._ended = threading.Event()
@@ -80,6 +82,7 @@ class Daemon:
         deadline = self._yard.context.deadline(STOP_PATIENCE)
         ended = self._ended.wait(deadline.left()) and self.requests.wait_idle(deadline.left())
         if ended:
+            self._close_former_yards()
             self._yard.close()
         return ended
 
@@ -88,6 +91,7 @@ class Daemon:
         keeper, pause = Keeper(self.context(), self._spec), FIRST_PAUSE
         while not self.stop.is_set():
             self._woken.clear()
+            self._close_former_yards()
             try:
                 seconds = keeper.run_pass()
                 self.status.succeeded()
@@ -106,14 +110,18 @@ class Daemon:
         self._ended.set()
 
     def _reopen(self) -> None:
-        """Replace a connection that may be lost."""
-        try:
-            yard = self._open_yard()
-        except StockyardError:
-            return
-        old_yard, self._yard = self._yard, yard
+        """Replace a connection that may be lost. The next pass reports why it failed."""
         with suppress(Exception):
-            old_yard.close()
+            yard = self._open_yard()
+            self._former_yards.append(self._yard)
+            self._yard = yard
+
+    def _close_former_yards(self) -> None:
+        """Close the earlier connections if no request uses them. Later requests do not."""
+        if self._former_yards and self.requests.wait_idle(0.0):
+            while self._former_yards:
+                with suppress(Exception):
+                    self._former_yards.pop().close()
 
     async def _serve(self) -> None:
         spec, stop, loop = self._spec, asyncio.Event(), asyncio.get_running_loop()
