@@ -144,6 +144,18 @@ def test_incomplete_host_is_replaced(
     assert [record.phase for record in records(yard)] == ["ready"] * 3
 
 
+def test_fleet_with_incomplete_hosts_only_is_completed(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
+    hypervisor.fail("fork", KeyboardInterrupt())
+    hypervisor.fail("destroy", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        yard.fleets.apply(FleetSpec("ci", "base", count=1))
+    assert [record.phase for record in records(yard)] == ["creating"]
+    Keeper(yard.context, ServiceSpec()).run_pass()
+    assert [record.phase for record in records(yard)] == ["ready"]
+
+
 def test_host_without_a_fleet_is_reaped_at_its_end(
     keeper: Keeper, yard: Yard, clock: FakeClock
 ) -> None:

@@ -164,10 +164,15 @@ class Keeper:
 def terms_of(members: list[Host]) -> FleetTerms | None:
     """Return the smallest terms on record: a run that lowers them changes one host after the
     other.
+
+    The first run of a fleet that was killed left only incomplete hosts, which have its terms too. A
+    fleet that is being deleted has none.
     """
+    phases = {host.record.phase for host in members}
+    phase = "creating" if phases == {"creating"} else "ready"
     terms = [
         host.record.fleet_terms
         for host in members
-        if host.record.fleet_terms and host.record.phase == "ready"
+        if host.record.fleet_terms and host.record.phase == phase
     ]
     return min(terms, key=lambda item: (item.count, item.min_ready), default=None)
