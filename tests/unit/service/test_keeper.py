@@ -229,3 +229,38 @@ def test_idle_hosts_are_suspended_by_the_terms_on_record(
     clock.time += 100
     keeper.run_pass()
     assert yard.leases.acquire("ci", holder="me").host
+
+
+def test_locked_fleet_does_not_prevent_the_suspension_of_others(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        yard.fleets.apply(FleetSpec(name, "base", count=1, suspend_after=600.0))
+    monkeypatch.setattr(
+        "stockyard.resources.hosts.idleness.idle",
+        lambda _ctx, _tenant, hosts, _duration: list(hosts),
+    )
+    lock = yard.context.lock_name("fleet", "default", "a")
+    with yard.context.provider.exclusive(lock, Deadline(5, yard.context.clock)):
+        Keeper(yard.context, ServiceSpec()).run_pass()
+    assert {host.name: host.state for host in yard.hosts.list()} == {
+        "a-1": "running",
+        "b-1": "suspended",
+    }
+
+
+def test_failed_fleet_does_not_prevent_the_suspension_of_others(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        yard.fleets.apply(FleetSpec(name, "base", count=1, suspend_after=600.0))
+    visited: list[str] = []
+
+    def suspend_fleet(_ctx: object, _tenant: str, fleet: str, *_limits: object) -> None:
+        visited.append(fleet)
+        raise StockyardError(f"fleet {fleet} is broken.")
+
+    monkeypatch.setattr("stockyard.resources.hosts.idle_suspension.suspend_fleet", suspend_fleet)
+    with pytest.raises(StockyardError, match=r"fleet a is broken.*fleet b is broken"):
+        Keeper(yard.context, ServiceSpec()).run_pass()
+    assert visited == ["a", "b"]

@@ -9,7 +9,7 @@ made under the lock of its object, as any other controller makes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ from ..resources.leases import waiting
 from ..resources.leases.host_supply import HostSupply
 from ..resources.operation import run
 from ..resources.yard.reap_yard import YardReaping
+from .stoppable_clock import Stopped
 
 HOLDER = "stockyard serve"
 # Seconds for the creation of hosts, and for the deletion of all expired objects.
@@ -68,7 +69,7 @@ class Keeper:
             except StockyardError as error:
                 errors.append(error)
         if errors:
-            raise errors[0] if len(errors) == 1 else joined("several steps failed.", errors)
+            raise _joined(errors)
         return self._pause(self.ctx.provider.observe(self.ctx.owner))
 
     def _supply(self, observation: Observation) -> None:
@@ -79,8 +80,27 @@ class Keeper:
             if host.record.fleet and host.record.fleet_terms
         }
         emptied = {fleet for fleet, supply in self._supplies.items() if supply.restores}
-        for fleet in sorted(fleets | emptied):
-            self._supply_fleet(fleet, observation)
+        self._for_each(
+            sorted(fleets | emptied), lambda fleet: self._supply_fleet(fleet, observation)
+        )
+
+    def _for_each(self, fleets: Iterable[Fleet], step: Callable[[Fleet], None]) -> None:
+        """Run a step for each fleet; a fleet that is locked or fails does not prevent the others.
+
+        :raises StockyardError: if the step failed for a fleet.
+        """
+        errors: list[StockyardError] = []
+        for fleet in fleets:
+            try:
+                step(fleet)
+            except Stopped:
+                raise
+            except Busy as error:
+                self.ctx.progress(str(error))
+            except StockyardError as error:
+                errors.append(error)
+        if errors:
+            raise _joined(errors)
 
     def _supply_fleet(self, fleet: Fleet, observation: Observation) -> None:
         tenant, name = fleet
@@ -147,8 +167,11 @@ class Keeper:
             terms = host.record.fleet_terms
             if terms and terms.suspend_after and host.serving and not host.record.lease:
                 durations[host.record.tenant, host.record.fleet] = terms.suspend_after
-        for (tenant, fleet), duration in sorted(durations.items()):
-            idle_suspension.suspend_fleet(ctx, tenant, fleet, duration, ctx.deadline(PATIENCE))
+
+        def suspend(fleet: Fleet) -> None:
+            idle_suspension.suspend_fleet(ctx, *fleet, durations[fleet], ctx.deadline(PATIENCE))
+
+        self._for_each(sorted(durations), suspend)
 
     def _pause(self, observation: Observation) -> float:
         """Return the seconds until the next lease or host expires, at most the interval."""
@@ -159,6 +182,10 @@ class Keeper:
         ]
         remaining = [end - current_time for end in ends if end > current_time]
         return max(SHORTEST, min([self.spec.interval, *remaining]))
+
+
+def _joined(errors: list[StockyardError]) -> StockyardError:
+    return errors[0] if len(errors) == 1 else joined("several steps failed.", errors)
 
 
 def terms_of(members: list[Host]) -> FleetTerms | None:
