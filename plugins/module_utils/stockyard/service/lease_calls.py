@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,11 +48,18 @@ class LeaseCalls:
     project: Project
     stop: threading.Event
 
-    def take(self, fields: Fields, cancelled: threading.Event) -> Fields:
+    def take(
+        self,
+        fields: Fields,
+        cancelled: threading.Event,
+        is_valid: Callable[[], bool] = lambda: True,
+    ) -> Fields:
         """Lease a host, or return the lease that the holder has.
 
         :param cancelled: an event that ends the wait: the client has left. Its new lease is then
             released.
+        :param is_valid: returns whether the token is still valid after the wait. A new lease is
+            released if not.
         """
         spec, wait = self._spec(fields)
         clock = StoppableClock(self.ctx.clock, self.stop, cancelled)
@@ -66,9 +73,18 @@ class LeaseCalls:
                     "no host is free.", name=spec.title, remedy="wait longer, or try again later"
                 ) from error
             info = result.object
-            if cancelled.is_set() and any(action.verb == "lease" for action in result.plan.actions):
+            is_new = any(action.verb == "lease" for action in result.plan.actions)
+            if cancelled.is_set() and is_new:
                 self.release(info.id)
                 raise Stopped("the client has left.", name=f"lease {info.id}")
+            if not is_valid():
+                if is_new:
+                    self.release(info.id)
+                raise OperationRefused(
+                    "the token became invalid during the wait.",
+                    name=f"project {self.project.name}",
+                    remedy="request a new token from the operator",
+                )
             return self._describe(info)
 
     def renew(self, lease: str, fields: Fields) -> Fields:

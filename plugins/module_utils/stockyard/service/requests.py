@@ -179,6 +179,12 @@ class Requests:
             raise BadRequest(HTTPStatus.UNAUTHORIZED, "the token is missing or not valid.")
         return project
 
+    def _has_project(self, request: HttpRequest) -> bool:
+        """Return whether the token of a request is valid."""
+        with suppress(BadRequest):
+            return bool(self._project(request))
+        return False
+
     def _answer_project(self, request: HttpRequest) -> HttpAnswer:
         ctx = self._context()
         calls = LeaseCalls(ctx, self._project(request), self._stop)
@@ -203,7 +209,9 @@ class Requests:
         if request.method != "POST":
             raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or POST.")
         with self._status.request():
-            lease = calls.take(_fields(request.body), request.cancelled)
+            lease = calls.take(
+                _fields(request.body), request.cancelled, lambda: self._has_project(request)
+            )
         self._wake()
         return answer_json(HTTPStatus.CREATED, lease)
 
