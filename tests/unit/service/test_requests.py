@@ -69,3 +69,25 @@ def test_project_that_is_removed_during_its_wait_gets_no_host(
 def test_project_that_stays_gets_a_host(service: Service, yard: Yard) -> None:
     assert service.lease(JOB).status == 201
     assert [lease.holder for lease in yard.leases.list()] == ["web/job-1"]
+
+
+def test_unforeseen_error_is_answered_and_logged(
+    service: Service, yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise PermissionError("/secret/key.pem")
+
+    monkeypatch.setattr("stockyard.clients.leases.LeasesClient.ensure", fail)
+    answer = service.lease(JOB)
+    assert answer.status == 500
+    assert b"its log contains the reason" in answer.body
+    assert b"secret" not in answer.body
+    assert service.log == ["a request failed: PermissionError: /secret/key.pem"]
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e300])
+@pytest.mark.parametrize("field", ["duration", "wait"])
+def test_number_without_bounds_is_refused(service: Service, field: str, number: float) -> None:
+    answer = service.lease({**JOB, field: number})
+    assert answer.status == 403
+    assert b"is not a number of seconds" in answer.body

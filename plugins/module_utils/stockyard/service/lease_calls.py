@@ -20,7 +20,7 @@ from ..clients.leases import LeasesClient
 from ..errors import Busy, LeaseExpired, NotFound, OperationRefused, StockyardError
 from ..model import naming
 from ..model.host import HostRecord
-from ..model.lease import Lease, LeaseSpec, check_duration
+from ..model.lease import LONGEST, Lease, LeaseSpec, check_duration
 from ..model.lease_info import LeaseInfo
 from ..model.observation import Observation
 from ..planning import lease_policy
@@ -255,6 +255,9 @@ def _text(fields: Fields, name: str) -> str:
 
 def _number(fields: Fields, name: str, default: float) -> float:
     value = fields.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise OperationRefused(f"{name} is not a number of seconds.", remedy="send a number")
+    # A whole number can be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > LONGEST:
+        raise OperationRefused(
+            f"{name} is not a number of seconds, at most 30 days.", remedy="send a number"
+        )
     return float(value)

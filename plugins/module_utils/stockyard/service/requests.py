@@ -127,6 +127,10 @@ class Requests:
             return answer_refusal(error)
         except StockyardError as error:
             return self._refuse(error)
+        except Exception as error:  # noqa: BLE001  # the client gets an answer in any case
+            self._status.report(f"a request failed: {type(error).__name__}: {error}")
+            message = "the daemon could not answer; its log contains the reason."
+            return answer_error(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
     def _show(self, request: HttpRequest, trusted: bool) -> HttpAnswer:
         if request.method != "GET":
