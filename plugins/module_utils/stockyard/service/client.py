@@ -30,6 +30,8 @@ LONGEST_ANSWER = 1 << 20
 PATIENCE = 120.0
 # Seconds between two attempts, while the daemon restarts or the project has too many requests.
 PAUSE = 1.0
+# Seconds in which a release is repeated: systemd restarts a daemon after ten.
+RELEASE_PATIENCE = 30.0
 FILES = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
 
 
@@ -200,8 +202,18 @@ class LeaseService:
         return self._keep(self._call("POST", f"{LEASES}/{_path(lease)}", fields))
 
     def release(self, lease: str) -> None:
-        """Release a lease: its host is deleted."""
-        self._call("DELETE", f"{LEASES}/{_path(lease)}")
+        """Release a lease: its host is deleted. The request is repeated for a short time while the
+        daemon restarts.
+        """
+        deadline = Deadline(RELEASE_PATIENCE, self._clock)
+        while True:
+            try:
+                self._call("DELETE", f"{LEASES}/{_path(lease)}")
+                break
+            except HypervisorError:
+                if deadline.passed():
+                    raise
+                deadline.pause(PAUSE)
         shutil.rmtree(self._directory / _path(lease), ignore_errors=True)
 
     def get(self, lease: str) -> ServedLease:
