@@ -12,12 +12,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from stockyard import FleetSpec, TemplateSpec, Yard
 from stockyard.service import projects
 from stockyard.service.projects import Project, Projects
+from stockyard.testing import pytest_plugin
 from tests.helpers.clocks import BriskClock
 from tests.helpers.running_daemon import Running
 
@@ -155,6 +158,15 @@ def test_missing_or_invalid_options_are_explained(
     code, output = suite.run("\ndef test_it(stockyard_host):\n    pass\n", *options)
     assert code != 0
     assert message in output, output
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_holder_fits_beside_the_longest_name_of_a_project(is_served: bool) -> None:
+    request: Any = SimpleNamespace(node=SimpleNamespace(name="test_" + "x" * 200))
+    holder = pytest_plugin._holder(request, is_served=is_served)
+    project = Project("p" * 63 if is_served else "p", "0" * 64, fleets=("ci",))
+    assert project.holder(holder).endswith(holder)
+    assert holder != pytest_plugin._holder(request, is_served=is_served)
 
 
 def test_run_without_the_fixtures_needs_no_yard(suite: Suite) -> None:

@@ -38,6 +38,8 @@ HELP = {
 }
 # Characters of a test's name in the holder of its lease.
 NAME_LENGTH = 40
+# The same with a lease service, which writes the name of the project before the holder.
+SERVED_NAME_LENGTH = 27
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,7 +87,9 @@ def _fixtures(config: pytest.Config) -> object:
             self, request: pytest.FixtureRequest, stockyard_yard: Yard | None
         ) -> Iterator[StockyardHost]:
             """Lease or branch a host for the test, or for the session."""
-            with host_for(_options(config), stockyard_yard, _holder(request)) as host:
+            options = _options(config)
+            holder = _holder(request, is_served=bool(options.service))
+            with host_for(options, stockyard_yard, holder) as host:
                 yield host
 
         @pytest.fixture(scope=scope)
@@ -121,15 +125,21 @@ def _options(config: pytest.Config) -> HostOptions:
     return options
 
 
-def _holder(request: pytest.FixtureRequest) -> str:
-    """Return the holder of a lease: user, machine and test. Each host has another one."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "pytest"
+def _holder(request: pytest.FixtureRequest, *, is_served: bool) -> str:
+    """Return the holder of a lease: user, machine and test. Each host has another one.
+
+    :param is_served: whether a lease service leases the host: to it, the project is the user.
+    """
     name = "".join(
         char if char.isascii() and char.isprintable() else "?"
         for char in getattr(request.node, "name", "") or "session"
     )
+    number = secrets.token_hex(4)
+    if is_served:
+        return f"{name[:SERVED_NAME_LENGTH]}-{number}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "pytest"
     place = f"{user}@{socket.gethostname()}"[:NAME_LENGTH]
-    return f"{place} {name[:NAME_LENGTH]}-{secrets.token_hex(4)}"
+    return f"{place} {name[:NAME_LENGTH]}-{number}"
