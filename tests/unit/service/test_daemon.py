@@ -31,6 +31,7 @@ from stockyard.resources.leases import waiting
 from stockyard.service import projects
 from stockyard.service.client import LeaseService
 from stockyard.service.daemon import Daemon, serve
+from stockyard.service.keeper import Keeper
 from stockyard.service.projects import Project
 from tests.helpers.clocks import BriskClock, QuickClock
 from tests.helpers.running_daemon import PATIENCE, Running, add
@@ -277,6 +278,22 @@ def test_connection_is_open_until_its_requests_end(
     monkeypatch.setattr(daemon.requests, "_running", 0)
     daemon._close_former_yards()
     assert closed == yards[:1]
+
+
+def test_fleet_without_its_hosts_is_not_healthy(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(lambda: Yard(uri, pki_dir=str(tmp_path / "pki")), ServiceSpec())
+
+    def run_pass(keeper: Keeper) -> float:
+        keeper.problems.append("fleet ci: no host was created: no memory is left.")
+        daemon.stop.set()
+        return 0.0
+
+    monkeypatch.setattr(Keeper, "run_pass", run_pass)
+    daemon._keep()
+    healthy, figures = daemon.status.health()
+    assert (healthy, figures["failures"], figures["passes"]) == (False, 1, 0)
 
 
 def test_failed_connection_does_not_end_the_daemon(uri: str, tmp_path: Path) -> None:

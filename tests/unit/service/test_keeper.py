@@ -156,6 +156,27 @@ def test_fleet_with_incomplete_hosts_only_is_completed(
     assert [record.phase for record in records(yard)] == ["ready"]
 
 
+def test_failed_creation_is_a_problem_of_the_pass(
+    keeper: Keeper, yard: Yard, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
+    yard.leases.acquire("ci", holder="me")
+    hypervisor.fail("fork", HypervisorError("no memory is left."))
+    keeper.run_pass()
+    (problem,) = keeper.problems
+    assert problem.startswith("fleet ci: no host was created: ")
+    assert "no memory is left" in problem
+    clock.time += 10
+    keeper.run_pass()
+    assert keeper.problems == []
+
+
+def test_full_fleet_is_no_problem(keeper: Keeper, yard: Yard) -> None:
+    for number in range(5):
+        yard.leases.acquire("ci", holder=f"job-{number}", wait=30)
+    keeper.run_pass()
+    assert keeper.problems == []
+
+
 def test_host_without_a_fleet_is_reaped_at_its_end(
     keeper: Keeper, yard: Yard, clock: FakeClock
 ) -> None:

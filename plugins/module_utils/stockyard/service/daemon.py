@@ -94,7 +94,11 @@ class Daemon:
             self._close_former_yards()
             try:
                 seconds = keeper.run_pass()
-                self.status.succeeded()
+                # Only the fleets that failed wait: the others need the next pass in time.
+                if keeper.problems:
+                    self.status.failed(" ".join(keeper.problems), seconds)
+                else:
+                    self.status.succeeded()
                 pause = FIRST_PAUSE
             except Stopped:
                 break

@@ -40,10 +40,14 @@ Fleet = tuple[str, str]
 
 @dataclass
 class Keeper:
-    """The order of a yard: spares, expired hosts, idle hosts and orphaned objects."""
+    """The order of a yard: spares, expired hosts, idle hosts and orphaned objects.
+
+    :param problems: why the last pass could not create the missing hosts of fleets.
+    """
 
     ctx: Context
     spec: ServiceSpec
+    problems: list[str] = field(default_factory=list)
     _supplies: dict[Fleet, HostSupply] = field(default_factory=dict)
     _terms: dict[Fleet, FleetTerms] = field(default_factory=dict)
     _next_reaping: float = 0.0
@@ -54,6 +58,7 @@ class Keeper:
 
         :raises StockyardError: if a part failed; all other parts were done.
         """
+        self.problems.clear()
         observation = self.ctx.provider.observe(self.ctx.owner)
         errors: list[StockyardError] = []
         steps: tuple[Callable[[Observation], None], ...] = (
@@ -119,6 +124,8 @@ class Keeper:
         incomplete = any(host.record.phase == "creating" for host in members)
         if incomplete or self._count_missing(fleet, observation) > 0:
             supply.create(partial(self._count_missing, fleet), self.ctx.deadline(PATIENCE))
+            if supply.failed:
+                self.problems.append(f"fleet {name}: no host was created: {supply.problem}")
 
     def _count_missing(self, fleet: Fleet, observation: Observation) -> int:
         """Return the number of hosts that a fleet lacks by its terms and for leases that wait."""

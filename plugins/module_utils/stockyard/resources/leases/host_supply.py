@@ -40,6 +40,7 @@ class HostSupply:
     """The creation of hosts for the requests of one queue.
 
     :param problem: the reason why no host was created last; empty if there is none.
+    :param failed: whether the reason is a failure, and not a limit or another controller.
     :param purpose: the noun of the missing hosts' users, in messages.
     :param restores: whether to create hosts in a fleet without any host. It is so if this object
         deleted the last host of the fleet.
@@ -48,6 +49,7 @@ class HostSupply:
     ctx: Context
     spec: LeaseSpec
     problem: str = ""
+    failed: bool = False
     purpose: str = "leases that wait"
     restores: bool = True
     _models: dict[str, HostRecord] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class HostSupply:
         """
         if self.ctx.clock.monotonic() < self._next_attempt:
             return False
-        self.problem = ""
+        self.problem, self.failed = "", False
         return any(
             self._create_in(model, count_missing, deadline)
             for _fleet, model in sorted(self._models.items())
@@ -88,7 +90,7 @@ class HostSupply:
         except Busy:
             self.problem = f"fleet {model.fleet} is locked by another controller"
         except StockyardError as error:
-            self.problem = str(error)
+            self.problem, self.failed = str(error), True
             self._next_attempt = self.ctx.clock.monotonic() + RETRY
             self.ctx.progress(f"fleet {model.fleet}: no host was created: {error}")
         return False
