@@ -17,6 +17,7 @@ from stockyard.artifacts.documents import blob_of
 from stockyard.artifacts.pages import (
     HASH,
     Packer,
+    content_digest,
     decode_index,
     encode_index,
     inflate,
@@ -197,3 +198,25 @@ def test_index_that_leads_outside_is_refused(runs: list[tuple[int, int, int]]) -
 def test_malformed_index_is_refused(raw: bytes) -> None:
     with pytest.raises(ImageError, match="damaged"):
         decode_index(zlib.compress(raw), FILES, PACKS)
+
+
+def test_digest_of_content_is_that_of_the_pages_wherever_they_are_stored(tmp_path: Path) -> None:
+    image, ram = tmp_path / "image-disk", tmp_path / "ram"
+    pages = [random_bytes(1, seed) for seed in range(6)]
+
+    def digest(*paths: Path) -> str:
+        files, packs, index, hashes = pack(Blobs(), list(paths))
+        return content_digest("image-", files, packs, index, b"".join(hashes))
+
+    image.write_bytes(b"".join(pages))
+    ram.write_bytes(pages[4] + pages[1])
+    first = digest(image)
+    assert len(first) == 64
+    assert digest(ram, image) == first
+    assert digest(ram) == ""
+    pages[2], pages[3] = pages[3], pages[2]
+    image.write_bytes(b"".join(pages))
+    assert digest(image) != first
+    files, packs, index, hashes = pack(Blobs(), [image])
+    with pytest.raises(ImageError, match="hashes of other pages"):
+        content_digest("image-", files, packs, index, hashes[0][:-1])

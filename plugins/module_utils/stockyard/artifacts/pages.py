@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from ..errors import ImageError
@@ -26,6 +27,7 @@ HASH = 20
 LEVEL = 1
 ZEROES = bytes(PAGE)
 _RUN = struct.Struct("<III")
+_PAGE_NUMBER = struct.Struct("<I")
 # A run is a number of pages in sequence. No template comes near this many.
 MOST_RUNS = 1 << 22
 READ_PAGES = 256
@@ -210,6 +212,39 @@ def restore(
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def content_digest(
+    prefix: str,
+    files: tuple[ArtifactFile, ...],
+    packs: tuple[Pack, ...],
+    index: bytes,
+    hashes: bytes,
+) -> str:
+    """Return a digest of the files whose names begin with a prefix: of names, sizes and pages. It
+    is empty if there are none.
+
+    :param hashes: the hashes of the pages of all packs.
+    :raises ImageError: if the index names other pages than those.
+    """
+    if not any(file.name.startswith(prefix) for file in files):
+        return ""
+    first_pages = [0, *accumulate(pack.pages for pack in packs)]
+    if len(hashes) != first_pages[-1] * HASH:
+        raise _malformed("it has the hashes of other pages")
+    digest = hashlib.sha256()
+    for file, runs in zip(files, decode_index(index, files, packs), strict=True):
+        if not file.name.startswith(prefix):
+            continue
+        digest.update(f"{file.name} {file.size}\n".encode())
+        for page, count, slot in runs:
+            pack, offset = divmod(slot, PACK_PAGES)
+            start = (first_pages[pack] + offset) * HASH
+            # Page by page: artifacts with equal files can have other runs.
+            for number in range(count):
+                name = hashes[start + number * HASH : start + (number + 1) * HASH]
+                digest.update(_PAGE_NUMBER.pack(page + number) + name)
+    return digest.hexdigest()
 
 
 def inflate(data: bytes, size: int, *, exact: bool = True) -> bytes:

@@ -24,6 +24,8 @@ CONFIG_TYPE = "application/vnd.stockyard.template.config.v1+json"
 PACK_TYPE = "application/vnd.stockyard.template.pages.v1+zlib"
 INDEX_TYPE = "application/vnd.stockyard.template.index.v1+zlib"
 HASHES_TYPE = "application/vnd.stockyard.template.hashes.v1"
+# The names of files that belong to the image of a template begin so.
+IMAGE_FILE = "image-"
 SIGNATURE, KEY = "stockyard.template.signature", "stockyard.template.key"
 # The largest documents and pieces that a reader accepts, in bytes.
 LARGEST_DOCUMENT = 4 << 20

@@ -35,6 +35,7 @@ from stockyard.hypervisor.template_files import NoTemplateFiles
 from stockyard.model import codec
 from stockyard.model.artifact import Artifact
 from stockyard.pki import signatures
+from stockyard.providers.memory import template_files
 from stockyard.providers.memory.provider import PLATFORM
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
@@ -161,6 +162,23 @@ def test_saved_file_is_not_overwritten_by_mistake(yard: Yard, saved: Path, tmp_p
     with pytest.raises(OperationRefused, match="no template that this tenant saved"):
         yard.templates.save("base", notes)
     assert notes.read_text() == "important"
+
+
+def test_received_image_is_not_mistaken_for_another_build_of_the_same_packages(
+    yard: Yard, shared: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Images are named by their packages. Each build of one has another file system.
+    monkeypatch.setattr(template_files, "DISK", "image-disk")
+    source = yard.templates.get("base")
+    yard.templates.save("base", tmp_path / "first.tar")
+    (disk_of(source) / "data").write_bytes(b"another file system")
+    yard.templates.save("base", tmp_path / "second.tar")
+    images = [
+        shared.templates.load(tmp_path / file, name=name).object.image
+        for name, file in (("a", "first.tar"), ("b", "second.tar"), ("c", "first.tar"))
+    ]
+    assert images[0] == images[2]
+    assert len({source.image, *images}) == 3
 
 
 def test_earlier_generation_that_is_pulled_is_current_again(

@@ -110,16 +110,8 @@ class LibvirtTemplateFiles:
             if sizes[name] > limit:
                 raise _damaged(record, f"its file {name} has {sizes[name]} bytes")
         self._store.prepare()
-        has_image = (self._store.images / record.image / "image.json").exists()
-        needed = (
-            sum(
-                size
-                for name, size in sizes.items()
-                # Memory is sparse: half of it is an estimate.
-                if not (has_image and name in IMAGE_PARTS)
-            )
-            - sizes["ram"] // 2
-        )
+        # Memory is sparse: half of it is an estimate.
+        needed = sum(sizes.values()) - sizes["ram"] // 2
         free = shutil.disk_usage(self._store.root).free
         if needed > free:
             raise OutOfSpace(

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 from ...artifacts import documents
 from ...artifacts.documents import blob_of
-from ...artifacts.pages import HASH, Packer, restore
+from ...artifacts.pages import HASH, Packer, content_digest, restore
 from ...artifacts.store import ArtifactReader, ArtifactWriter
 from ...clock import Deadline
 from ...errors import ImageError, NotFound, Unsupported
-from ...model.artifact import Artifact, ArtifactFile, Blob, Pack
+from ...model import codec
+from ...model.artifact import IMAGE_FILE, Artifact, ArtifactFile, Blob, Pack
 from ...model.template import TemplateRecord
 from ...pki import signatures
 from ...pki.authority import Authority
@@ -241,6 +242,7 @@ def receive(
         return data
 
     index = reader.read(artifact.index)
+    record = replace(record, image=_image_of(signed, index, reader))
     files = ctx.provider.template_files
     try:
         with files.receive(record, artifact.machine, deadline) as incoming:
@@ -249,6 +251,21 @@ def receive(
     except ImageError as error:
         error.name = error.name or record.title
         raise
+
+
+def _image_of(signed: SignedArtifact, index: bytes, reader: ArtifactReader) -> str:
+    """Return the name of an image here.
+
+    Images are named by their packages, and two builds of the same packages differ in every file
+    system. The disk and the memory of a template fit one of them only, so a received image is named
+    by its content. The signer is part of the name: it must not choose the image of other templates.
+    """
+    artifact = signed.artifact
+    hashes = reader.read(artifact.hashes)
+    content = content_digest(IMAGE_FILE, artifact.files, artifact.packs, index, hashes)
+    if not content:
+        return artifact.record.image
+    return codec.digest({"image": artifact.record.image, "content": content, "key": signed.key})
 
 
 def require(signed: SignedArtifact | None, name: str) -> SignedArtifact:
