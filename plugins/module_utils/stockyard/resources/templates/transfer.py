@@ -258,16 +258,19 @@ class _Import(LockedOperation):
 
     def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
         """Store the template, or make its generation current."""
-        verbs = {action.verb for action in todo.actions}
-        if not verbs:
+        if not todo:
             return todo
         own_generations = observation.generations(self.tenant, self.name)
         current_time = self.ctx.clock.now()
         promoted = max([current_time, *(item.record.since + 0.001 for item in own_generations)])
         with self._opened(deadline) as reader:
             signed = self._signed(reader)
+            # A tag can name another artifact by now, of a generation that exists.
+            todo = self._plan(signed, observation)
+            if not todo:
+                return todo
             existing = self._existing(signed, observation)
-            if "promote" in verbs and existing:
+            if existing and todo.actions[0].verb == "promote":
                 self.ctx.provider.claim(existing.record, promoted=promoted)
                 return todo
             record = self._candidate(signed)
