@@ -31,6 +31,10 @@ class OciRegistry:
         self.breaks: set[tuple[str, int]] = set()
         # Requests of this method that are refused with this status, from this number on.
         self.refused: tuple[str, int, int] = ("", 0, 0)
+        # The address that requests for tokens are redirected to; none if empty.
+        self.token_address = ""
+        # The logins of all requests.
+        self.authorizations: set[str] = set()
 
     @property
     def address(self) -> str:
@@ -65,6 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, method: str) -> None:
         registry = self.registry
         registry.requests[method] += 1
+        registry.authorizations.add(self.headers.get("Authorization", ""))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         number = registry.requests[method]
         if (method, number) in registry.breaks:
@@ -74,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
         if method == refused_method and number >= first:
             return self._answer(status)
         parts = urlsplit(self.path)
+        if parts.path == "/token" and registry.token_address:
+            return self._answer(302, headers={"Location": f"{registry.token_address}/token"})
         if parts.path == "/token":
             pair = base64.b64encode(":".join(registry.login).encode()).decode()
             good = self.headers.get("Authorization") == f"Basic {pair}"

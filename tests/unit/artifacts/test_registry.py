@@ -111,6 +111,18 @@ def test_login_is_sent_for_a_token_and_is_not_shown(server: OciRegistry) -> None
         assert "password" in refused.value.remedy
 
 
+def test_password_is_not_sent_to_the_server_that_a_request_is_redirected_to(
+    server: OciRegistry,
+) -> None:
+    server.login = ("ana", "pass word")
+    with serving(OciRegistry()) as other:
+        server.token_address = other.address
+        with pytest.raises(HypervisorError, match="did not do what was requested"):
+            artifact(server, login=RegistryLogin("ana", "pass word")).read(BLOB)
+    assert other.requests["GET"] > 0
+    assert other.authorizations == {""}
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -224,14 +224,14 @@ class RegistryArtifact:
             }
         )
         realm = facts.get("realm", "")
-        headers = {"Authorization": basic} if basic else {}
         if (
             basic
             and self.place.registry.startswith("https://")
             and (not realm.startswith("https://"))
         ):
             raise ValueError("the registry requests the password without encryption")
-        with self._request("GET", f"{realm}?{query}", LARGEST_DOCUMENT, headers) as response:
+        url = f"{realm}?{query}"
+        with self._request("GET", url, LARGEST_DOCUMENT, authorization=basic) as response:
             reply = untrusted.mapping(
                 untrusted.parse(response.read(), longest=LARGEST_DOCUMENT), "the token"
             )
@@ -245,6 +245,7 @@ class RegistryArtifact:
         longest: int,
         headers: dict[str, str] | None = None,
         data: bytes | None = None,
+        authorization: str | None = None,
     ) -> Any:
         if not url.startswith(("http://", "https://")):
             raise ValueError("the registry names no web address")
@@ -252,9 +253,11 @@ class RegistryArtifact:
         request = urllib.request.Request(  # noqa: S310
             url, data=data, headers=headers or {}, method=method
         )
-        if self._authorization and "Authorization" not in (headers or {}):
-            # The header is not sent to other hosts if the registry redirects to them.
-            request.add_unredirected_header("Authorization", self._authorization)
+        if authorization is None:
+            authorization = self._authorization
+        if authorization:
+            # Passwords and tokens are not sent to other hosts if a server redirects to them.
+            request.add_unredirected_header("Authorization", authorization)
         return web.opener(web.Bounds(self.deadline, longest, IDLE)).open(request)
 
     def _url(self, path: str) -> str:
