@@ -101,6 +101,21 @@ def test_member_that_is_no_part_of_an_artifact_is_refused(
     assert {path: path.stat().st_mtime_ns for path in saved.parent.iterdir()} == before
 
 
+@pytest.mark.parametrize("size", [1 << 30, 1 << 80, -512])
+def test_header_of_any_size_is_not_read(saved: Path, size: int) -> None:
+    for name, kind, message in (
+        ("pax", tarfile.XHDTYPE, "pax.*not an ordinary file"),
+        (f"blobs/sha256/{'0' * 64}", tarfile.REGTYPE, "impossible size|is missing"),
+    ):
+        header = member(name, kind)
+        header.size = size
+        with saved.open("r+b") as file:
+            file.write(header.tobuf(tarfile.GNU_FORMAT))
+            file.truncate(2 << 30)
+        with pytest.raises(ImageError, match=message):
+            ArchiveReader(saved)
+
+
 def test_compressed_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "template.tar"
     with tarfile.open(path, "w:gz") as tar:

@@ -20,7 +20,7 @@ from typing import IO
 from ..errors import ImageError, InvalidInput, OutOfSpace
 from ..files import move
 from ..model import untrusted
-from ..model.artifact import LARGEST_DOCUMENT, MANIFEST_TYPE, Blob
+from ..model.artifact import LARGEST_DOCUMENT, LARGEST_FILE, MANIFEST_TYPE, Blob
 from .documents import blob_of, verified
 
 INDEX, LAYOUT = "index.json", "oci-layout"
@@ -157,20 +157,25 @@ class ArchiveReader:
 
         :raises ValueError: for a member that no artifact has.
         """
-        with tarfile.open(fileobj=self._file, mode="r:") as tar:
-            for number, member in enumerate(tar):
-                name = member.name
-                if number >= MOST_MEMBERS:
-                    raise ValueError("the file has too many members")
-                if not member.isreg() or member.sparse:
-                    raise ValueError(f"{name[:80]!a} is not an ordinary file")
-                if name not in (INDEX, LAYOUT) and not _BLOB.fullmatch(name):
-                    raise ValueError(f"{name[:80]!a} is not a part of an artifact")
-                if name in self._places:
-                    raise ValueError(f"{name[:80]!a} exists twice")
-                self._places[name] = (member.offset_data, member.size)
-                # tarfile keeps all members otherwise.
-                tar.members = []  # type: ignore[attr-defined]  # has no types
+        # Not tarfile.open: it reads headers that extend others into memory, at any declared size.
+        position = 0
+        while (header := self._file.read(tarfile.BLOCKSIZE)).strip(b"\0"):
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+            name = member.name
+            if len(self._places) >= MOST_MEMBERS:
+                raise ValueError("the file has too many members")
+            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                raise ValueError(f"{name[:80]!a} is not an ordinary file")
+            if name not in (INDEX, LAYOUT) and not _BLOB.fullmatch(name):
+                raise ValueError(f"{name[:80]!a} is not a part of an artifact")
+            if name in self._places:
+                raise ValueError(f"{name[:80]!a} exists twice")
+            if not 0 <= member.size <= LARGEST_FILE:
+                raise ValueError(f"{name[:80]!a} has an impossible size")
+            position += tarfile.BLOCKSIZE
+            self._places[name] = (position, member.size)
+            position += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            self._file.seek(position)
         missing = [name for name in (INDEX, LAYOUT) if name not in self._places]
         if missing:
             raise ValueError(f"{missing[0]} is missing")
