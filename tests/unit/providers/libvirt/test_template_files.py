@@ -19,8 +19,9 @@ from stockyard import Conflict, Hardware, ImageError, OutOfSpace, Platform, Unsu
 from stockyard.clock import Deadline
 from stockyard.hypervisor.records import decode
 from stockyard.model import codec
+from stockyard.model.observation import SweepResult
 from stockyard.model.template import TemplateRecord
-from stockyard.providers.libvirt import designer, frozen
+from stockyard.providers.libvirt import designer, frozen, orphaned_files
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.machine import Machine
 from stockyard.providers.libvirt.platforms import Platforms
@@ -239,6 +240,24 @@ def test_failure_during_the_transfer_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         transfer(source, files_of(tmp_path / "target"), fail)
     assert left_over(tmp_path / "target") == []
+
+
+def test_files_of_a_transfer_that_goes_on_are_no_orphans(
+    source: tuple[LibvirtTemplateFiles, TemplateRecord], tmp_path: Path
+) -> None:
+    target = files_of(tmp_path / "target")
+    results: list[SweepResult] = []
+
+    def reap(_paths: dict[str, Path]) -> None:
+        store, images, domains = target._store, target._images, orphaned_files.Domains((), (), ())
+        uri, owner = "qemu:///session", RECORD.owner
+        results.append(orphaned_files.sweep(store, images, domains, uri, owner, 0.0, check=False))
+
+    record = transfer(source, target, reap)
+    assert [(item.path, item.reason) for item in results[0].skipped] == [
+        (str(tmp_path / "target/templates" / record.uuid), "a controller receives the template")
+    ]
+    assert results[0].removed == ()
 
 
 def test_other_platform_is_refused_before_anything_is_stored(

@@ -63,6 +63,11 @@ def is_held(path: Path) -> bool:
     return False
 
 
+def is_name_held(folder: Path, name: str) -> bool:
+    """Return whether a process holds the lock of a name."""
+    return is_held(_path(folder, name))
+
+
 def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:
     """Return the lock files of one owner that no process holds, as killed controllers leave them.
 

@@ -47,6 +47,11 @@ def note(folder: Path, uri: str, record: Record) -> None:
     ownership.write(folder / NOTE, uri, record)
 
 
+def lock_name(owner: str, uuid: str) -> str:
+    """Return the name of the lock of files that have no domain yet."""
+    return f"{owner}.machine.{uuid}"
+
+
 def sweep(
     store: Store,
     images: Images,
@@ -68,6 +73,8 @@ def sweep(
         if path.name in definitions:
             continue
         reason = f"QEMU process {pids[path.name]} uses the file" if path.name in pids else ""
+        if not reason and locks.is_name_held(store.locks, lock_name(owner, path.name)):
+            reason = "a controller receives the template"
         removable, retained = ownership.sorted_out(
             path, reason or _why_not(path, domains, uri, owner, older_than)
         )

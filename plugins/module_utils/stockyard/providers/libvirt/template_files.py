@@ -128,7 +128,11 @@ class LibvirtTemplateFiles:
         properties = _machine_of(machine, record)
         folder = self._store.templates / record.uuid
         self._store.prepare()
-        with self._images.receiving(record.image, deadline) as work:
+        lock = orphaned_files.lock_name(record.owner, record.uuid)
+        with (
+            self._images.receiving(record.image, deadline) as work,
+            self._store.lock(lock, deadline),
+        ):
             make(folder, record.title)
             try:
                 orphaned_files.note(folder, self._uri, record)
