@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -15,7 +16,15 @@ from typing import Any
 
 import pytest
 
-from stockyard import Conflict, Hardware, ImageError, OutOfSpace, Platform, Unsupported
+from stockyard import (
+    Conflict,
+    Hardware,
+    HypervisorError,
+    ImageError,
+    OutOfSpace,
+    Platform,
+    Unsupported,
+)
 from stockyard.clock import Deadline
 from stockyard.hypervisor.records import decode
 from stockyard.model import codec
@@ -240,6 +249,21 @@ def test_failure_during_the_transfer_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         transfer(source, files_of(tmp_path / "target"), fail)
     assert left_over(tmp_path / "target") == []
+
+
+def test_storage_that_becomes_full_during_the_transfer_is_reported(
+    source: tuple[LibvirtTemplateFiles, TemplateRecord], tmp_path: Path
+) -> None:
+    def fill(_paths: dict[str, Path]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutOfSpace, match="template cannot be stored"):
+        transfer(source, files_of(tmp_path / "target"), fill)
+    assert left_over(tmp_path / "target") == []
+    files, record = source
+    (tmp_path / "source/images" / IMAGE / "vmlinuz").unlink()
+    with pytest.raises(HypervisorError, match="cannot be read"), files.opened(record) as content:
+        content.files["image-kernel"].stat()
 
 
 def test_files_of_a_transfer_that_goes_on_are_no_orphans(

@@ -22,6 +22,7 @@ from ...errors import Conflict, ImageError, InvalidInput, OutOfSpace
 from ...hypervisor.template_files import NewTemplate, TemplateContent
 from ...model import codec, naming
 from ...model.template import TemplateRecord
+from ..common.os_errors import translate_os_error
 from ..common.run import run
 from . import designer, frozen, machine, orphaned_files
 from .domains import Domains
@@ -84,7 +85,8 @@ class LibvirtTemplateFiles:
         files = {name: folder / path for name, path in PARTS.items()}
         files |= {name: image_folder / path for name, path in IMAGE_PARTS.items()}
         properties = codec.to_dict(machine.frozen(self._domains.find(record).XMLDesc(0)))
-        yield TemplateContent(properties, files)
+        with translate_os_error("the files of the template cannot be read.", record.title):
+            yield TemplateContent(properties, files)
         # A file that changed in the meantime is in no artifact.
         frozen.verify(folder, record)
 
@@ -130,6 +132,7 @@ class LibvirtTemplateFiles:
         self._store.prepare()
         lock = orphaned_files.lock_name(record.owner, record.uuid)
         with (
+            translate_os_error("the template cannot be stored.", record.title),
             self._images.receiving(record.image, deadline) as work,
             self._store.lock(lock, deadline),
         ):
