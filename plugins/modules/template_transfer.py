@@ -15,8 +15,10 @@ description:
   - An artifact contains the disk, the memory, the device state and the image of a template,
     compressed and without holes. It is signed with a key that follows from the tenant's certificate
     authority. Content that exists in the repository is not sent again.
-  - An artifact is refused before anything is stored if it is not signed by a trusted key, was
-    changed or truncated, or was frozen on another platform, such as another CPU model.
+  - An artifact is refused before anything is stored if it is not signed by a trusted key, or was
+    frozen on another platform, such as another CPU model. If its content was changed or truncated,
+    it is refused during the transfer, and no template remains.
+  - The signature does not cover the tag. A digest in O(reference) names exactly one artifact.
   - A received template is a generation like others, and becomes the current one. If its declaration
     is that of M(stockyard.container_hosts.template), nothing is built.
   - Templates of vSphere cannot be transferred.
