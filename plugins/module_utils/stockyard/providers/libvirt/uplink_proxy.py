@@ -77,7 +77,9 @@ frontend http
     http-request deny deny_status 403 if !allowed
     http-request deny deny_status 403 if {{{{ method CONNECT }}}} || !{{{{ url_beg / }}}}
     http-request deny deny_status 403 if !{{{{ req.hdr_cnt(host) eq 1 }}}}
-    http-request del-header Upgrade if !{{{{ req.hdr(upgrade) -i websocket }}}}
+    # A connection upgraded to HTTP/2 can contain requests with other names.
+    http-request del-header Upgrade if {{{{ req.fhdr_cnt(upgrade) gt 1 }}}}
+    http-request del-header Upgrade if !{{{{ req.fhdr(upgrade) -i websocket }}}}
     http-request do-resolve(txn.address,names,ipv4) var(txn.name)
     http-request deny deny_status 502 if !{{{{ var(txn.address) -m found }}}}
     http-request set-dst var(txn.address)

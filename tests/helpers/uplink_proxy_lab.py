@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HAProxy with the configuration of an uplink, between a client, a web server and a name server on
+the loopback of a namespace. Unlike :mod:`.uplink_allow_lab`, it has no uplink.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from stockyard.model.destinations import destinations
+from stockyard.providers.libvirt import uplink_names, uplink_proxy, uplink_tools
+
+from .uplink_allow_attacks import FINE, request
+
+ADDRESS, WEB_SERVER = "127.0.0.1", "127.0.0.2"
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+# Requests for an upgrade, by name.
+UPGRADES = {
+    "websocket": (KEY, "Upgrade: WebSocket"),
+    "h2c": ("Upgrade: h2c",),
+    "two lines": ("Upgrade: websocket", "Upgrade: h2c"),
+    "two lines, h2c first": (KEY, "Upgrade: h2c", "Upgrade: websocket"),
+    "a list": (KEY, "Upgrade: h2c, websocket"),
+}
+
+
+class WebServer(socketserver.BaseRequestHandler):
+    """A web server that agrees to each upgrade, and repeats all bytes after it."""
+
+    def handle(self) -> None:
+        """Answer requests."""
+        text = self.request.recv(65536)
+        if b"\r\nupgrade:" in text.lower():
+            self.request.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+            )
+            self.request.sendall(self.request.recv(65536))
+        elif text:
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def serve_names() -> None:
+    """Answer each question with the address of the web server."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((ADDRESS, 53))
+        while True:
+            message, client = server.recvfrom(4096)
+            question = uplink_names.read_question(message)[2]
+            answer = uplink_names.write_answer(message, question, 0, [WEB_SERVER], 60)
+            server.sendto(answer, client)
+
+
+def send(*parts: bytes) -> bytes:
+    """Send bytes to HAProxy, each part after an answer to the last one; return the last answer."""
+    answer = b""
+    port = uplink_proxy.LISTENERS[uplink_proxy.HTTP]
+    with socket.create_connection((ADDRESS, port), 5) as stream, suppress(OSError):
+        for part in parts:
+            stream.sendall(part)
+            answer = stream.recv(4096)
+    return answer
+
+
+def upgraded(lines: Sequence[str]) -> bool:
+    """Return whether bytes after a request for an upgrade pass HAProxy unread."""
+    connection = "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"
+    return b"UNREAD" in send(request(FINE, *connection, *lines), b"UNREAD\r\n\r\n")
+
+
+def main() -> None:
+    """Start HAProxy, and print facts about its answers."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=20)
+    threading.Thread(target=serve_names, daemon=True).start()
+    web_server = socketserver.ThreadingTCPServer((WEB_SERVER, uplink_proxy.HTTP), WebServer)
+    threading.Thread(target=web_server.serve_forever, daemon=True).start()
+    refusals = uplink_names.Refusals(os.path.join(os.environ["LAB"], "refused.json"), ["false"])
+    settings = {
+        "address": ADDRESS,
+        "configuration": uplink_proxy.configuration(destinations([FINE]), ADDRESS),
+        "haproxy": uplink_tools.haproxy(),
+        "ports": list(uplink_proxy.LISTENERS.values()),
+    }
+    proxy = uplink_names.Proxy(settings, refusals)
+    threading.Thread(target=proxy.read_log, daemon=True).start()
+    facts: dict[str, Any] = {
+        "upgraded": [name for name, lines in UPGRADES.items() if upgraded(lines)],
+    }
+    print(json.dumps(facts))
+    proxy.process.kill()

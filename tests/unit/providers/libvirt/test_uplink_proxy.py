@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HAProxy of an uplink with ``egress: allow``, without the uplink."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from stockyard.errors import StockyardError
+from stockyard.providers.libvirt import uplink_tools
+from tests.helpers import uplink_lab
+
+Facts = dict[str, Any]
+
+
+def provided() -> bool:
+    """Return whether this machine has HAProxy, and namespaces for this user."""
+    try:
+        uplink_tools.haproxy()
+        namespaces = [*uplink_tools.unshare(), "true"]
+    except StockyardError:
+        return False
+    return bool(shutil.which("ip")) and not subprocess.run(namespaces, check=False).returncode
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """Facts about the answers of HAProxy."""
+    if not provided():
+        pytest.skip("HAProxy or user namespaces are missing: run `make setup`")
+    answers: Facts = uplink_lab.run(tmp_path_factory.mktemp("proxy"), module="uplink_proxy_lab")
+    return answers
+
+
+def test_connection_is_upgraded_to_websocket_only(facts: Facts) -> None:
+    assert facts["upgraded"] == ["websocket"]
