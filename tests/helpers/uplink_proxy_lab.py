@@ -31,6 +31,8 @@ UPGRADES = {
     "two lines, h2c first": (KEY, "Upgrade: h2c", "Upgrade: websocket"),
     "a list": (KEY, "Upgrade: h2c, websocket"),
 }
+# The first bytes of a client of HTTP/2: the preface, and empty settings.
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
 
 class WebServer(socketserver.BaseRequestHandler):
@@ -93,6 +95,7 @@ def main() -> None:
     threading.Thread(target=proxy.read_log, daemon=True).start()
     facts: dict[str, Any] = {
         "upgraded": [name for name, lines in UPGRADES.items() if upgraded(lines)],
+        "http2": send(HTTP2).decode("ascii", "replace"),
     }
     print(json.dumps(facts))
     proxy.process.kill()

@@ -38,3 +38,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 
 def test_connection_is_upgraded_to_websocket_only(facts: Facts) -> None:
     assert facts["upgraded"] == ["websocket"]
+
+
+def test_http_2_is_refused(facts: Facts) -> None:
+    assert facts["http2"].startswith("HTTP/1.1 400 ")

@@ -71,6 +71,8 @@ backend tls
 frontend http
     mode http
     bind {address}:{http}
+    # maxconn does not limit the requests of HTTP/2, and each of them has a buffer.
+    option disable-h2-upgrade
     log-format "http %[var(txn.name)]"
     http-request set-var(txn.name) req.hdr(host),host_only,lower
 {http_names}
