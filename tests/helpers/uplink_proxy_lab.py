@@ -33,6 +33,16 @@ UPGRADES = {
 }
 # The first bytes of a client of HTTP/2: the preface, and empty settings.
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+HOSTS = (
+    FINE,
+    FINE.upper(),
+    f"{FINE}:80",
+    f"{FINE}:x@evil.example.com",
+    f"{FINE}:evil.example.com",
+    f"{FINE}:80 evil.example.com",
+    f"evil.example.com, {FINE}",
+    f"{FINE}.evil.example.com",
+)
 
 
 class WebServer(socketserver.BaseRequestHandler):
@@ -95,6 +105,7 @@ def main() -> None:
     threading.Thread(target=proxy.read_log, daemon=True).start()
     facts: dict[str, Any] = {
         "upgraded": [name for name, lines in UPGRADES.items() if upgraded(lines)],
+        "hosts": [host for host in HOSTS if send(request(host)).startswith(b"HTTP/1.1 200 ")],
         "http2": send(HTTP2).decode("ascii", "replace"),
     }
     print(json.dumps(facts))

@@ -13,6 +13,7 @@ import pytest
 from stockyard.errors import StockyardError
 from stockyard.providers.libvirt import uplink_tools
 from tests.helpers import uplink_lab
+from tests.helpers.uplink_allow_attacks import FINE
 
 Facts = dict[str, Any]
 
@@ -42,3 +43,7 @@ def test_connection_is_upgraded_to_websocket_only(facts: Facts) -> None:
 
 def test_http_2_is_refused(facts: Facts) -> None:
     assert facts["http2"].startswith("HTTP/1.1 400 ")
+
+
+def test_header_with_more_than_a_name_and_a_port_is_refused(facts: Facts) -> None:
+    assert facts["hosts"] == [FINE, FINE.upper(), f"{FINE}:80"]

@@ -79,6 +79,8 @@ frontend http
     http-request deny deny_status 403 if !allowed
     http-request deny deny_status 403 if {{{{ method CONNECT }}}} || !{{{{ url_beg / }}}}
     http-request deny deny_status 403 if !{{{{ req.hdr_cnt(host) eq 1 }}}}
+    # The converter host_only ignores any text after the last colon, and servers may read that.
+    http-request deny if !{{{{ req.fhdr(host) -m reg -i ^[a-z0-9_.-]+(:[0-9]*)?$ }}}}
     # A connection upgraded to HTTP/2 can contain requests with other names.
     http-request del-header Upgrade if {{{{ req.fhdr_cnt(upgrade) gt 1 }}}}
     http-request del-header Upgrade if !{{{{ req.fhdr(upgrade) -i websocket }}}}
