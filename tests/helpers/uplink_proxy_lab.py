@@ -12,6 +12,7 @@ import socket
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -108,5 +109,10 @@ def main() -> None:
         "hosts": [host for host in HOSTS if send(request(host)).startswith(b"HTTP/1.1 200 ")],
         "http2": send(HTTP2).decode("ascii", "replace"),
     }
+    # Lines of the log are read in their order, so the last one is the line of this request.
+    send(request("last.example.com"))
+    while ("last.example.com", "http", uplink_proxy.HTTP) not in refusals.counts:
+        time.sleep(0.01)
+    facts["refused over TLS"] = [key for key in refusals.counts if "tls" in key]
     print(json.dumps(facts))
     proxy.process.kill()

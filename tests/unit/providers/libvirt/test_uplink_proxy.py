@@ -47,3 +47,7 @@ def test_http_2_is_refused(facts: Facts) -> None:
 
 def test_header_with_more_than_a_name_and_a_port_is_refused(facts: Facts) -> None:
     assert facts["hosts"] == [FINE, FINE.upper(), f"{FINE}:80"]
+
+
+def test_start_is_no_refused_attempt(facts: Facts) -> None:
+    assert facts["refused over TLS"] == [], "no client used TLS"

@@ -28,6 +28,7 @@ global
     tune.bufsize 36864
 defaults
     log global
+    option dontlognull
     maxconn 2000
     timeout connect 30s
     timeout client 1h
