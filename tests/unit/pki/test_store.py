@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from stockyard.errors import InvalidInput, StockyardError
+from stockyard.model.access_info import ssh_config_entry
 from stockyard.pki.authority import CLIENT_DAYS, Authority
 from stockyard.pki.store import Pki
 
@@ -203,6 +204,16 @@ def test_names_of_hosts_on_several_hypervisors_are_in_one_file(tmp_path: Path) -
         argv = ["ssh", "-F", str(path), "-G", name]
         settings = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
         assert f"hostname {address}\n" in settings
+
+
+def test_names_of_hosts_are_written_in_a_directory_with_other_letters(tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "schlüssel", "me/default")
+    key = str(pki.ssh_key)
+    entry = ssh_config_entry("a", "127.64.0.1", 2222, "root", str(pki.known_hosts), key)
+    path = pki.configure_ssh(entry, "qemu:///session")
+    argv = ["ssh", "-F", str(path), "-G", "a"]
+    settings = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert f"identityfile {key}\n" in settings
 
 
 @pytest.mark.parametrize(

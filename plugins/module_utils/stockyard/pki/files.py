@@ -23,13 +23,13 @@ def text(path: Path) -> str:
 
 
 def write(path: Path, content: str, mode: int) -> None:
-    """Write a file of ASCII text, and create its directory if needed.
+    """Write a file of text, and create its directory if needed.
 
     :raises InvalidInput: if another user controls the directory.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     refuse_foreign(path.parent)
-    write_atomic(path, content.encode("ascii"), mode)
+    write_atomic(path, content.encode("utf-8", "surrogateescape"), mode)
 
 
 def refuse_foreign(folder: Path) -> None:
