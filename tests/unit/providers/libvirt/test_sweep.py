@@ -6,6 +6,7 @@ machine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from stockyard.errors import StockyardError
 from stockyard.hypervisor.records import encode
 from stockyard.model.host import HostRecord
-from stockyard.providers.libvirt import orphaned_files
+from stockyard.providers.libvirt import orphaned_files, uplink
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.providers.libvirt.store import Store
 from stockyard.providers.libvirt.xml.domain import record_element
@@ -105,3 +106,24 @@ def test_host_is_deleted_completely_and_the_second_time_too(provider: LibvirtPro
     assert not folder.exists()
     assert provider.observe("stockyard").hosts == ()
     assert list(provider.store.locks.iterdir()) == []
+
+
+def test_record_that_an_uplink_writes_at_its_end_is_deleted_too(
+    provider: LibvirtProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = host_record(name="ci-1")
+    folder = files(provider, record)
+    defined(provider, record)
+    delete, attempts = os.rmdir, [0]
+
+    def write_and_delete(path: Any, **arguments: Any) -> None:
+        """Write the record at the last moment, once, and delete the directory."""
+        attempts[0] += 1
+        if attempts[0] == 1:
+            (folder / uplink.RECORD).write_text("[]")
+        delete(path, **arguments)
+
+    monkeypatch.setattr(os, "rmdir", write_and_delete)
+    provider.destroy(record)
+    assert attempts == [2]
+    assert not folder.exists()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -456,8 +455,7 @@ class LibvirtProvider:
         # Files first: a host whose deletion was interrupted still has its record.
         folder = self._folder(record)
         processes.refuse_if_running(record.uuid, self.store.disk_of(record.uuid), record.title)
-        if folder.exists():
-            shutil.rmtree(folder)
+        uplink.delete_folder(folder)
         if domain is not None:
             self.domains.undefine(domain, record.title)
 

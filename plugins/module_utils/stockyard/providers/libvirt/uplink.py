@@ -10,10 +10,12 @@ process of its own guards the uplink: :mod:`.uplink_guard`.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import inspect
 import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -48,6 +50,8 @@ GRACE = 30
 BACK_END, PORT, LABEL = "uplink", "uplink-port", "uplink"
 # Seconds for the guard to open the uplink.
 OPENING = 30.0
+# Seconds for all processes of an uplink to end after the machine, and between two attempts.
+ENDING, POLL = 10.0, 0.05
 
 
 def ensure(monitor: Monitor, record: HostRecord, folder: Path, deadline: Deadline) -> bool:
@@ -107,6 +111,20 @@ def refused(folder: Path) -> tuple[RefusedDestination, ...]:
     except (OSError, ValueError, TypeError, KeyError):
         return ()
     return tuple(sorted(attempts, key=lambda attempt: (-attempt.count, attempt.destination)))
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete the directory of a machine that has ended. The processes of its uplink end a moment
+    later, and can write the last record in the meantime.
+    """
+    deadline = Deadline(ENDING)
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or deadline.passed():
+                raise
+            deadline.pause(POLL)
 
 
 def order(machine: int, folder: Path, spec: HostSpec) -> dict[str, Any]:
