@@ -14,15 +14,17 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from stockyard.model.destinations import destinations
 from stockyard.providers.libvirt import uplink_names, uplink_proxy, uplink_tools
 
-from .uplink_allow_attacks import FINE, request
+from .uplink_allow_attacks import FINE, hello, request
 
 ADDRESS, WEB_SERVER = "127.0.0.1", "127.0.0.2"
+MISSING = "missing.example.org"
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 # Requests for an upgrade, by name.
 UPGRADES = {
@@ -62,21 +64,24 @@ class WebServer(socketserver.BaseRequestHandler):
 
 
 def serve_names() -> None:
-    """Answer each question with the address of the web server."""
+    """Answer each question with the address of the web server, except for one name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((ADDRESS, 53))
         while True:
             message, client = server.recvfrom(4096)
-            question = uplink_names.read_question(message)[2]
-            answer = uplink_names.write_answer(message, question, 0, [WEB_SERVER], 60)
+            name, _kind, question = uplink_names.read_question(message)
+            if name == MISSING:
+                answer = uplink_names.write_answer(message, question, uplink_names.NO_NAME)
+            else:
+                answer = uplink_names.write_answer(message, question, 0, [WEB_SERVER], 60)
             server.sendto(answer, client)
 
 
-def send(*parts: bytes) -> bytes:
+def send(*parts: bytes, port: int = uplink_proxy.HTTP) -> bytes:
     """Send bytes to HAProxy, each part after an answer to the last one; return the last answer."""
     answer = b""
-    port = uplink_proxy.LISTENERS[uplink_proxy.HTTP]
-    with socket.create_connection((ADDRESS, port), 5) as stream, suppress(OSError):
+    place = ADDRESS, uplink_proxy.LISTENERS[port]
+    with socket.create_connection(place, 20) as stream, suppress(OSError):
         for part in parts:
             stream.sendall(part)
             answer = stream.recv(4096)
@@ -98,7 +103,7 @@ def main() -> None:
     refusals = uplink_names.Refusals(os.path.join(os.environ["LAB"], "refused.json"), ["false"])
     settings = {
         "address": ADDRESS,
-        "configuration": uplink_proxy.configuration(destinations([FINE]), ADDRESS),
+        "configuration": uplink_proxy.configuration(destinations([FINE, MISSING]), ADDRESS),
         "haproxy": uplink_tools.haproxy(),
         "ports": list(uplink_proxy.LISTENERS.values()),
     }
@@ -109,10 +114,15 @@ def main() -> None:
         "hosts": [host for host in HOSTS if send(request(host)).startswith(b"HTTP/1.1 200 ")],
         "http2": send(HTTP2).decode("ascii", "replace"),
     }
+    # HAProxy asks again for some seconds.
+    with ThreadPoolExecutor() as pool:
+        pool.submit(send, hello(MISSING), port=uplink_proxy.TLS)
+        pool.submit(send, request(MISSING))
     # Lines of the log are read in their order, so the last one is the line of this request.
     send(request("last.example.com"))
     while ("last.example.com", "http", uplink_proxy.HTTP) not in refusals.counts:
         time.sleep(0.01)
+    facts["refused without an address"] = [key for key in refusals.counts if MISSING in key]
     facts["refused over TLS"] = [key for key in refusals.counts if "tls" in key]
     print(json.dumps(facts))
     proxy.process.kill()

@@ -50,4 +50,8 @@ def test_header_with_more_than_a_name_and_a_port_is_refused(facts: Facts) -> Non
 
 
 def test_start_is_no_refused_attempt(facts: Facts) -> None:
-    assert facts["refused over TLS"] == [], "no client used TLS"
+    assert facts["refused over TLS"] == [], "no client used TLS without an allowed name"
+
+
+def test_allowed_name_without_an_address_is_not_recorded_as_refused(facts: Facts) -> None:
+    assert facts["refused without an address"] == []

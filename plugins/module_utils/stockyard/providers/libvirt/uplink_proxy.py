@@ -61,10 +61,11 @@ frontend tls
     tcp-request content set-var(sess.rest) req.payload(3,2),hex,hex2i,sub(sess.hello)
     tcp-request content reject if !{{{{ var(sess.rest) -m int eq 0 }}}}
     tcp-request content reject if {{{{ req.payload_lv(3,2),hex -m reg -i {encrypted_hello} }}}}
+    # The connection is allowed. The log does not contain it if its name has no address.
+    tcp-request content set-log-level silent
     tcp-request content do-resolve(sess.address,names,ipv4) var(sess.name)
     tcp-request content reject if !{{{{ var(sess.address) -m found }}}}
     tcp-request content set-dst var(sess.address)
-    tcp-request content set-log-level silent
     default_backend tls
 backend tls
     mode tcp
@@ -85,10 +86,10 @@ frontend http
     # A connection upgraded to HTTP/2 can contain requests with other names.
     http-request del-header Upgrade if {{{{ req.fhdr_cnt(upgrade) gt 1 }}}}
     http-request del-header Upgrade if !{{{{ req.fhdr(upgrade) -i websocket }}}}
+    http-request set-log-level silent
     http-request do-resolve(txn.address,names,ipv4) var(txn.name)
     http-request deny deny_status 502 if !{{{{ var(txn.address) -m found }}}}
     http-request set-dst var(txn.address)
-    http-request set-log-level silent
     default_backend http
 backend http
     mode http
