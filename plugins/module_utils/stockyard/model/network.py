@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ _RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 # Below the ports from which the kernel chooses those of outgoing connections.
 AUTO, AUTO_PORTS = "auto", range(20000, 30000)
 FIRST_PORT, LAST_PORT = 1024, 65535
+# The own addresses of hosts: each has SSH and Docker there, also while it is off.
+OWN_ADDRESSES = ipaddress.IPv4Network("127.64.0.0/10")
 
 Published = frozenset[tuple[str, int]]
 
@@ -86,6 +89,12 @@ class PublishSpec:
             raise InvalidInput(
                 f"publish: {EVERYWHERE} is not an address that other machines can connect to.",
                 remedy="set one address of the hypervisor",
+            )
+        if ipaddress.IPv4Address(self.address) in OWN_ADDRESSES:
+            raise InvalidInput(
+                f"publish: {self.address} can be the own address of another host.",
+                cause=f"hosts have addresses of {OWN_ADDRESSES}",
+                remedy="set another address of the hypervisor",
             )
         self._first_and_last()
 

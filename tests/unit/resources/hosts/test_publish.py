@@ -167,6 +167,7 @@ def test_range_that_other_hosts_use_is_refused_before_any_change(
         ({"ports": "20000"}, "not a range"),
         ({"ports": ""}, "not a range"),
         ({"address": EVERYWHERE}, "not an address that other machines"),
+        ({"address": "127.64.3.4", "ports": "2222-2231"}, "own address of another host"),
         ({"address": "proxy"}, "not an IPv4 address"),
     ],
 )
