@@ -115,12 +115,12 @@ def test_password_is_not_sent_to_the_server_that_a_request_is_redirected_to(
     server: OciRegistry,
 ) -> None:
     server.login = ("ana", "pass word")
-    with serving(OciRegistry()) as other:
-        server.token_address = other.address
+    with serving(OciRegistry()) as target:
+        server.token_address = target.address
         with pytest.raises(HypervisorError, match="did not do what was requested"):
             artifact(server, login=RegistryLogin("ana", "pass word")).read(BLOB)
-    assert other.requests["GET"] > 0
-    assert other.authorizations == {""}
+    assert target.requests["GET"] > 0
+    assert target.authorizations == {""}
 
 
 @pytest.mark.parametrize(

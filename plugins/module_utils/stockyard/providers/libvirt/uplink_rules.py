@@ -24,8 +24,10 @@ DNS = str(EXIT[3])
 GUEST_DEVICE, EXIT_DEVICE = "guest", "exit"
 TABLE = "inet stockyard"
 UPLINK = Uplink(ADDRESS, str(GUEST.netmask), GATEWAY)
-# Networks of which no address is public (IANA's registry of special-purpose addresses).
+# Networks of which no address is public (IANA's registry of special-purpose addresses), and the
+# public address at which Azure gives a virtual machine its settings.
 DENIED = (
+    "168.63.129.16/32",
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
