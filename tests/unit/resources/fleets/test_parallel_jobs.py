@@ -14,6 +14,7 @@ import pytest
 
 from stockyard import FleetSpec, HypervisorError, TemplateSpec, Yard
 from stockyard.hypervisor.provider import Provider
+from stockyard.model.host import HostRecord
 from stockyard.providers.open import open_provider
 from stockyard.resources.fleets import rollout
 from tests.helpers.clocks import BriskClock
@@ -32,15 +33,16 @@ class SlowGuests:
         self.created: list[str] = []
         self._lock = threading.Lock()
 
-    def create_host(self, *arguments: Any, **options: Any) -> None:
+    def create_host(self, *arguments: Any, **options: Any) -> HostRecord:
         name = arguments[0].name
         if name in self.slow and not self.others_created.wait(SOON):
             raise HypervisorError("the other hosts were not created in the meantime.")
-        self.inner.create_host(*arguments, **options)
+        record = self.inner.create_host(*arguments, **options)
         with self._lock:
             self.created.append(name)
             if len(set(self.created) - self.slow) == len(NAMES) - len(self.slow):
                 self.others_created.set()
+        return record
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
