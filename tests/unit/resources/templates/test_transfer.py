@@ -233,15 +233,16 @@ def test_equal_content_of_another_generation_is_not_sent_again(
 def test_generation_in_use_is_not_deleted_if_the_tag_changes_during_a_pull(
     yard: Yard, shared: Yard, place: str, server: OciRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifests = []
-    for packages in ((), ("busybox",)):
+    def push(*packages: str) -> bytes:
         yard.templates.apply(TemplateSpec("base", image=ImageSpec(packages=packages)))
         yard.templates.push("base", place)
-        manifests.append(server.manifests["team/base", "1"])
-        if not packages:
-            received = shared.templates.pull(place).object
+        return server.manifests["team/base", "1"]
+
+    first = push()
+    received = shared.templates.pull(place).object
+    second = push("busybox")
     # The registry names the second generation, and then the first one, which is used here.
-    answers = iter(reversed(manifests))
+    answers = iter((second, first))
     monkeypatch.setattr(client.RegistryArtifact, "manifest", lambda _self: next(answers))
     assert not shared.templates.pull(place, name="base").changed
     assert shared.templates.get("base").uuid == received.uuid
