@@ -29,7 +29,7 @@ from .engine import Engine
 from .options import Options
 from .real import IMAGE, OWNER, opened, private_mib
 
-NAME, IMAGES = "compute", "images"
+NAME, ENDPOINT, IMAGES = "compute", "runs", "images"
 # Seconds from one call to the next of the staggered measurement.
 STAGGER = 0.2
 BURSTS, SHORT_BURSTS, ENDPOINT_BURSTS = (10, 30, 100), (10,), (10,)
@@ -51,14 +51,14 @@ def measure(book: Book, options: Options) -> None:
         for kind, command in (("ssh", _login), ("docker", _container)):
             create = partial(_create_host, options.work, command)
             _measure_kind(book, yard, kind, create, options.samples, bursts)
-        spec = EndpointSpec(NAME, IMAGES, CRUN.name, socket="/run/not-served.sock")
+        spec = EndpointSpec(ENDPOINT, IMAGES, CRUN.name, socket="/run/not-served.sock")
         yard.endpoints.apply(spec)
         with book.attempt("endpoint"), serving(yard, spec) as connect:
             # This run branches the image host.
             _run(connect, 0)
             create = partial(_run, connect)
             _measure_kind(book, yard, "endpoint", create, options.samples, ENDPOINT_BURSTS)
-        yard.endpoints.delete(NAME)
+        yard.endpoints.delete(ENDPOINT)
 
 
 def _measure_kind(
