@@ -7,6 +7,7 @@ refusal of a machine that cannot provide it.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -319,3 +320,17 @@ def test_slirp_is_confined_as_far_as_it_can_be(programs: Programs) -> None:
         assert option in arguments
     programs.version = "slirp4netns version 1.0.1\n"
     assert "--enable-seccomp" not in uplink_tools.slirp(), "it was built without libseccomp"
+
+
+@pytest.mark.parametrize(
+    ("hard_limit", "limit"),
+    [(1 << 20, 16384), (4096, 4096), (resource.RLIM_INFINITY, 16384)],
+)
+def test_guest_cannot_hold_connections_without_a_limit(
+    monkeypatch: pytest.MonkeyPatch, hard_limit: int, limit: int
+) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1024, hard_limit))
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, value: limits.append(value))
+    uplink_guard.limit_descriptors()
+    assert limits == [(limit, limit)]

@@ -62,6 +62,8 @@ SETTINGS = {
 }
 # Seconds for each step of the start, and for a process to end.
 STEP, ENDING = 20.0, 5.0
+# The most connections of a guest at the same time, and a few files.
+MOST_DESCRIPTORS = 16384
 MESSAGE = 1 << 17
 # The programs import the standard library only, and start sooner without site packages.
 PYTHON = sys.executable, "-I", "-S", "-c"
@@ -249,7 +251,7 @@ class Guard:
         tap = self.namespace.tap()
         self.namespace.load(self.order["rules"])
         self._update()
-        _raise_descriptors()
+        limit_descriptors()
         has_names = "names" in self.order["namespace"]
         if has_names:
             self.namespace.serve()
@@ -394,12 +396,14 @@ def _set_up(name: bytes) -> None:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags))
 
 
-def _raise_descriptors() -> None:
-    """Raise the limit of open descriptors, which slirp4netns inherits: each connection of the guest
-    uses one.
+def limit_descriptors() -> None:
+    """Set the limit of open descriptors, which slirp4netns inherits: each connection of the guest
+    uses one. A guest must not fill the memory of the hypervisor's kernel with connections.
     """
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    is_unlimited = hard_limit == resource.RLIM_INFINITY
+    limit = MOST_DESCRIPTORS if is_unlimited else min(hard_limit, MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
