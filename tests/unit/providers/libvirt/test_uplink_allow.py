@@ -7,6 +7,7 @@ of refused attempts.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import struct
@@ -263,3 +264,15 @@ def test_refused_attempts_are_read_from_the_record(tmp_path: Path) -> None:
 def test_configuration_without_names_is_valid() -> None:
     text = uplink_proxy.configuration((), "127.0.0.1").format(log=2)
     assert text.count("acl allowed always_false") == 2
+
+
+def test_process_ends_if_a_part_of_the_name_server_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr(os, "_exit", statuses.append)
+
+    def fail() -> None:
+        raise OSError("too many open files")
+
+    with pytest.raises(OSError, match="too many"):
+        uplink_names.run_or_end(fail)
+    assert statuses == [1]

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -276,6 +276,16 @@ def read_packets(text: bytes) -> dict[tuple[str, str, int], int]:
     return packets
 
 
+def run_or_end(work: Callable[[], None]) -> None:
+    """Run work that must not end. If it fails, the process ends: the guard then ends the uplink,
+    and the host shows it.
+    """
+    try:
+        work()
+    finally:
+        os._exit(1)
+
+
 class Server:
     """The name server of a guest.
 
@@ -297,7 +307,7 @@ class Server:
     def start(self) -> None:
         """Answer questions from now on."""
         for work in (self._serve_udp, self._serve_tcp):
-            threading.Thread(target=work, daemon=True).start()
+            threading.Thread(target=run_or_end, args=(work,), daemon=True).start()
 
     def answer(self, message: bytes) -> bytes | None:
         """Return the answer to a message of the guest; ``None`` for a message to ignore."""
