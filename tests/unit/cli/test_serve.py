@@ -49,6 +49,15 @@ def test_project_gets_a_token_once(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["project", "add", "none", *file]) == 2
 
 
+def test_former_token_stays_valid_if_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    projects = tmp_path / "projects.json"
+    add = ["project", "add", "web", "--fleet", "ci", "--file", str(projects)]
+    assert main(add) == 0
+    before = projects.read_text()
+    assert main([*add, "--token-file", str(tmp_path / "missing" / "token")]) != 0
+    assert projects.read_text() == before
+
+
 def test_lease_needs_no_access_to_the_hypervisor(
     real: Yard,
     daemon: Running,

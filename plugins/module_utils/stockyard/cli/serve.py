@@ -72,10 +72,11 @@ def _add(options: Options) -> int:
         options.report,
     )
     existing = projects.read(path) if path.exists() else projects.Projects()
-    projects.write(path, existing.with_project(project))
     if options.token_file:
+        # The former token stays valid if the new one cannot be written.
         _write_token(expand_user(options.token_file), token)
-    else:
+    projects.write(path, existing.with_project(project))
+    if not options.token_file:
         say.out(token)
     return 0
 
