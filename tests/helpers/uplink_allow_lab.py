@@ -93,13 +93,15 @@ while True:
     question, guest = udp.recvfrom(4096)
     udp.sendto(answer(question), guest)
 """
+# Seconds of an attack, and of a connection or an arrival that a test expects.
+ATTACK, EXPECTED = 3, 20
 # Runs in the guest: connects and sends, all at once.
 CLIENT = """
 import json, socket, sys, threading
-def run(address, port, parts):
+def run(address, port, parts, seconds):
     try:
-        with socket.create_connection((address, port), 3) as stream:
-            stream.settimeout(3)
+        with socket.create_connection((address, port), seconds) as stream:
+            stream.settimeout(min(seconds, 8))
             for part in parts:
                 stream.sendall(bytes.fromhex(part))
                 stream.recv(4096)
@@ -185,6 +187,13 @@ class Machines:
         """Return whether bytes arrived at a machine or at the hypervisor."""
         return any(recorder.arrived(token, address) for recorder in self.recorders)
 
+    def arrives(self, token: bytes) -> bool:
+        """Wait until bytes arrive at a machine; return whether they did."""
+        deadline = time.monotonic() + EXPECTED
+        while not self.arrived(token) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.arrived(token)
+
     def add(self, address: str) -> None:
         """Give the other machines an address."""
         command = inside(self.far_side, "ip", "address", "add", f"{address}/32", "dev", "far")
@@ -257,10 +266,19 @@ def weakened(name: str) -> dict[str, Any]:
     return {"namespace": order["namespace"], "rules": rules}
 
 
-def send(guest: Guest, entries: Any) -> None:
-    """Open connections in a guest."""
+def send(guest: Guest, entries: Any, expected: Any = ()) -> None:
+    """Open connections in a guest.
+
+    :param expected: the entries that the uplink permits, and that can take longer.
+    """
     attempts = [
-        (entry.address, entry.port, [part.hex() for part in entry.messages()]) for entry in entries
+        (
+            entry.address,
+            entry.port,
+            [part.hex() for part in entry.messages()],
+            EXPECTED if entry in expected else ATTACK,
+        )
+        for entry in entries
     ]
     result = guest.run(sys.executable, "-c", CLIENT, json.dumps(attempts))
     assert not result.returncode, result.stderr
@@ -329,7 +347,10 @@ def names() -> None:
             with opened(name, ALLOWED, **changes) as link, guest_of(link) as guest:
                 built.forget()
                 begin = time.monotonic()
-                send(guest, NAMES + PERMITTED)
+                expected = PERMITTED if name == "uplink" else []
+                send(guest, NAMES + PERMITTED, expected)
+                for entry in expected:
+                    built.arrives(entry.token)
                 time.sleep(0.5)
                 result[name] = [
                     entry.name
@@ -401,9 +422,10 @@ def many() -> None:
         for number, link in enumerate(links):
             guest = stack.enter_context(guest_of(link))
             text = f"GET /host-{number}. HTTP/1.1\r\nHost: good.example.org\r\n\r\n"
-            guest.run(sys.executable, "-c", CLIENT, json.dumps([(GOOD, 80, [text.encode().hex()])]))
+            connection = (GOOD, 80, [text.encode().hex()], EXPECTED)
+            guest.run(sys.executable, "-c", CLIENT, json.dumps([connection]))
             refused = ask(guest, "evil.example.com")
-            reached.append([built.arrived(f"host-{number}.".encode()), refused])
+            reached.append([built.arrives(f"host-{number}.".encode()), refused])
         result["reached"] = reached
     print(json.dumps(result))
 
