@@ -279,12 +279,16 @@ class Provider(Protocol):
     def set_link(self, record: Record, up: bool) -> None:
         """Connect or cut the guest's network link."""
 
-    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
-        """Open the way out of a running host with egress ``open`` or ``allow`` if it is not open;
-        return whether it was opened now. The network of a host can be its way out, and then nothing
-        is changed.
+    def uplink(
+        self, record: HostRecord, deadline: Deadline
+    ) -> AbstractContextManager[Callable[[], bool]]:
+        """Begin to open the way out of a running host with egress ``open`` or ``allow`` if it is
+        not open. The value is a function that connects it to the machine; the function returns
+        whether it was opened now. Until then the host reaches nothing, and without this call the
+        way out is closed with the context. The network of a host can be its way out, and then
+        nothing is changed.
 
-        :raises HypervisorError: if it cannot be opened.
+        :raises HypervisorError: if it cannot be opened, also from the function.
         """
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:

@@ -165,6 +165,14 @@ class Qemu:
         self.commands.append(f"getfd {label}")
 
 
+def wait_until_unguarded(folder: Path) -> None:
+    """Wait for the end of a guard."""
+    deadline = Deadline(30)
+    while uplink.is_guarded(folder):
+        deadline.check("the end of the guard")
+        deadline.pause(0.05)
+
+
 @needs_uplinks
 def test_uplink_replaces_the_device_of_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,17 +180,17 @@ def test_uplink_replaces_the_device_of_an_earlier_one(
     with subprocess.Popen(["sleep", "60"]) as machine:
         monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
         qemu: Any = Qemu()
-        assert uplink.ensure(qemu, RECORD, tmp_path, Deadline(60))
+        with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect:
+            assert qemu.commands == [], "the machine gets the device when its caller says so"
+            assert connect()
         assert qemu.commands == [
             *("netdev_del uplink-port", "netdev_del uplink", "getfd uplink"),
             *("netdev_add uplink", "netdev_add uplink-port"),
         ]
-        assert not uplink.ensure(qemu, RECORD, tmp_path, Deadline(60)), "a guard is alive"
+        with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect:
+            assert not connect(), "a guard is alive"
         machine.kill()
-    deadline = Deadline(15)
-    while uplink.is_guarded(tmp_path):
-        deadline.check("the end of the guard")
-        deadline.pause(0.05)
+    wait_until_unguarded(tmp_path)
 
 
 @needs_uplinks
@@ -196,12 +204,29 @@ def test_guard_ends_if_qemu_refuses_the_device(
         monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
         qemu: Any = Qemu()
         monkeypatch.setattr(qemu, "pass_file", refuse)
-        with pytest.raises(HypervisorError, match="refused getfd"):
-            uplink.ensure(qemu, RECORD, tmp_path, Deadline(60))
-        deadline = Deadline(15)
-        while uplink.is_guarded(tmp_path):
-            deadline.check("the end of the guard")
-            deadline.pause(0.05)
+        with (
+            pytest.raises(HypervisorError, match="refused getfd"),
+            uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect,
+        ):
+            connect()
+        wait_until_unguarded(tmp_path)
+        machine.kill()
+
+
+@needs_uplinks
+def test_guard_ends_if_the_start_of_the_host_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as machine:
+        monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
+        qemu: Any = Qemu()
+        with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)):
+            deadline = Deadline(30)
+            while not uplink.is_guarded(tmp_path):
+                deadline.check("the guard")
+                deadline.pause(0.05)
+        wait_until_unguarded(tmp_path)
+        assert qemu.commands == []
         machine.kill()
 
 
@@ -211,8 +236,11 @@ def test_error_of_the_guard_is_the_cause(tmp_path: Path, monkeypatch: pytest.Mon
     with subprocess.Popen(["sleep", "60"]) as machine:
         monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
         qemu: Any = Qemu()
-        with pytest.raises(HypervisorError, match="cannot be opened") as caught:
-            uplink.ensure(qemu, RECORD, tmp_path, Deadline(60))
+        with (
+            pytest.raises(HypervisorError, match="cannot be opened") as caught,
+            uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect,
+        ):
+            connect()
         assert "syntax error" in caught.value.cause
         assert qemu.commands == []
         machine.kill()
@@ -221,8 +249,11 @@ def test_error_of_the_guard_is_the_cause(tmp_path: Path, monkeypatch: pytest.Mon
 def test_machine_that_is_off_has_no_uplink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "running", dict)
     qemu: Any = Qemu()
-    with pytest.raises(HypervisorError, match="no QEMU process"):
-        uplink.ensure(qemu, RECORD, tmp_path, Deadline(5))
+    with (
+        pytest.raises(HypervisorError, match="no QEMU process"),
+        uplink.opening(qemu, RECORD, tmp_path, Deadline(5)),
+    ):
+        raise AssertionError("it is open")
 
 
 PACKAGES = {

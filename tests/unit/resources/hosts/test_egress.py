@@ -6,8 +6,11 @@ script here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from stockyard.model.network import USER_NETWORK
 from stockyard.pki.store import Pki
 from stockyard.providers.open import open_provider
 from stockyard.resources.context import Context
-from stockyard.resources.hosts import egress
+from stockyard.resources.hosts import egress, host_lifecycle, identity
 from tests.helpers.clocks import FakeClock
 from tests.helpers.samples import HOST_KEY, host_record
 
@@ -186,13 +189,73 @@ def test_provider_opens_the_uplink_of_a_host_with_an_identity(
 ) -> None:
     opened: list[str] = []
 
-    def open_uplink(record: HostRecord, _deadline: Deadline) -> bool:
-        opened.append(record.name)
-        return True
+    @contextmanager
+    def uplink(record: HostRecord, _deadline: Deadline) -> Iterator[Callable[[], bool]]:
+        def connect() -> bool:
+            opened.append(record.name)
+            return True
 
-    monkeypatch.setattr(context.provider, "open_uplink", open_uplink, raising=False)
+        yield connect
+
+    monkeypatch.setattr(context.provider, "uplink", uplink, raising=False)
     with_uplink = host_record(spec=HostSpec(egress="open"), identity=IDENTITY)
     assert egress.ensure(context, with_uplink, Deadline(5))
     assert not egress.ensure(context, replace(with_uplink, identity=None), Deadline(5))
     assert not egress.ensure(context, replace(with_uplink, spec=HostSpec()), Deadline(5))
     assert opened == [with_uplink.name]
+
+
+def noted(events: list[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that first notes its call."""
+
+    def call(*arguments: Any) -> Any:
+        events.append(name)
+        return function(*arguments)
+
+    return call
+
+
+def test_uplink_opens_while_the_host_starts_and_is_connected_last(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest reaches nothing before it has its own identity."""
+    events: list[str] = []
+    provider: Any = yard.context.provider
+
+    @contextmanager
+    def uplink(_record: HostRecord, _deadline: Deadline) -> Iterator[Callable[[], bool]]:
+        events.append("begin")
+        yield noted(events, "connect", lambda: True)
+        events.append("end")
+
+    monkeypatch.setattr(provider, "uplink", uplink, raising=False)
+    monkeypatch.setattr(host_lifecycle, "identify", noted(events, "identity", identity.identify))
+    monkeypatch.setattr(
+        provider, "set_link", noted(events, "link", provider.set_link), raising=False
+    )
+    yard.hosts.apply(SingleSpec("web", "base", host=HostSpec(egress="open")))
+    assert events[:5] == ["begin", "identity", "link", "connect", "end"]
+
+
+def test_uplink_of_a_host_whose_start_fails_is_not_connected(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def uplink(_record: HostRecord, _deadline: Deadline) -> Iterator[Callable[[], bool]]:
+        try:
+            yield noted(events, "connect", lambda: True)
+        finally:
+            events.append("end")
+
+    def refuse(*_arguments: Any) -> None:
+        raise HypervisorError("the machine of the host is not running.")
+
+    provider: Any = yard.context.provider
+    monkeypatch.setattr(provider, "uplink", uplink, raising=False)
+    monkeypatch.setattr(provider, "set_link", refuse, raising=False)
+    with pytest.raises(HypervisorError, match="not running"):
+        yard.hosts.apply(SingleSpec("web", "base", host=HostSpec(egress="open")))
+    assert events == ["end"]
+    assert yard.hosts.list() == ()

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -413,11 +413,13 @@ class LibvirtProvider:
         processes.raise_descriptors(record.uuid)
         Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
 
-    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
+    def uplink(
+        self, record: HostRecord, deadline: Deadline
+    ) -> AbstractContextManager[Callable[[], bool]]:
         if not network.has_uplink(record):
-            return False
+            return nullcontext(lambda: False)
         monitor = Monitor(self.domains.find(record), record.title)
-        return uplink.ensure(monitor, record, self._folder(record), deadline)
+        return uplink.opening(monitor, record, self._folder(record), deadline)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         return SocketChannel(

@@ -18,8 +18,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,30 +54,46 @@ OPENING = 30.0
 ENDING, POLL = 10.0, 0.05
 
 
-def ensure(monitor: Monitor, record: HostRecord, folder: Path, deadline: Deadline) -> bool:
-    """Open the uplink of a running machine if no guard is alive; return whether it was opened.
+@contextmanager
+def opening(
+    monitor: Monitor, record: HostRecord, folder: Path, deadline: Deadline
+) -> Iterator[Callable[[], bool]]:
+    """Let a guard begin to open the uplink of a running machine if no guard is alive. Yield a
+    function that waits for it and connects it to the machine; the function returns whether it did.
+    A guard whose uplink is not connected ends with the context.
 
     :param folder: the host's directory.
-    :raises HypervisorError: if it cannot be opened.
+    :raises HypervisorError: if the uplink cannot be opened, also from the function.
     """
     if is_guarded(folder):
-        return False
+        yield lambda: False
+        return
     machine = processes.running().get(record.uuid)
     if machine is None:
         raise HypervisorError("no QEMU process runs the host.", name=monitor.name)
     controller_end, guard_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with controller_end:
-        controller_end.settimeout(max(deadline.within(OPENING).left(), 1.0))
+        requested = json.dumps(order(machine, folder, record.spec)).encode()
         with guard_end:
-            _start_guard(guard_end, record.uuid)
-        requested = order(machine, folder, record.spec)
-        tap = _open(controller_end, requested, monitor.name)
+            parent = _start_guard(guard_end, record.uuid)
+        # A guard that has ended is reported by the function.
+        with suppress(OSError):
+            controller_end.sendall(requested)
+
+        def connect() -> bool:
+            controller_end.settimeout(max(deadline.within(OPENING).left(), 1.0))
+            tap = _receive(controller_end, monitor.name)
+            try:
+                _attach(monitor, tap)
+            finally:
+                os.close(tap)
+            controller_end.sendall(b"attached")
+            return True
+
         try:
-            _attach(monitor, tap)
+            yield connect
         finally:
-            os.close(tap)
-        controller_end.sendall(b"attached")
-    return True
+            parent.wait(OPENING)
 
 
 def is_guarded(folder: Path) -> bool:
@@ -193,9 +209,10 @@ def command_text() -> str:
     return f"{inspect.getsource(uplink_guard)}\nmain()\n"
 
 
-def _start_guard(guard_end: socket.socket, uuid: str) -> None:
+def _start_guard(guard_end: socket.socket, uuid: str) -> subprocess.Popen[bytes]:
+    """Start the guard; return its parent, which ends at once."""
     number = guard_end.fileno()
-    subprocess.run(
+    return subprocess.Popen(
         [*uplink_guard.PYTHON, command_text(), "detached", str(number), uuid],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -203,15 +220,12 @@ def _start_guard(guard_end: socket.socket, uuid: str) -> None:
         start_new_session=True,
         pass_fds=[number],
         cwd="/",
-        check=True,
-        timeout=OPENING,
     )
 
 
-def _open(channel: socket.socket, order: dict[str, Any], title: str) -> int:
-    """Let a guard open the uplink; return the descriptor of the tap device."""
+def _receive(channel: socket.socket, title: str) -> int:
+    """Wait until a guard has opened the uplink; return the descriptor of the tap device."""
     try:
-        channel.sendall(json.dumps(order).encode())
         message, descriptors, _flags, _address = socket.recv_fds(channel, 4096, 1)
     except OSError as error:
         message, descriptors = str(error).encode(), []

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -311,8 +311,10 @@ class MemoryProvider(NoGuestClock):
             raise HypervisorError("the machine of the host is not running.", name=record.title)
         self._set(record, link=up)
 
-    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
-        return False
+    def uplink(
+        self, record: HostRecord, deadline: Deadline
+    ) -> AbstractContextManager[Callable[[], bool]]:
+        return nullcontext(lambda: False)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         if not self._running(record):

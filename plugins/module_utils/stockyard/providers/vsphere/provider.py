@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -358,8 +358,10 @@ class VsphereProvider(NoGuestClock):
             raise HypervisorError("the machine of the host is not running.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
-    def open_uplink(self, record: HostRecord, deadline: Deadline) -> bool:
-        return False
+    def uplink(
+        self, record: HostRecord, deadline: Deadline
+    ) -> AbstractContextManager[Callable[[], bool]]:
+        return nullcontext(lambda: False)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         ref = self.machines.ref(record)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...clock import Deadline
@@ -75,7 +76,8 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     :raises HypervisorError: if it cannot be opened.
     """
     if record.spec.egress in UPLINKED and record.identity:
-        return ctx.provider.open_uplink(record, deadline)
+        with ctx.provider.uplink(record, deadline) as connect:
+            return connect()
     if (
         record.spec.egress != "proxy"
         or not ctx.provider.capabilities.endpoints
@@ -90,6 +92,22 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     (folder / record.uuid).unlink(missing_ok=True)
     _open(ctx, record, folder, deadline.within(PATIENCE))
     return True
+
+
+@contextmanager
+def opening(
+    ctx: Context, record: HostRecord, deadline: Deadline
+) -> Iterator[Callable[[HostRecord], bool]]:
+    """Begin to open the way out of a host that starts. Yield a function that completes it, for the
+    record with the identity of the host; the function returns whether it was opened.
+
+    An uplink opens while the guest starts: its processes do not need the guest. A tunnel needs it.
+    """
+    if record.spec.egress in UPLINKED:
+        with ctx.provider.uplink(record, deadline) as connect:
+            yield lambda _identified: connect()
+    else:
+        yield lambda identified: ensure(ctx, identified, deadline)
 
 
 def forget(ctx: Context, record: HostRecord) -> None:

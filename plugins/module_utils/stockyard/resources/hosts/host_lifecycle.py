@@ -12,7 +12,7 @@ from ...clock import Deadline
 from ...errors import Conflict, StockyardError, Unsupported
 from ...guest.client import Guest
 from ...model.branch import BranchRecord
-from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
+from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec, Identity
 from ...model.observation import Template
 from ...model.template import TemplateRecord
 from ...model.volume import VolumeRecord
@@ -167,6 +167,30 @@ def _bring_up(
 
     mode, reason = start_machine()
     report(f"started as {mode} fork")
+    with egress.opening(ctx, record, deadline) as open_egress:
+        identity = _make_own(ctx, record, deadline, report, attach_volumes, origin)
+        if plug_in(ctx, record, deadline):
+            refresh_limits(ctx, record, record.size, deadline)
+            report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
+        if open_egress(replace(record, identity=identity)):
+            report("proxy tunnel opened" if record.spec.egress == "proxy" else "uplink opened")
+    report("ready")
+    return ctx.provider.claim(
+        record, phase="ready", mode=mode, mode_reason=reason, identity=identity
+    )
+
+
+def _make_own(
+    ctx: Context,
+    record: HostRecord,
+    deadline: Deadline,
+    report: Callable[[str], None],
+    attach_volumes: Callable[[Guest], str],
+    origin: Origin | None,
+) -> Identity:
+    """Give a running machine its volumes and its identity, connect its network, and wait until
+    Docker answers. Return the identity.
+    """
     with ctx.guest(record, deadline) as guest:
         # Before the identity, because with the identity the host opens its ports and Docker may
         # start.
@@ -184,15 +208,7 @@ def _bring_up(
         if _wait_until_reachable(ctx, record, deadline, guest):
             report("Docker answers")
         guest.settle(restart_agent=origin is not None)
-    if plug_in(ctx, record, deadline):
-        refresh_limits(ctx, record, record.size, deadline)
-        report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
-    if egress.ensure(ctx, replace(record, identity=identity), deadline):
-        report("proxy tunnel opened" if record.spec.egress == "proxy" else "uplink opened")
-    report("ready")
-    return ctx.provider.claim(
-        record, phase="ready", mode=mode, mode_reason=reason, identity=identity
-    )
+    return identity
 
 
 def _fork(
