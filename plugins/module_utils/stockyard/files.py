@@ -12,6 +12,7 @@ survives a crash of the machine, unless the caller gave that up.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -53,6 +54,27 @@ def write_atomic(
         raise
     if durable:
         _sync_directory(path.parent)
+
+
+def lock(path: Path) -> int | None:
+    """Lock a path against other processes, and return a descriptor that holds the lock until it is
+    closed, or until this process ends; ``None`` if another descriptor holds the lock.
+
+    The lock is a file in the same directory, which remains: a deleted one could be locked twice.
+
+    :raises OSError: if the file cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(path.with_name(f".{path.name}.lock"), flags, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def move(source: Path, target: Path) -> None:

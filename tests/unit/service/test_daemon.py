@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,13 @@ from stockyard import (
     LeaseSpec,
     TemplateSpec,
     Yard,
+    files,
 )
 from stockyard.model.service import ServiceSpec
 from stockyard.resources.leases import waiting
 from stockyard.service import projects
 from stockyard.service.client import LeaseService
-from stockyard.service.daemon import Daemon, serve
+from stockyard.service.daemon import Daemon, _listen_unix, _lock_socket, serve
 from stockyard.service.keeper import Keeper
 from stockyard.service.projects import Project
 from tests.helpers.clocks import BriskClock, QuickClock
@@ -325,3 +328,37 @@ def test_failed_connection_does_not_end_the_daemon(uri: str, tmp_path: Path) -> 
 def test_invalid_declaration_is_refused(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         ServiceSpec(**facts)
+
+
+def test_daemon_that_starts_at_the_same_time_is_refused(
+    tmp_path: Path, uri: str, real: Yard
+) -> None:
+    """A daemon that has not bound its socket yet has the place already."""
+    path = tmp_path / "serve.sock"
+    handle = files.lock(path)
+    assert handle is not None
+    with pytest.raises(ConnectionFailed, match="another daemon serves at this socket"):
+        serve(lambda: Yard(uri, pki_dir=str(tmp_path / "pki")), ServiceSpec(str(path)))
+    assert not path.exists()
+    os.close(handle)
+
+
+def test_one_of_several_daemons_gets_the_socket(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "serve.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        path.parent.mkdir()
+        stale.bind(str(path))
+
+    def start(_number: int) -> int | None:
+        try:
+            return _lock_socket(path)
+        except ConnectionFailed:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        handles = [handle for handle in pool.map(start, range(8)) if handle is not None]
+    assert len(handles) == 1
+    with _listen_unix(path) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.listen()
+        client.connect(str(path))
+    os.close(handles[0])

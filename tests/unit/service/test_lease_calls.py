@@ -211,3 +211,34 @@ def test_host_for_a_client_that_left_is_released(
 def test_operator_error_is_not_hidden(fleet: Yard) -> None:
     with pytest.raises(StockyardError, match=r"no host is free|no host matches"):
         take(fleet, Project("web", DIGEST, fleets=("missing",)), fleet="missing")
+
+
+def test_host_that_resumes_slowly_does_not_exceed_the_limit(
+    fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = lease_lifecycle._claim_host
+
+    def resume(*arguments: Any) -> Any:
+        monkeypatch.setattr(lease_lifecycle, "_claim_host", grant)
+        clock.sleep(200.0)
+        assert take(fleet, API, holder="fast", wait=30)["id"]
+        return grant(*arguments)
+
+    fleet.fleets.apply(FleetSpec("ci", "base", count=2, max=3, host=HostSpec(pool="small")))
+    monkeypatch.setattr(lease_lifecycle, "_claim_host", resume)
+    with pytest.raises(Busy, match="the project has 1 leases and 0 requests, of at most 1"):
+        take(fleet, API, holder="slow")
+    assert [lease.holder for lease in fleet.leases.list()] == ["api/fast"]
+
+
+def test_host_that_resumes_slowly_is_leased_within_the_limit(
+    fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = lease_lifecycle._claim_host
+
+    def resume(*arguments: Any) -> Any:
+        clock.sleep(200.0)
+        return grant(*arguments)
+
+    monkeypatch.setattr(lease_lifecycle, "_claim_host", resume)
+    assert take(fleet, API, holder="slow")["id"]

@@ -4,13 +4,19 @@
 
 from __future__ import annotations
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stockyard import InvalidInput, NotFound
+from stockyard import Busy, InvalidInput, NotFound, files
+from stockyard.clock import Deadline
 from stockyard.service import projects
 from stockyard.service.projects import Project, Projects
+from tests.helpers.clocks import FakeClock
 
 TOKEN = projects.new_token()
 WEB = Project("web", projects.digest_of(TOKEN), fleets=("ci",))
@@ -74,3 +80,35 @@ def test_holders_of_a_project_begin_with_its_name() -> None:
     for holder in ("", " ", "a\nb", "x" * 98):
         with pytest.raises(InvalidInput):
             WEB.holder(holder)
+
+
+def test_changes_at_the_same_time_follow_one_another(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "projects.json"
+    names = [f"web-{number}" for number in range(8)]
+
+    def add(name: str) -> None:
+        def edit(existing: Projects) -> Projects:
+            # Without a lock, all threads would read the file before the first one writes.
+            time.sleep(0.02)
+            return existing.with_project(replace(WEB, name=name))
+
+        projects.change(path, edit)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(add, names))
+    assert sorted(project.name for project in projects.read(path).projects) == names
+
+
+def test_change_waits_for_another_process_until_its_deadline(tmp_path: Path) -> None:
+    path, clock = tmp_path / "projects.json", FakeClock()
+    projects.write(path, Projects((WEB,)))
+    handle = files.lock(path)
+    assert handle is not None
+    try:
+        with pytest.raises(Busy, match="locked by another process"):
+            projects.change(path, lambda existing: existing.without("web"), Deadline(20, clock))
+    finally:
+        os.close(handle)
+    assert projects.read(path).projects == (WEB,)
+    projects.change(path, lambda existing: existing.without("web"))
+    assert projects.read(path).projects == ()

@@ -36,6 +36,11 @@ class Service:
             lambda: yard.context, path, status, threading.Event(), lambda: None
         )
 
+    def list(self, token: str) -> HttpAnswer:
+        """Return the answer to a request for the leases of a project."""
+        headers = {"authorization": f"Bearer {token}"}
+        return self.requests._answer_counted(HttpRequest("GET", "/v1/leases", headers, b""), False)
+
     def lease(self, fields: dict[str, Any]) -> HttpAnswer:
         """Return the answer to a request for a lease."""
         headers = {"authorization": f"Bearer {TOKEN}"}
@@ -91,3 +96,26 @@ def test_number_without_bounds_is_refused(service: Service, field: str, number: 
     answer = service.lease({**JOB, field: number})
     assert answer.status == 403
     assert b"is not a number of seconds" in answer.body
+
+
+def test_project_cannot_have_all_requests(
+    service: Service, yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_token = projects.new_token()
+    api = Project("api", projects.digest_of(other_token), fleets=("ci",))
+    projects.write(service.path, Projects((WEB, api)))
+    monkeypatch.setattr("stockyard.service.requests.MOST_OF_PROJECT", 1)
+    claim_host = lease_lifecycle._claim_host
+    answers: list[HttpAnswer] = []
+
+    def ask(*arguments: Any) -> Any:
+        monkeypatch.setattr(lease_lifecycle, "_claim_host", claim_host)
+        answers.extend(service.list(token) for token in (TOKEN, other_token))
+        return claim_host(*arguments)
+
+    monkeypatch.setattr(lease_lifecycle, "_claim_host", ask)
+    assert service.lease(JOB).status == 201
+    assert [answer.status for answer in answers] == [409, 200]
+    assert b"the project has 1 open requests" in answers[0].body
+    # A request that has ended does not count.
+    assert service.list(TOKEN).status == 200

@@ -17,7 +17,7 @@ from .command import JSON, TENANT, Argument, Command, Group, Option, Options
 from .durations import length
 
 if TYPE_CHECKING:
-    from ..service.projects import Project
+    from ..service.projects import Project, Projects
 
 FILE = "~/.config/stockyard/projects.json"
 FILE_OPTION = Option("--file", "the file of projects", FILE, metavar="FILE")
@@ -71,11 +71,14 @@ def _add(options: Options) -> int:
         options.max_leases,
         options.report,
     )
-    existing = projects.read(path) if path.exists() else projects.Projects()
-    if options.token_file:
-        # The former token stays valid if the new one cannot be written.
-        _write_token(expand_user(options.token_file), token)
-    projects.write(path, existing.with_project(project))
+
+    def edit(existing: Projects) -> Projects:
+        if options.token_file:
+            # The former token stays valid if the new one cannot be written.
+            _write_token(expand_user(options.token_file), token)
+        return existing.with_project(project)
+
+    projects.change(path, edit)
     if not options.token_file:
         say.out(token)
     return 0
@@ -96,7 +99,9 @@ def _remove(options: Options) -> int:
     from ..service import projects
 
     path = expand_user(options.file)
-    projects.write(path, projects.read(path).without(options.name))
+    # A missing file is an error, and gets no lock.
+    projects.read(path)
+    projects.change(path, lambda existing: existing.without(options.name))
     return 0
 
 

@@ -12,11 +12,12 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ConnectionFailed, HypervisorError, MissingDependency, StockyardError
+from ..files import lock
 from ..model.service import ServiceSpec
 from ..paths import expand_user
 from ..readiness import report_ready
@@ -25,6 +26,7 @@ from ..yard import Yard
 from . import projects
 from .http_server import HttpServer
 from .keeper import Keeper
+from .local_user import user_of
 from .requests import Requests
 from .status import Status
 from .stoppable_clock import StoppableClock, Stopped
@@ -133,14 +135,16 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         servers: list[asyncio.Server] = []
         path = expand_user(spec.socket).absolute() if spec.socket else None
+        held = ExitStack()
         try:
             if path:
                 server = HttpServer(self.requests.answer_owner)
+                held.callback(os.close, _lock_socket(path))
                 listener = _listen_unix(path)
                 servers.append(await asyncio.start_unix_server(server.serve_client, sock=listener))
                 self.progress(f"serving at unix://{path}")
             if spec.address:
-                local = HttpServer(self.requests.answer_local)
+                local = HttpServer(self.requests.answer_local, user_of)
                 servers.append(
                     await asyncio.start_server(local.serve_client, spec.address, spec.port)
                 )
@@ -157,6 +161,7 @@ class Daemon:
                 listening.close()
             if path and servers:
                 path.unlink(missing_ok=True)
+            held.close()
 
 
 def serve(open_yard: Callable[[], Yard], spec: ServiceSpec) -> bool:
@@ -176,13 +181,33 @@ def serve(open_yard: Callable[[], Yard], spec: ServiceSpec) -> bool:
     return Daemon(open_yard, spec).run()
 
 
+def _lock_socket(path: Path) -> int:
+    """Return a descriptor that reserves the path of a socket for this daemon: of two daemons that
+    start at the same time, one would replace the socket of the other.
+
+    :raises ConnectionFailed: if another daemon serves there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = lock(path)
+    if handle is None:
+        raise _occupied(path)
+    return handle
+
+
+def _occupied(path: Path) -> ConnectionFailed:
+    return ConnectionFailed(
+        "another daemon serves at this socket.",
+        name=str(path),
+        remedy="stop it, or choose another path",
+    )
+
+
 def _listen_unix(path: Path) -> socket.socket:
     """Return a listening Unix socket that only this user can open. The socket of a dead daemon is
     replaced.
 
     :raises ConnectionFailed: if another daemon serves there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ConnectionFailed(
@@ -196,11 +221,7 @@ def _listen_unix(path: Path) -> socket.socket:
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
             else:
-                raise ConnectionFailed(
-                    "another daemon serves at this socket.",
-                    name=str(path),
-                    remedy="stop it, or choose another path",
-                )
+                raise _occupied(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
         # The file gets the mode of the socket. A umask would apply to files of other threads, too.

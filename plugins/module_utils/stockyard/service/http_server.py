@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ BLOCK = 1 << 14
 # Seconds in which a request must be complete, and in which a client must read its answer.
 PATIENCE = 10.0
 MOST_CONNECTIONS = 256
+# Of these, the most that one user of this machine can have, if users are known.
+MOST_OF_USER = 192
 JSON = "application/json"
 
 
@@ -61,6 +64,8 @@ class HttpAnswer:
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpAnswer]]
+# Returns the user of the addresses of a client and of this server.
+UserOf = Callable[[Any, Any], str]
 
 
 class BadRequest(Exception):
@@ -90,23 +95,27 @@ def answer_refusal(error: BadRequest) -> HttpAnswer:
 
 
 class HttpServer:
-    """The server of all listening sockets.
+    """The server of one listening socket.
 
     :param handler: answers a complete request.
+    :param user_of: returns the user at the other end of a connection; ``None`` if all connections
+        are of one user.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, user_of: UserOf | None = None) -> None:
         self._handler = handler
-        self._connections = 0
+        self._user_of = user_of
+        self._users: Counter[str] = Counter()
 
     async def serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Answer the request of one connection, and close it."""
-        self._connections += 1
+        user = self._user(writer)
+        self._users[user] += 1
         try:
-            if self._connections > MOST_CONNECTIONS:
-                answer = answer_error(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections.")
+            if refusal := self._refuse(user):
+                answer = answer_error(HTTPStatus.SERVICE_UNAVAILABLE, refusal)
             else:
                 answer = await self._answer(reader)
             await _send(writer, answer)
@@ -114,8 +123,24 @@ class HttpServer:
             # The client left, or does not read.
             pass
         finally:
-            self._connections -= 1
+            self._users[user] -= 1
+            # The counter keeps no users without connections.
+            self._users += Counter()
             writer.transport.abort()
+
+    def _user(self, writer: asyncio.StreamWriter) -> str:
+        if self._user_of is None:
+            return ""
+        ends = [writer.get_extra_info(end) for end in ("peername", "sockname")]
+        return self._user_of(*ends)
+
+    def _refuse(self, user: str) -> str:
+        """Return why a connection is refused; empty if it is not."""
+        if self._users.total() > MOST_CONNECTIONS:
+            return "too many connections."
+        if self._user_of and self._users[user] > MOST_OF_USER:
+            return "too many connections of this user."
+        return ""
 
     async def _answer(self, reader: asyncio.StreamReader) -> HttpAnswer:
         try:

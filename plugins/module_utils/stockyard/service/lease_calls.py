@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..clients.leases import LeasesClient
+from ..clock import Deadline
 from ..errors import Busy, LeaseExpired, NotFound, OperationRefused, StockyardError
 from ..model import naming
 from ..model.host import HostRecord
@@ -33,6 +34,8 @@ from .stoppable_clock import StoppableClock, Stopped
 WAIT_MAX = 3600.0
 DURATION = 3600.0
 NAME_LENGTH = 24
+# Seconds that a request counts after its wait: a host can resume at its end.
+RESUMING = 60.0
 FILES = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
 Fields = dict[str, Any]
 
@@ -64,7 +67,8 @@ class LeaseCalls:
         spec, wait = self._spec(fields)
         clock = StoppableClock(self.ctx.clock, self.stop, cancelled)
         leases = LeasesClient(replace(self.ctx, clock=clock))
-        with self._counted(spec, wait):
+        deadline = self.ctx.deadline(wait + RESUMING)
+        with self._counted(spec, deadline):
             try:
                 result = leases.ensure(spec, wait=wait)
             except Busy as error:
@@ -74,6 +78,8 @@ class LeaseCalls:
                 ) from error
             info = result.object
             is_new = any(action.verb == "lease" for action in result.plan.actions)
+            if is_new and deadline.passed():
+                self._check_limit(info)
             if cancelled.is_set() and is_new:
                 self.release(info.id)
                 raise Stopped("the client has left.", name=f"lease {info.id}")
@@ -164,14 +170,15 @@ class LeaseCalls:
         return spec, wait
 
     @contextmanager
-    def _counted(self, spec: LeaseSpec, wait: float) -> Iterator[None]:
+    def _counted(self, spec: LeaseSpec, deadline: Deadline) -> Iterator[None]:
         """Count the request among those of the project, on the hypervisor.
 
+        :param deadline: the end of the time in which other requests count this one.
         :raises Busy: if the project has as many leases and requests as it can have.
         """
         ctx, project = self.ctx, self.project
         queue = queue_of(ctx, project)
-        with ctx.provider.queues.join(queue, ctx.deadline(wait + 60.0)) as ticket:
+        with ctx.provider.queues.join(queue, deadline) as ticket:
             # A request that is served after this count is in the observation too.
             ahead = ticket.ahead()
             observation = ctx.provider.observe(ctx.owner)
@@ -186,6 +193,24 @@ class LeaseCalls:
                     remedy="release a lease first",
                 )
             yield
+
+    def _check_limit(self, info: LeaseInfo) -> None:
+        """Release a new lease if the project has too many: other requests did not count this one
+        any more, because its host resumed slowly.
+
+        :raises Busy: if the lease was released.
+        """
+        ctx, project = self.ctx, self.project
+        leases = len(self._held(ctx.provider.observe(ctx.owner)))
+        requests = ctx.provider.queues.length(queue_of(ctx, project), ctx.clock.now())
+        if leases + requests > project.max_leases:
+            self.release(info.id)
+            raise Busy(
+                f"the project has {leases - 1} leases and {requests} requests, of at most "
+                f"{project.max_leases}.",
+                name=f"project {project.name}",
+                remedy="release a lease first",
+            )
 
     def _held(self, observation: Observation) -> list[HostRecord]:
         """Return the hosts that the project has leased."""

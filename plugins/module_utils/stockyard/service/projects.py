@@ -14,11 +14,13 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import InvalidInput, NotFound
-from ..files import write_atomic
+from ..clock import Deadline
+from ..errors import Busy, InvalidInput, NotFound
+from ..files import lock, write_atomic
 from ..model import codec, naming, untrusted
 from ..model.lease import HOLDER_MAX, LONGEST
 
@@ -26,6 +28,9 @@ MODE = 0o600
 FILE_MAX = 1 << 20
 PREFIX = "stockyard_"
 LEASES_MAX = 10000
+# Seconds to wait for other changes of the file, and between two attempts.
+LOCK_WAIT = 20.0
+POLL = 0.05
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,36 @@ def write(path: Path, projects: Projects) -> None:
         raise InvalidInput(
             "the file of projects cannot be written.", name=str(path), cause=str(error)
         ) from error
+
+
+def change(
+    path: Path, edit: Callable[[Projects], Projects], deadline: Deadline | None = None
+) -> None:
+    """Change the file. Changes at the same time, of any process, follow one another.
+
+    :param edit: returns the new projects. Nothing is written if it fails.
+    :raises Busy: if another process changes the file until the deadline.
+    :raises InvalidInput: if the file cannot be read or written.
+    """
+    limit = deadline or Deadline(LOCK_WAIT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while (handle := lock(path)) is None:
+            if limit.passed():
+                raise Busy(
+                    "the file of projects is locked by another process.",
+                    name=str(path),
+                    remedy="wait, then run again",
+                )
+            limit.pause(POLL)
+    except OSError as error:
+        raise InvalidInput(
+            "the file of projects cannot be locked.", name=str(path), cause=str(error)
+        ) from error
+    try:
+        write(path, edit(read(path) if path.exists() else Projects()))
+    finally:
+        os.close(handle)
 
 
 def read_private(path: Path) -> bytes:

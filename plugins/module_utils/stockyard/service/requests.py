@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +49,8 @@ LEASES = "/v1/leases"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 # Seconds for which one observation serves all readers of the page and the metrics.
 SNAPSHOT_AGE = 1.0
+# The most requests of one project at one time: others find a free connection.
+MOST_OF_PROJECT = 128
 # Statuses of errors, the most specific class first.
 STATUSES: tuple[tuple[type[StockyardError], HTTPStatus], ...] = (
     (LeaseExpired, HTTPStatus.GONE),
@@ -87,6 +90,7 @@ class Requests:
         self._snapshot_lock = threading.Lock()
         self._running = 0
         self._idle = threading.Condition()
+        self._of_projects: Counter[str] = Counter()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no request is at work; return whether that is so in time."""
@@ -189,9 +193,35 @@ class Requests:
             return bool(self._project(request))
         return False
 
+    @contextmanager
+    def _limited(self, project: Project) -> Iterator[None]:
+        """Count a request among those of its project.
+
+        :raises Busy: if the project has as many requests at this time as it can have.
+        """
+        with self._idle:
+            if self._of_projects[project.name] >= MOST_OF_PROJECT:
+                raise Busy(
+                    f"the project has {MOST_OF_PROJECT} open requests, the most that it can have.",
+                    name=f"project {project.name}",
+                    remedy="try again later",
+                )
+            self._of_projects[project.name] += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._of_projects[project.name] -= 1
+                # The counter keeps no projects without requests.
+                self._of_projects += Counter()
+
     def _answer_project(self, request: HttpRequest) -> HttpAnswer:
-        ctx = self._context()
-        calls = LeaseCalls(ctx, self._project(request), self._stop)
+        project = self._project(request)
+        with self._limited(project):
+            return self._answer_calls(LeaseCalls(self._context(), project, self._stop), request)
+
+    def _answer_calls(self, calls: LeaseCalls, request: HttpRequest) -> HttpAnswer:
+        ctx = calls.ctx
         if request.path == LEASES:
             return self._answer_leases(calls, request)
         number = request.path.removeprefix(f"{LEASES}/")

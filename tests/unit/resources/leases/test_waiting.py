@@ -179,6 +179,22 @@ def test_later_request_does_not_take_the_host_of_an_earlier_one(fleet: Yard) -> 
     assert fleet.leases.acquire("ci", holder="me").host
 
 
+def test_request_with_other_labels_or_for_the_pool_has_its_own_queue(fleet: Yard) -> None:
+    """The documentation says so: such a request can overtake."""
+    queues = fleet.context.provider.queues
+    for request in (replace(REQUEST, labels={"disk": "ssd"}), replace(REQUEST, pool="small")):
+        queue = waiting.queue_of(fleet.context, request)
+        with queues.join(queue, Deadline(600, fleet.context.clock)):
+            lease = fleet.leases.acquire("ci", holder="me")
+            fleet.leases.release(lease.id, replace=True)
+    queue = waiting.queue_of(fleet.context, replace(REQUEST, holder="you", duration=60.0))
+    with (
+        queues.join(queue, Deadline(600, fleet.context.clock)),
+        pytest.raises(Busy, match="1 earlier requests wait"),
+    ):
+        fleet.leases.acquire("ci", holder="me")
+
+
 def test_wait_is_reported(fleet: Yard) -> None:
     lines: list[str] = []
     context = replace(fleet.context, progress=lines.append)
