@@ -8,15 +8,18 @@ import asyncio
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from stockyard.endpoint import answer_heads
 from stockyard.endpoint.server import Endpoint
 from stockyard.errors import PoolQuotaExceeded
 from tests.helpers.endpoint_bench import BUSYBOX, Bench, call, play, read_head
+from tests.helpers.fake_dockerd import FakeDockerd
 
 
 def test_the_version_of_the_api_is_negotiated(tmp_path: Path) -> None:
@@ -128,6 +131,46 @@ def test_the_sides_of_a_hijacked_stream_end_separately(tmp_path: Path) -> None:
         assert await peer.reader.read() == b""
         # The machine can be used further.
         assert (await bench.call("POST", "/containers/web/start")).status == 204
+
+    play(tmp_path, story)
+
+
+def test_a_stream_begins_after_the_client_has_read_the_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docker-py would lose the start of a stream that arrives together with the head."""
+    head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+    async def burst(
+        _daemon: FakeDockerd, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        writer.write(head + b"hello")
+        await writer.drain()
+        return False
+
+    def attach(path: Path) -> list[bytes]:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(path))
+            client.sendall(
+                b"POST /containers/web/attach HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n"
+            )
+            blocks = [client.recv(1, socket.MSG_PEEK)]
+            # The whole stream has arrived at the endpoint.
+            time.sleep(0.2)
+            while block := client.recv(1000):
+                blocks.append(block)
+        return blocks[1:]
+
+    monkeypatch.setattr(FakeDockerd, "_echo", burst)
+    monkeypatch.setattr(answer_heads, "HEAD_READ", 20)
+
+    async def story(bench: Bench) -> None:
+        await bench.create("web")
+        assert await asyncio.to_thread(attach, bench.socket) == [head, b"hello"]
+        # A client that does not read gets everything in the end.
+        monkeypatch.setattr(answer_heads, "HEAD_READ", 0.01)
+        assert b"".join(await asyncio.to_thread(attach, bench.socket)) == head + b"hello"
 
     play(tmp_path, story)
 

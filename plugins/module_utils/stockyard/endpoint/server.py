@@ -385,7 +385,7 @@ class Endpoint:
         timeout = asyncio.timeout(self.lines.patience if route.is_quick else None)
         try:
             async with timeout:
-                observed = ObservedPeer(client, AnswerCheck(timeout).observe)
+                observed = ObservedPeer(client, AnswerCheck(timeout, client).observe)
                 reusable = await Exchange(observed, docker, request).run()
             return reusable
         except TimeoutError as error:
