@@ -228,6 +228,7 @@ def run_batch(
         begin = time.monotonic()
         record = store.path(server.name)
         completed = suite.run(file, pending, server.docker_host, record, deadline)
+        server.clean()
         remaining = pending_tests(store, server.name, tests)
         ended, seconds = len(pending) - len(remaining), time.monotonic() - begin
         print(

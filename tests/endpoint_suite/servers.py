@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,18 +58,31 @@ class Server:
     :param docker_host: the value of DOCKER_HOST.
     :param identity: changes if results of an earlier run are no longer those of this server.
     :param version: its answer to GET /version.
+    :param is_own: whether it exists for the suite only.
     """
 
     name: str
     docker_host: str
     identity: str
     version: dict[str, Any] = field(default_factory=dict)
+    is_own: bool = False
 
     def check(self) -> None:
         """Check that a server at a Unix socket still answers."""
         url = urlsplit(self.docker_host)
         if url.scheme == "unix":
             request(Path(url.path), "/version")
+
+    def clean(self) -> None:
+        """Delete containers that tests left, which would take the time of later tests. Other
+        programs can have containers on a server that is not the suite's own.
+        """
+        if not self.is_own:
+            return
+        path = Path(urlsplit(self.docker_host).path)
+        with suppress(OSError, http.client.HTTPException):
+            for container in request(path, "/containers/json?all=1"):
+                request(path, f"/containers/{container['Id']}?force=1&v=1", "DELETE")
 
     def facts(self) -> dict[str, str]:
         """Return the facts that the results contain."""
@@ -90,7 +103,8 @@ def bare(work: Path, registry_port: int, count: int = 1) -> Iterator[list[Server
             host = yard.hosts.apply(SingleSpec(f"bare-{number}", TEMPLATE.name)).object
             command = tunnel(host, registry_port, "-L", f"{path}:/run/docker.sock")
             process = stack.enter_context(running(command, work / "bare.log"))
-            servers.append(answering("bare", path, template.generation, process))
+            server = answering("bare", path, template.generation, process)
+            servers.append(replace(server, is_own=True))
         yield servers
 
 
@@ -116,7 +130,8 @@ def endpoint(work: Path, registry_port: int, count: int = 1) -> Iterator[list[Se
             process = stack.enter_context(running(registry_tunnel, work / "images.log"))
             answering(image_host, direct, "", process)
             process = stack.enter_context(running(command, work / "endpoint.log"))
-            servers.append(answering("endpoint", path, source_digest(), process))
+            server = answering("endpoint", path, source_digest(), process)
+            servers.append(replace(server, is_own=True))
         yield servers
 
 
@@ -200,16 +215,15 @@ def answering(
             time.sleep(0.5)
 
 
-def request(path: Path, url: str) -> dict[str, Any]:
-    """Return the JSON answer to a GET request at a Unix socket."""
-    connection = http.client.HTTPConnection("localhost", timeout=30)
+def request(path: Path, url: str, method: str = "GET") -> Any:
+    """Return the JSON answer to a request at a Unix socket, or ``None`` if it is empty."""
+    connection = http.client.HTTPConnection("localhost", timeout=WAIT)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.sock.settimeout(30)
+    connection.sock.settimeout(WAIT)
     try:
         connection.sock.connect(os.fspath(path))
-        connection.request("GET", url)
-        answer: dict[str, Any] = json.load(connection.getresponse())
-        return answer
+        connection.request(method, url)
+        return json.loads(connection.getresponse().read() or b"null")
     finally:
         connection.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import socketserver
 import sys
 import tarfile
 import threading
@@ -178,11 +179,42 @@ def test_server_has_hosts_and_a_socket_until_its_context_ends(
         generation = opened.templates.get("endpoint-suite").generation
         identity = {"bare": generation, "endpoint": servers.source_digest()}[name]
         assert {server.identity for server in group} == {identity}
+        assert all(server.is_own for server in group)
     for server in group:
         with pytest.raises(OSError, match="No such file"):
             server.check()
     with open_yard("", pki_dir=str(tmp_path)) as yard:
         assert not yard.hosts.list()
+
+
+def test_containers_of_a_batch_are_deleted_on_own_servers_only(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_DELETE(200, b'[{"Id": "one"}, {"Id": "two"}]')
+
+        def do_DELETE(self, status: int = 204, body: bytes = b"") -> None:
+            calls.append(f"{self.command} {self.path}")
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "client"
+
+    path = tmp_path / "docker.sock"
+    with socketserver.UnixStreamServer(str(path), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.Server("other", f"unix://{path}", "").clean()
+        assert not calls
+        servers.Server("bare", f"unix://{path}", "", is_own=True).clean()
+        server.shutdown()
+    assert calls == [
+        "GET /containers/json?all=1",
+        "DELETE /containers/one?force=1&v=1",
+        "DELETE /containers/two?force=1&v=1",
+    ]
 
 
 def test_server_without_an_answer_is_an_error(
