@@ -177,6 +177,41 @@ def test_a_used_machine_is_not_suspended(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_machine_whose_container_just_exited_is_not_suspended(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await running(bench, "job")
+        life = bench.endpoint.life
+        save = life.keeper.save
+
+        async def save_and_exit(machine: str) -> None:
+            await save(machine)
+            docker = bench.machines.running[machine]
+            docker.exit(life.containers.find("job").id)
+
+        life.keeper.save = save_and_exit  # type: ignore[method-assign]
+        await life._suspend("machine-1")
+        assert "machine-1" in bench.machines.running
+        life.keeper.save = save  # type: ignore[method-assign]
+        await suspended(bench)
+
+    play(tmp_path, story)
+
+
+def test_a_container_that_docker_removes_is_gone_before_a_suspension(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await running(bench, "job", BUSYBOX | {"HostConfig": {"AutoRemove": True}})
+        docker = bench.machines.running["machine-1"]
+        identifier = bench.endpoint.containers.find("job").id
+        docker.containers[identifier]["State"] = "exited"
+        for _attempt in range(3):
+            await bench.endpoint.life._suspend("machine-1")
+        assert "machine-1" in bench.machines.running
+        docker.exit(identifier)
+        await until(lambda: bench.machines.deleted == ["machine-1"])
+
+    play(tmp_path, story)
+
+
 def test_a_container_of_a_suspended_machine_is_removed_with_it(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.create("web")
@@ -222,7 +257,9 @@ def test_a_machine_that_cannot_be_suspended_continues(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.create("web")
         bench.machines.failures.append(HypervisorError("the storage is full."))
-        await bench.endpoint.life._suspend("machine-1")
+        # A call can use the machine for a moment after its answer.
+        while bench.machines.failures:
+            await bench.endpoint.life._suspend("machine-1")
         assert "is not suspended: the storage is full." in bench.lines[-1]
         assert (await bench.call("POST", "/containers/web/start")).status == 204
 

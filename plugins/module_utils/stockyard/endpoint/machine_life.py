@@ -29,6 +29,7 @@ from .snapshots import (
     PLACEMENT,
     Facts,
     Snapshots,
+    changes_alone,
     is_complete,
     is_running,
     placement_of,
@@ -347,11 +348,20 @@ class MachineLife:
                     self._start(self._suspend(machine))
 
     async def _suspend(self, machine: str) -> None:
+        activity = self.power.activity(machine)
         # The facts answer while the machine does not run.
         await self._refresh(machine)
         await self.keeper.save(machine)
+
+        def is_used() -> bool:
+            # A container can have exited during these calls: then the minute has just begun.
+            is_active = self.power.activity(machine) != activity
+            containers = self.containers.on(machine)
+            is_changing = any(changes_alone(self.facts(container)) for container in containers)
+            return bool(self._uses[machine]) or is_active or is_changing
+
         if machine in self._known:
-            await self.power.suspend(machine, lambda: bool(self._uses[machine]))
+            await self.power.suspend(machine, is_used)
 
     def _received(self, machine: str, event: Event) -> None:
         action = str(event.get("Action", "")).partition(":")[0]

@@ -70,6 +70,10 @@ class MachinePower:
         """Note that something happened in a machine."""
         self._active[machine] = asyncio.get_running_loop().time()
 
+    def activity(self, machine: str) -> float:
+        """Return the time of the last activity of a machine, by the clock of the loop."""
+        return self._active.get(machine, 0.0)
+
     def is_quiet(self, machine: str) -> bool:
         """Return whether a machine runs, and nothing happened in it for a minute."""
         now = asyncio.get_running_loop().time()

@@ -188,6 +188,14 @@ def removes_itself(facts: Facts) -> bool:
     return bool((facts.get("HostConfig") or {}).get("AutoRemove"))
 
 
+def changes_alone(facts: Facts) -> bool:
+    """Return whether the state of a container changes without a call: it runs, or it has exited and
+    Docker is about to remove it.
+    """
+    status = (facts.get("State") or {}).get("Status")
+    return is_running(facts) or (removes_itself(facts) and status in ("exited", "removing"))
+
+
 def restarts(facts: Facts) -> bool:
     """Return whether Docker starts a container again if it starts itself."""
     policy = (facts.get("HostConfig") or {}).get("RestartPolicy") or {}
