@@ -34,8 +34,8 @@ IMAGE = "toolbox"
 # The same with Docker's client, and the option that gives a container the endpoint.
 CLIENT_IMAGE = "client"
 SOCKET = ("-v", "/var/run/docker.sock:/var/run/docker.sock")
-# Seconds for one command, and for a change to be seen.
-PATIENCE, CHANGE = 300.0, 60.0
+# Seconds for one command on a busy machine, and for a change to be seen.
+PATIENCE, CHANGE = 900.0, 180.0
 SEARCH_PATH = "ENV PATH=/bin"
 WORKFLOW = """\
 on: push
