@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import Yard
+from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from tests.helpers.molecule_checkout import CHECKOUT, Checkout
 
 from .conftest import Controller
@@ -146,6 +146,36 @@ def test_variables_of_the_group_molecule_have_an_effect(root: Path) -> None:
         assert host.expires - host.created == 3600
         own_checkout.ok("destroy")
         assert yard.hosts.list() == ()
+        yard.teardown(templates=True)
+
+
+def test_template_of_a_yard_is_used_and_never_changed(root: Path) -> None:
+    """The yard declares its template with options that the scenario does not have."""
+    own_checkout = checkout(root, "shared")
+    variables = {**mine_variables(root), "yard_owner": "plant"}
+    with Yard(f"memory://{root}/yard", owner="plant", pki_dir=str(root / "pki")) as yard:
+        own_checkout.declare({**variables, "molecule_existing_template": "base"})
+        code, output = own_checkout.molecule("create")
+        assert code != 0
+        assert "template base" in output
+        assert yard.hosts.list() == ()
+        yard.templates.apply(TemplateSpec("base", image=ImageSpec(packages=("tree",))))
+        yard.fleets.apply(FleetSpec("web", "base", count=1))
+        before = yard.templates.list()
+        own_checkout.ok("create")
+        assert yard.templates.list() == before
+        (generation,) = {host.generation for host in yard.hosts.list()}
+        assert len(yard.hosts.list()) == 2
+        assert generation == before[0].generation
+        own_checkout.ok("destroy")
+        assert [host.fleet for host in yard.hosts.list()] == ["web"]
+        assert yard.templates.list() == before
+        own_checkout.declare(
+            {**variables, "molecule_existing_template": "base", "molecule_template": {}}
+        )
+        code, output = own_checkout.molecule("create")
+        assert code != 0
+        assert "Set one of them." in " ".join(output.split())
         yard.teardown(templates=True)
 
 
