@@ -5,7 +5,7 @@
 ``make endpoint-suite`` runs what has not been run yet; a run that was stopped goes on where it was.
 
   ARGS="1/8"                           one of eight parts
-  ARGS="api_exec_test.py"              one file
+  ARGS="b_test.py a_test.py"           these files, in this order
   ARGS="--server bare"                 only one of the servers
   ARGS="--server other=unix:///path"   another server
   ARGS="--workers 2"                   run tests at two servers of a kind at once
@@ -145,7 +145,7 @@ def default_servers() -> list[str]:
 
 
 def select(files: dict[str, list[str]], selection: list[str]) -> list[str]:
-    """Return the selected files; all of them without a selection."""
+    """Return the selected files in the order of the selection; all of them without one."""
     if not selection:
         return sorted(files)
     chosen: list[str] = []
@@ -159,7 +159,7 @@ def select(files: dict[str, list[str]], selection: list[str]) -> list[str]:
             chosen.append(word)
         else:
             raise SystemExit(f"{word} is neither a part nor one of {', '.join(sorted(files))}")
-    return sorted(set(chosen))
+    return list(dict.fromkeys(chosen))
 
 
 def measure(
