@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import socketserver
 import subprocess
@@ -16,7 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from stockyard.model.destinations import destinations
 from stockyard.providers.libvirt import uplink_names, uplink_proxy, uplink_tools
@@ -51,10 +52,14 @@ HOSTS = (
 class WebServer(socketserver.BaseRequestHandler):
     """A web server that agrees to each upgrade, and repeats all bytes after it."""
 
+    # The protocols of the last request for an upgrade.
+    protocols: ClassVar[list[str]] = []
+
     def handle(self) -> None:
         """Answer requests."""
         text = self.request.recv(65536)
-        if b"\r\nupgrade:" in text.lower():
+        if values := re.findall(rb"\r\nupgrade:([^\r]*)", text.lower()):
+            WebServer.protocols = b",".join(values).decode("ascii").replace(" ", "").split(",")
             self.request.sendall(
                 b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
             )
@@ -88,10 +93,13 @@ def send(*parts: bytes, port: int = uplink_proxy.HTTP) -> bytes:
     return answer
 
 
-def upgraded(lines: Sequence[str]) -> bool:
-    """Return whether bytes after a request for an upgrade pass HAProxy unread."""
+def upgraded(lines: Sequence[str]) -> list[str]:
+    """Return the protocols of a request for an upgrade at the web server, if HAProxy does not read
+    the bytes after it.
+    """
     connection = "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"
-    return b"UNREAD" in send(request(FINE, *connection, *lines), b"UNREAD\r\n\r\n")
+    answer = send(request(FINE, *connection, *lines), b"UNREAD\r\n\r\n")
+    return WebServer.protocols if b"UNREAD" in answer else []
 
 
 def main() -> None:
@@ -110,7 +118,7 @@ def main() -> None:
     proxy = uplink_names.Proxy(settings, refusals)
     threading.Thread(target=proxy.read_log, daemon=True).start()
     facts: dict[str, Any] = {
-        "upgraded": [name for name, lines in UPGRADES.items() if upgraded(lines)],
+        "upgraded": {name: upgraded(lines) for name, lines in UPGRADES.items()},
         "hosts": [host for host in HOSTS if send(request(host)).startswith(b"HTTP/1.1 200 ")],
         "http2": send(HTTP2).decode("ascii", "replace"),
     }
