@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo's yard, used once for each kind of object: for tests on another system, which run this
+file there as a program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from stockyard import BranchSpec, HostInfo, HostSpec, SingleSpec, VolumeSpec, Yard
+from tests.helpers import uplink_lab
+
+from .conftest import ssh
+from .test_identity import DISTINCT, inside
+from .test_pki_life import answers, own, refused
+from .test_whole_yard import processes
+
+OWNER = "demo"
+FETCH = 'import urllib.request as u; print(len(u.urlopen("{}", timeout=30).read()))'
+
+
+def open_yard() -> Yard:
+    """Open the demo's yard, whose storage and keys are where users have them."""
+    return Yard("qemu:///session", owner=OWNER)
+
+
+def everything() -> dict[str, Any]:
+    """Use hosts, volumes, branches and leases of the demo."""
+    with open_yard() as yard:
+        hosts = yard.hosts.list(fleet="web")
+        facts = [inside(host) for host in hosts]
+        result: dict[str, Any] = {
+            "ready": [host.name for host in hosts if host.ready],
+            "mode": [host.mode for host in hosts],
+            "distinct": [len({fact[key] for fact in facts if key in fact}) for key in DISTINCT],
+            "docker": [answers(host, own(host)) for host in hosts],
+            "volume": volume(yard, hosts[0]),
+            "branch": branch(yard),
+        }
+        lease = yard.leases.acquire("web", holder="smoke", duration=900)
+        folder = Path(lease.environment["DOCKER_CERT_PATH"])
+        own_host = next(host for host in hosts if host.name == lease.host)
+        other_host = next(host for host in hosts if host.name != lease.host)
+        result["lease"] = [answers(own_host, folder), refused(other_host, folder)]
+        lease.release()
+        result["released"] = own_host.uuid not in {host.uuid for host in yard.hosts.list()}
+    return result
+
+
+def volume(yard: Yard, host: HostInfo) -> list[str]:
+    """Attach a volume twice; return the content of a file after each time."""
+    spec = VolumeSpec("smoke", size_gib=1)
+    yard.volumes.apply(spec)
+    contents = []
+    for word in ("first", "second"):
+        yard.volumes.attach(spec, host=host.name, path="/data")
+        command = f"sudo sh -c 'echo {word} >>/data/file; cat /data/file'"
+        contents.append(ssh(host, command).stdout.replace("\n", " ").strip())
+        yard.volumes.detach(spec.name)
+    yard.volumes.delete(spec.name)
+    return contents
+
+
+def branch(yard: Yard) -> list[str]:
+    """Branch a host; return the content of a file in memory, and the names of both hosts."""
+    parent = yard.hosts.apply(SingleSpec("trunk", "docker")).object
+    ssh(parent, "echo kept | sudo tee /run/smoke")
+    (child,) = yard.hosts.branch(BranchSpec("trunk", ("twig",))).objects
+    words = [ssh(child, "cat /run/smoke; hostname").stdout, ssh(parent, "hostname").stdout]
+    for name in ("twig", "trunk"):
+        yard.hosts.delete(name)
+    return " ".join(words).split()
+
+
+def state() -> dict[str, Any]:
+    """Return the facts of drift of each template, and the mode of each host."""
+    with open_yard() as yard:
+        return {
+            "templates": {
+                template.uuid: [drift.fact for drift in template.drift]
+                for template in yard.templates.list()
+            },
+            "hosts": {host.name: host.mode for host in yard.hosts.list() if host.ready},
+        }
+
+
+def remaining() -> dict[str, Any]:
+    """Return the objects of hosts that exist after a teardown."""
+    with open_yard() as yard:
+        (template,) = yard.templates.list()
+        storage = Path(template.storage)
+        listening = subprocess.run(
+            ["ss", "-Hltn"], capture_output=True, text=True, check=True
+        ).stdout
+        return {
+            "hosts": [host.name for host in yard.hosts.list()],
+            "directories": [path.name for path in (storage / "hosts").iterdir()],
+            "locks": [p.name for p in (storage / "locks").iterdir() if p.name.startswith(OWNER)],
+            "processes": processes(OWNER),
+            "ports": [line for line in listening.splitlines() if ":2376 " in line],
+        }
+
+
+def way_out() -> dict[str, Any]:
+    """Use the way out of a host with open egress, in a namespace where all other machines are in a
+    second one.
+    """
+    os.environ["LAB"] = tempfile.mkdtemp()
+    with (
+        uplink_lab.other_namespace() as far_side,
+        uplink_lab.served(far_side) as port,
+        subprocess.Popen(
+            [sys.executable, "-c", uplink_lab.NAME_SERVER_PROGRAM], stdout=subprocess.PIPE
+        ) as name_server,
+        open_yard() as yard,
+    ):
+        uplink_lab.build_hypervisor(far_side)
+        host = yard.hosts.apply(SingleSpec("out", "docker", host=HostSpec(egress="open"))).object
+        result: dict[str, Any] = {"ready": host.ready, "processes": uplink_lab.processes()}
+        for name, address in (("named", "packages.example.org"), ("private", "10.9.8.7")):
+            command = ["python3", "-"]
+            program = FETCH.format(f"http://{address}:{port}/large")
+            answer = ssh(host, *command, stdin=program, timeout=180)
+            result[name] = (answer.stdout or answer.stderr).split("\n")[-2:]
+        yard.hosts.delete("out")
+        end = time.monotonic() + 30
+        while uplink_lab.processes() and time.monotonic() < end:
+            time.sleep(0.2)
+        result["left"] = uplink_lab.processes()
+        name_server.kill()
+    return result
+
+
+if __name__ == "__main__":
+    functions = (everything, state, remaining, way_out)
+    named = {function.__name__: function for function in functions}
+    print(json.dumps(named[sys.argv[1]]()))
