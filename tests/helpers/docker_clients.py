@@ -137,10 +137,13 @@ def unpack(
         (work / name).mkdir(parents=True)
     target.mkdir(parents=True)
     sources = work / "sources.list"
+    # No package is installed. The locks of apt are next to this file.
+    status = work / "state" / "status"
+    status.touch()
     sources.write_text(f"deb [signed-by={KEYS}] {_mirror()} {release} main\n", encoding="ascii")
     options = {
         "Dir::State": work / "state",
-        "Dir::State::status": "/dev/null",
+        "Dir::State::status": status,
         "Dir::Cache": work / "cache",
         "Dir::Etc::SourceList": sources,
         "Dir::Etc::SourceParts": "/dev/null",
