@@ -48,20 +48,21 @@ options:
   name:
     description:
       - The template. With O(operation=pull) and O(operation=load) its name on this hypervisor, by
-        default the name that it was pushed or saved with.
+        default the name that it was pushed or saved with. Required when O(operation=push) and
+        O(operation=save).
     type: str
-    default: ""
   reference:
     description:
       - The artifact, such as V(registry.example.com/team/docker:stable). With O(operation=push) and
         without a tag, the first twelve digits of the generation are the tag.
       - C(http://) before the name of the registry omits TLS.
+      - Required when O(operation=push) and O(operation=pull).
     type: str
-    default: ""
   path:
     description:
       - The file, on the machine that the module runs on. A file that is not a saved template is not
         overwritten.
+      - Required when O(operation=save) and O(operation=load).
     type: path
   generation:
     description: The first digits of the generation to transfer. The current one by default.
@@ -505,8 +506,8 @@ TEXT = {"type": "str", "default": ""}
 OPTIONS = {
     "tenant": {"type": "str", "default": "default"},
     "operation": {"type": "str", "choices": ["push", "pull", "save", "load"], "required": True},
-    "name": TEXT,
-    "reference": TEXT,
+    "name": {"type": "str"},
+    "reference": {"type": "str"},
     "path": {"type": "path"},
     "generation": TEXT,
     "base": TEXT,
@@ -527,7 +528,7 @@ SENDING = ("push", "save")
 
 def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
     """Transfer a template as the task declares."""
-    templates, name, tenant = yard.templates, params["name"], params["tenant"]
+    templates, name, tenant = yard.templates, params["name"] or "", params["tenant"]
     login = RegistryLogin(params["registry_username"], params["registry_password"])
     receiving = {
         "name": name,

@@ -41,6 +41,9 @@ def played(controller: Controller, server: OciRegistry) -> Played:
             task("pull again", "template_transfer", **pull),
             task("save", "template_transfer", **save),
             task("load", "template_transfer", **load),
+            task("no name", "template_transfer", operation="push", reference=place),
+            task("no reference", "template_transfer", operation="pull", name="pulled"),
+            task("no path", "template_transfer", operation="save", name="docker"),
             task("host", "host", name="one", template="pulled"),
             task("other host", "host", name="two", template="loaded"),
         ]
@@ -69,6 +72,13 @@ def test_template_is_pushed_and_pulled_once(played: Played) -> None:
 def test_hosts_are_forked_from_received_templates_at_once(played: Played) -> None:
     for name in ("host", "other host"):
         assert played[name]["host"]["mode"] == "instant"
+
+
+def test_missing_options_are_named(played: Played) -> None:
+    for missing in ("name", "reference", "path"):
+        result = played[f"no {missing}"]
+        assert result["failed"]
+        assert result["msg"].endswith(f"all of the following are missing: {missing}")
 
 
 def test_password_is_not_shown(played: Played) -> None:

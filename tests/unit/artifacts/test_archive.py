@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -46,6 +50,51 @@ def test_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
     with closing(ArchiveWriter(tmp_path / "template.tar")) as writer:
         writer.write(BLOB, CONTENT)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED_WRITER = """
+import os, sys
+from pathlib import Path
+from stockyard.artifacts.archive import ArchiveWriter
+from stockyard.artifacts.documents import blob_of
+
+writer = ArchiveWriter(Path(sys.argv[1]))
+writer.write(blob_of(b"content"), b"content")
+os.kill(os.getpid(), 9)
+"""
+
+
+def kill_a_writer(path: Path) -> None:
+    """Write a file in a process that is killed before the file is complete."""
+    command = [sys.executable, "-c", KILLED_WRITER, str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, check=False, env=environment).returncode == -signal.SIGKILL
+
+
+def test_file_of_a_killed_writer_is_deleted_by_the_next_writer(tmp_path: Path) -> None:
+    path = tmp_path / "template.tar"
+    kill_a_writer(path)
+    (abandoned,) = tmp_path.iterdir()
+    assert abandoned.name.startswith(".template.tar.")
+    with closing(ArchiveWriter(path)) as writer:
+        assert not abandoned.exists()
+        writer.write(BLOB, CONTENT)
+        writer.finish(MANIFEST)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_of_running_writers_and_of_other_paths_stay(tmp_path: Path) -> None:
+    kill_a_writer(tmp_path / "other.tar")
+    (other,) = tmp_path.iterdir()
+    # A link is followed by no writer.
+    linked = tmp_path / ".template.tar.x.new"
+    linked.symlink_to(other)
+    path = tmp_path / "template.tar"
+    with closing(ArchiveWriter(path)) as first, closing(ArchiveWriter(path)) as second:
+        for writer in (first, second):
+            writer.write(BLOB, CONTENT)
+            writer.finish(MANIFEST)
+    assert sorted(tmp_path.iterdir()) == sorted([other, linked, path])
 
 
 def read_all(path: Path) -> None:

@@ -8,8 +8,10 @@ Members are read at their places in the file and are never extracted by their na
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import re
 import tarfile
 import tempfile
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ImageError, InvalidInput, OutOfSpace
-from ..files import move
+from ..files import SUFFIX, move
 from ..model import untrusted
 from ..model.artifact import LARGEST_DOCUMENT, LARGEST_FILE, MANIFEST_TYPE, Blob
 from .documents import blob_of, verified
@@ -33,6 +35,9 @@ NO_SPACE = 28
 class ArchiveWriter:
     """A new file with one artifact. The file appears when it is complete.
 
+    Until then it has a temporary name, and is locked. Temporary files without a lock are those of
+    writers that were killed: the next writer of the same path deletes them.
+
     :param path: the path of the file.
     """
 
@@ -40,10 +45,8 @@ class ArchiveWriter:
         self.path = path
         self._digests: set[str] = set()
         try:
-            # The file is written through a name that no other writer has.
-            self._file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed by close
-                dir=path.parent, prefix=f".{path.name}.", suffix=".new", delete=False
-            )
+            _delete_abandoned(path)
+            self._file = _locked_file(path)
         except OSError as error:
             raise _unwritable(path, error) from error
         self._tar = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115  # closed by finish
@@ -66,7 +69,8 @@ class ArchiveWriter:
         self._add(LAYOUT, b'{"imageLayoutVersion": "1.0.0"}')
         try:
             self._tar.close()
-            self._file.close()
+            self._file.flush()
+            # The file is locked until it has its name.
             move(Path(self._file.name), self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
@@ -179,6 +183,40 @@ class ArchiveReader:
         missing = [name for name in (INDEX, LAYOUT) if name not in self._places]
         if missing:
             raise ValueError(f"{missing[0]} is missing")
+
+
+def _locked_file(path: Path) -> IO[bytes]:
+    """Create a locked temporary file next to a path, through a name that no other writer has."""
+    while True:
+        file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed by the writer
+            dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX, delete=False
+        )
+        # Some network file systems have no locks: there nobody deletes the file either.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        # Another writer deleted it before it was locked.
+        file.close()
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Delete temporary files of writers of this path that no longer run."""
+    prefix = f".{path.name}."
+    for candidate in list(path.parent.iterdir()):
+        if candidate.name.startswith(prefix) and candidate.name.endswith(SUFFIX):
+            # A file of another user, and one that is locked, stays.
+            with suppress(OSError):
+                _delete_unlocked(candidate)
+
+
+def _delete_unlocked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _damaged(path: Path, cause: str) -> ImageError:
