@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...clock import Deadline
 from ...errors import Conflict, NotFound, OperationRefused
 from ...model.fleet import HOST_STATES, SingleSpec
-from ...model.host import SUSPENDED, Host, HostSpec
+from ...model.host import SUSPENDED, Host, HostSpec, host_domain
 from ...model.naming import choice
 from ...model.observation import Observation
 from ...planning.lease_policy import is_held
@@ -94,6 +94,9 @@ class SingleHostConvergence(HostConvergence):
         """
         ctx, spec, state = self.ctx, self.spec, self.state
         host = self._host(observation)
+        # A new host of this name is refused as those of other machines are.
+        if host is None and state != "present":
+            self._check_readable(observation)
         self._check_state(host)
         if host and state in POWER_STATES:
             self._check_complete(host)
@@ -164,6 +167,18 @@ class SingleHostConvergence(HostConvergence):
                 name=f"host {spec.name}",
                 remedy="declare a template to create the host",
             )
+
+    def _check_readable(self, observation: Observation) -> None:
+        """Refuse a host whose record cannot be read: it exists, and nothing changes it."""
+        domain = host_domain(self.ctx.owner, self.spec.tenant, self.spec.name)
+        for item in observation.unreadable:
+            if item.name == domain:
+                raise OperationRefused(
+                    "the host exists, and its record cannot be read.",
+                    name=f"host {self.spec.name}",
+                    cause=item.reason,
+                    remedy="use the version of stockyard that wrote the record",
+                )
 
     def _check_complete(self, host: Host) -> None:
         """Refuse to suspend or resume an incomplete host, and to suspend a leased one without
