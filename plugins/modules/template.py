@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.pki
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.security
+  - stockyard.container_hosts.sharing
   - stockyard.container_hosts.firmware
   - stockyard.container_hosts.tenant
   - stockyard.container_hosts.warm

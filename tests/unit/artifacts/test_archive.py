@@ -85,16 +85,16 @@ def test_file_of_a_killed_writer_is_deleted_by_the_next_writer(tmp_path: Path) -
 
 def test_files_of_running_writers_and_of_other_paths_stay(tmp_path: Path) -> None:
     kill_a_writer(tmp_path / "other.tar")
-    (other,) = tmp_path.iterdir()
+    (abandoned,) = tmp_path.iterdir()
     # A link is followed by no writer.
     linked = tmp_path / ".template.tar.x.new"
-    linked.symlink_to(other)
+    linked.symlink_to(abandoned)
     path = tmp_path / "template.tar"
     with closing(ArchiveWriter(path)) as first, closing(ArchiveWriter(path)) as second:
         for writer in (first, second):
             writer.write(BLOB, CONTENT)
             writer.finish(MANIFEST)
-    assert sorted(tmp_path.iterdir()) == sorted([other, linked, path])
+    assert sorted(tmp_path.iterdir()) == sorted([abandoned, linked, path])
 
 
 def read_all(path: Path) -> None:

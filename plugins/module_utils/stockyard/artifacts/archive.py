@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import stat
 import tarfile
 import tempfile
 from contextlib import suppress
@@ -39,10 +40,12 @@ class ArchiveWriter:
     writers that were killed: the next writer of the same path deletes them.
 
     :param path: the path of the file.
+    :param mode: its mode.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = 0o600) -> None:
         self.path = path
+        self._mode = mode
         self._digests: set[str] = set()
         try:
             _delete_abandoned(path)
@@ -70,6 +73,7 @@ class ArchiveWriter:
         try:
             self._tar.close()
             self._file.flush()
+            os.fchmod(self._file.fileno(), self._mode)
             # The file is locked until it has its name.
             move(Path(self._file.name), self.path)
         except OSError as error:
@@ -101,12 +105,16 @@ class ArchiveReader:
         self.path = path
         self._places: dict[str, tuple[int, int]] = {}
         try:
-            self._file = path.open("rb")
+            # Another user's pipe would never be opened otherwise.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._file = open(descriptor, "rb")  # noqa: SIM115  # closed by close
         except OSError as error:
             raise InvalidInput(
                 "the file cannot be read.", name=str(path), cause=str(error)
             ) from error
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError("it is not an ordinary file")
             self._scan()
         except (tarfile.TarError, ValueError, OSError, EOFError) as error:
             self._file.close()
@@ -191,7 +199,7 @@ def _locked_file(path: Path) -> IO[bytes]:
         file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed by the writer
             dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX, delete=False
         )
-        # Some network file systems have no locks: there nobody deletes the file either.
+        # Some network file systems have no locks: there no writer deletes the file either.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.path.exists(file.name):

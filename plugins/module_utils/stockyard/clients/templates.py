@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InvalidInput
-from ..model.artifact import public_key, reference
+from ..model.artifact import reference
 from ..model.artifact_info import ArtifactInfo
 from ..model.login import ANONYMOUS, RegistryLogin
+from ..model.naming import signer_key
 from ..model.template import TemplateSpec
 from ..model.template_info import TemplateInfo
 from ..paths import expand_user
@@ -155,7 +156,7 @@ class TemplatesClient:
             self._context,
             tenant,
             name,
-            tuple(map(public_key, trusted_keys)),
+            tuple(map(signer_key, trusted_keys)),
             allow_boot,
             place=source,
             login=login,
@@ -174,7 +175,7 @@ class TemplatesClient:
         timeout: float = TRANSFER_TIMEOUT,
     ) -> Result[TemplateInfo]:
         """Read a template from a file that :meth:`save` wrote, as :meth:`pull` does."""
-        keys = tuple(map(public_key, trusted_keys))
+        keys = tuple(map(signer_key, trusted_keys))
         operation = TemplateLoad(
             self._context, tenant, name, keys, allow_boot, path=expand_user(path)
         )

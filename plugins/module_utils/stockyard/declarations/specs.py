@@ -83,6 +83,9 @@ TEMPLATE: Params = {
         max_age={"type": "str"},
         security={"options": SECURITY},
         provision=PROVISION,
+        share_dir={"type": "path"},
+        # Public keys.
+        trusted_keys={"no_log": False},
     ),
     # The field has another name, because this one is a keyword of Python.
     "from": option(TemplateSpec, "parent"),

@@ -41,7 +41,6 @@ _REFERENCE = re.compile(
     r"(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})|@(sha256:[0-9a-f]{64}))?"
 )
 _FILE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
-_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,6 @@ def reference(text: str) -> Reference:
             remedy="write a reference such as registry.example.com/team/docker:5f3c6a1d2b9e",
         )
     return Reference(f"{match[1] or 'https://'}{match[2]}", match[3], match[4] or match[5] or "")
-
-
-def public_key(text: str) -> str:
-    """Check the public key of a signer: 64 hexadecimal digits."""
-    if not _KEY.fullmatch(text):
-        raise InvalidInput(
-            f"{naming.shown(text)} is not a public key.",
-            remedy="write the 64 digits that a push returns as key",
-        )
-    return text
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ _DIGEST = re.compile(r"[0-9a-z]{1,128}")
 # A digest, or on vSphere a machine and its version: 4b0e…@2026-01-31T12:00:00.000000Z. It can be a
 # directory's name.
 _IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z@:.+_-]{0,254}")
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 _SERIAL = re.compile(r"[0-9a-f]{0,64}")
 # Seconds since the epoch that a record can hold: the year 5138.
 LAST_MOMENT = 1e11
@@ -278,3 +279,13 @@ def _matching(subject: str, pattern: re.Pattern[str], value: Any, remedy: str) -
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise InvalidInput(f"{shown(value)} is not a valid {subject}.", remedy=remedy)
     return value
+
+
+def signer_key(text: str) -> str:
+    """Check the public key of a signer: 64 hexadecimal digits."""
+    if not _PUBLIC_KEY.fullmatch(text):
+        raise InvalidInput(
+            f"{shown(text)} is not a public key.",
+            remedy="write the 64 digits that a push returns as key",
+        )
+    return text

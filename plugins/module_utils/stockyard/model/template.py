@@ -97,6 +97,10 @@ class TemplateSpec:
         the branch is scrubbed and frozen. Empty for none.
     :param revision: a text of the user. Another text requests another generation of a template that
         is created from a host.
+    :param share_dir: the directory on the hypervisor with templates that owners share. Empty for
+        none. Not part of the digest.
+    :param trusted_keys: the public keys of other owners whose templates in this directory are
+        loaded. Not part of the digest.
     """
 
     name: str
@@ -116,6 +120,8 @@ class TemplateSpec:
     parent: str = ""
     from_host: str = ""
     revision: str = ""
+    share_dir: str = ""
+    trusted_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -142,6 +148,7 @@ class TemplateSpec:
         if self.parent:
             self._check_parent()
         naming.line("revision", self.revision)
+        self._check_sharing()
         if self.from_host:
             self._check_host()
         elif self.revision:
@@ -149,6 +156,24 @@ class TemplateSpec:
                 "revision requires from_host.",
                 name=f"template {self.name}",
                 remedy="omit revision: other templates follow their declarations",
+            )
+
+    def _check_sharing(self) -> None:
+        """Check the directory with shared templates, and the signers that are trusted."""
+        naming.line("share_dir", self.share_dir)
+        for key in self.trusted_keys:
+            naming.signer_key(key)
+        if self.trusted_keys and not self.share_dir:
+            raise InvalidInput(
+                "trusted_keys requires share_dir.",
+                name=f"template {self.name}",
+                remedy="declare the directory that the owners share, or omit trusted_keys",
+            )
+        if self.share_dir and not self.share_dir.startswith(("/", "~")):
+            raise InvalidInput(
+                f"share_dir {naming.shown(self.share_dir)} is a relative path.",
+                name=f"template {self.name}",
+                remedy="write the whole path of the directory",
             )
 
     def _check_host(self) -> None:
@@ -164,6 +189,7 @@ class TemplateSpec:
             "max_memory_mib": (self.max_memory_mib, 0),
             "security": (self.security, SecuritySpec()),
             "provision": (self.provision, None),
+            "share_dir": (self.share_dir, ""),
         }
         for option, (value, default) in options.items():
             if value != default:

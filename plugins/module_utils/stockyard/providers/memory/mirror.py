@@ -58,6 +58,17 @@ class Mirror:
             write_atomic(self._image(digest), json.dumps(versions), durable=False)
         return digest
 
+    def receive(self, digest: str, versions: bytes) -> None:
+        """Record the package versions of an image that was built elsewhere.
+
+        :raises ImageError: if the file cannot be written.
+        """
+        with translate_os_error(
+            "the image cannot be written.", f"image {digest[:12]}", error_type=ImageError
+        ):
+            self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(self._image(digest), versions, durable=False)
+
     def versions(self, digest: str) -> dict[str, str]:
         """Return the package versions of an image."""
         try:

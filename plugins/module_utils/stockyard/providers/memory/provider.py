@@ -97,7 +97,7 @@ class MemoryProvider(NoGuestClock):
         self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
         self.queues = FileQueues(lambda: self.state.folder / "locks")
         self.volumes = MemoryVolumes(self.state, uri)
-        self._template_files = MemoryTemplateFiles(self.state, self.disks, self._drift)
+        self._template_files = MemoryTemplateFiles(self.state, self.disks, self.mirror, self._drift)
         self._branches = MemoryBranches(self.state, self.disks, self.volumes)
 
     @property

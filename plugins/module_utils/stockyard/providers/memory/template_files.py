@@ -1,10 +1,13 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of simulated templates, to and from artifacts: each disk is one tar file."""
+"""The files of simulated templates, to and from artifacts: a disk is one tar file, and an image is
+the versions of its packages.
+"""
 
 from __future__ import annotations
 
+import json
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +25,10 @@ from ...model.template import TemplateRecord
 from ..common.resumable import require
 from .disks import Disks
 from .machines import check_free, check_frozen
+from .mirror import Mirror
 from .state import Machine, StateFile
 
-DISK = "disk"
+DISK, VERSIONS = "disk", "versions"
 
 
 class MemoryTemplateFiles:
@@ -39,10 +43,12 @@ class MemoryTemplateFiles:
         self,
         state: StateFile,
         disks: Disks,
+        mirror: Mirror,
         drift: Callable[[TemplateRecord], tuple[Drift, ...]],
     ) -> None:
         self._state = state
         self._disks = disks
+        self._mirror = mirror
         self._drift = drift
 
     def check_export(self, record: TemplateRecord) -> None:
@@ -55,7 +61,9 @@ class MemoryTemplateFiles:
             disk = Path(folder) / DISK
             with tarfile.open(disk, "w") as archive:
                 archive.add(self._disks.path(record), ".", filter=_anonymous)
-            yield TemplateContent({}, {DISK: disk})
+            versions = Path(folder) / VERSIONS
+            versions.write_text(json.dumps(self._mirror.versions(record.image), sort_keys=True))
+            yield TemplateContent({}, {DISK: disk, VERSIONS: versions})
 
     def check(
         self,
@@ -64,7 +72,7 @@ class MemoryTemplateFiles:
         sizes: Mapping[str, int],
         mode: str = "instant",
     ) -> None:
-        if set(sizes) != {DISK}:
+        if set(sizes) != {DISK, VERSIONS}:
             raise ImageError("the artifact is damaged.", name=record.title)
         require(record, self._drift(record), mode)
 
@@ -74,7 +82,8 @@ class MemoryTemplateFiles:
     ) -> Iterator[NewTemplate]:
         self._state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=self._state.folder, prefix="work-") as folder:
-            yield _Incoming(self._state, self._disks, record, {DISK: Path(folder) / DISK})
+            paths = {name: Path(folder) / name for name in (DISK, VERSIONS)}
+            yield _Incoming(self._state, self._disks, self._mirror, record, paths)
 
 
 @dataclass
@@ -83,6 +92,7 @@ class _Incoming:
 
     state: StateFile
     disks: Disks
+    mirror: Mirror
     record: TemplateRecord
     paths: Mapping[str, Path | None]
 
@@ -93,6 +103,7 @@ class _Incoming:
             with tarfile.open(self.paths[DISK] or "") as archive:
                 for member in archive:
                     _extract(archive, member, disk)
+            self.mirror.receive(self.record.image, (self.paths[VERSIONS] or disk).read_bytes())
             record = replace(self.record, checksums={"record": "received"})
             machines[record.domain] = Machine(encode(record))
         return record

@@ -30,7 +30,15 @@ from ..context import Context
 from ..hosts.reservation import mac_of
 from ..operation import LockedOperation
 from ..undo import undo
-from . import cloud_image, derive_template, freshness, host_template, preload, provision
+from . import (
+    cloud_image,
+    derive_template,
+    freshness,
+    host_template,
+    preload,
+    provision,
+    shared_files,
+)
 
 # Seconds that an unused image is retained, because a template may be under construction from it.
 RECENT = 3600.0
@@ -115,7 +123,11 @@ class TemplateConvergence(LockedOperation):
         )
         if spec.parent and parent is None and parent_generation is None:
             self.ctx.progress(f"template {spec.name}: template {spec.parent} must be built first")
-        return plan_template(spec, declared.digest, templates, template_context)
+        todo = plan_template(spec, declared.digest, templates, template_context)
+        # The digest of a derived template contains the generation of its parent.
+        if spec.parent and parent is None:
+            return todo
+        return shared_files.with_shared(self.ctx, declared, todo, observation)
 
     def plan(self) -> Plan:
         """Return the actions that :meth:`apply` would take now. Changes nothing.
@@ -156,18 +168,11 @@ class TemplateConvergence(LockedOperation):
         spec = declared.spec
         own_generations = observation.generations(spec.tenant, spec.name)
         verbs = {action.verb for action in todo.actions}
-        if "build" in verbs and spec.from_host:
-            _build_from_host(
-                ctx, declared, _remove_useless(ctx, declared, own_generations), deadline
-            )
-        elif "build" in verbs:
-            if spec.parent:
-                origin: TemplateRecord | None = derive_template.require_parent(spec, parent)
-            else:
-                base = derive_template.base_of(ctx, declared, observation)
-                origin = base.record if base else None
-            remaining = _remove_useless(ctx, declared, own_generations)
-            _build(ctx, declared, remaining, origin, deadline)
+        if "load" in verbs and not self._load(declared, observation, deadline):
+            verbs.add("build")
+            todo = Plan(tuple(map(_as_build, todo.actions)))
+        if "build" in verbs:
+            self._build(declared, parent, observation, deadline)
         elif "promote" in verbs:
             _promote(ctx, own_generations, candidate(spec, declared.digest, own_generations))
         if not verbs:
@@ -175,6 +180,48 @@ class TemplateConvergence(LockedOperation):
         # A build takes minutes: observe the hosts that use old generations by now.
         deletions = _remove_surplus(ctx, declared, ctx.provider.observe(ctx.owner))
         return Plan((*(action for action in todo.actions if action.verb != "delete"), *deletions))
+
+    def _build(
+        self,
+        declared: RenderedTemplate,
+        parent: Template | None,
+        observation: Observation,
+        deadline: Deadline,
+    ) -> None:
+        """Build a generation: from a host, from its parent or another generation, or completely.
+        Share it if that is declared.
+        """
+        ctx, spec = self.ctx, declared.spec
+        own_generations = observation.generations(spec.tenant, spec.name)
+        if spec.from_host:
+            remaining = _remove_useless(ctx, declared, own_generations)
+            _build_from_host(ctx, declared, remaining, deadline)
+            return
+        if spec.parent:
+            origin: TemplateRecord | None = derive_template.require_parent(spec, parent)
+        else:
+            base = derive_template.base_of(ctx, declared, observation)
+            origin = base.record if base else None
+        remaining = _remove_useless(ctx, declared, own_generations)
+        _build(ctx, declared, remaining, origin, deadline)
+        if spec.share_dir:
+            current = ctx.provider.observe(ctx.owner).template(spec.tenant, spec.name)
+            if current:
+                shared_files.save(ctx, declared, current.record)
+
+    def _load(
+        self, declared: RenderedTemplate, observation: Observation, deadline: Deadline
+    ) -> bool:
+        """Load a shared template; return whether that succeeded. The file can be another one than
+        that of the plan by now.
+        """
+        ctx, spec = self.ctx, declared.spec
+        shared = shared_files.find(ctx, declared, observation)
+        if shared is None:
+            return False
+        own_generations = observation.generations(spec.tenant, spec.name)
+        remaining = _remove_useless(ctx, declared, own_generations)
+        return shared_files.load(ctx, shared, _after(ctx, remaining), deadline)
 
     def tidy(self, deadline: Deadline) -> Plan:
         """Delete the generations that are not retained and that no host uses."""
@@ -197,6 +244,13 @@ class TemplateConvergence(LockedOperation):
         if not self.declared.spec.parent:
             return self.declared
         return derive_template.bind(self.ctx, self.declared, parent)
+
+
+def _as_build(action: Action) -> Action:
+    """Return the action of a plan whose shared file could not be used."""
+    if action.verb != "load":
+        return action
+    return replace(action, verb="build", after={"generation": "new"})
 
 
 def get_current(tenant: str, name: str, observation: Observation) -> Template:

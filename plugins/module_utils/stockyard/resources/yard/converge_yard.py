@@ -340,7 +340,7 @@ def _generation_after(template_plan: Plan) -> str | None:
     for action in template_plan.actions:
         if action.verb == "build":
             generation = UNKNOWN_GENERATION
-        elif action.verb == "promote":
+        elif action.verb in ("load", "promote"):
             generation = str(action.after["generation"])
     return generation
 
