@@ -64,6 +64,40 @@ ROLE_MAIN = {
 ROLE_OPTIONS = ("prune", "rebuild", "local_hypervisor", "save_plan", "apply_plan")
 RELATIVE = "A relative path starts at the directory in which Ansible was started."
 ROLE_NOTES = {"save_plan": RELATIVE, "apply_plan": RELATIVE}
+# Variables of the role that are no option of the module yard.
+BUILD_ON = (
+    "With several hypervisors in a run, the one that builds each template. The others load the "
+    "template from O(yard_registry), or from a file that Ansible carries through the controller."
+)
+NO_BUILD_ON = (
+    "The value is the name of a hypervisor in the inventory, or V(first) for the first one of the "
+    "run. If it is empty, or if O(yard_build_on) is not part of the run, each hypervisor builds "
+    "its own templates."
+)
+OTHER_PLATFORM = (
+    "A hypervisor on which the memory of a template cannot be resumed, or with another declaration "
+    "of the template, builds it itself."
+)
+REGISTRY = (
+    "The registry that O(yard_build_on) sends templates to, with the beginning of the repository, "
+    "such as V(registry.example.com/team). The name of a template follows."
+)
+ROLE_VARIABLES: Options = {
+    "yard_build_on": {"description": [BUILD_ON, NO_BUILD_ON, OTHER_PLATFORM], "type": "str"},
+    "yard_registry": {
+        "description": [REGISTRY, "If it is empty, templates are carried through the controller."],
+        "type": "str",
+    },
+    "yard_registry_username": {
+        "description": ["The user of O(yard_registry). Without a user, requests are anonymous."],
+        "type": "str",
+    },
+    "yard_registry_password": {
+        "description": ["The password or the token of O(yard_registry_username)."],
+        "type": "str",
+        "no_log": True,
+    },
+}
 # Variables that list objects, each with its module and its description.
 ROLE_LISTS = {
     "yard_templates": ("template", "The templates."),
@@ -245,6 +279,8 @@ def role_specs() -> str:
     variables = {
         f"yard_{name}": _variable(name, defaults) for name in (*common_names(), *ROLE_OPTIONS)
     }
+    for variable, entry in ROLE_VARIABLES.items():
+        variables[variable] = {**entry, "default": defaults[variable]}
     for variable, (module, description) in ROLE_LISTS.items():
         reference = f"M(stockyard.container_hosts.{module})"
         variables[variable] = {

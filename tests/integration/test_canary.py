@@ -60,6 +60,7 @@ GIVEN = {
     "yard_password": PASSWORD,
     "yard_ca_private_key": NO_CA,
     "yard_volume_key": VOLUMES,
+    "yard_registry_password": TRANSFER,
     "jenkins_agent_secret": AGENT,
 }
 CANARIES = [
@@ -125,6 +126,7 @@ def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tu
             "ansible.builtin.include_role": {"name": "stockyard.container_hosts.jenkins_agent"}
         }
         yard = {f"yard_{name}": value for name, value in options.items()}
+        yard["yard_registry_password"] = TRANSFER
         fleets = [{"name": "role", "template": "sealed", "volumes": VOLUME}]
         steps = [
             task("template", "template", name="sealed", **SEALED, **SOURCES, **options),

@@ -37,6 +37,8 @@ MAKERS = {
 ASKS = {"vsphere_preflight.yml": {"owner", "pki_dir"}}
 # They call no module of a yard, or only the role.
 WITHOUT_MODULES = {"rebuild.yml", "registry.yml", "vsphere_template.yml"}
+# They are included in the role's main.yml, which has module defaults for all modules.
+INCLUDED = {"archive.yml", "generations.yml", "registry.yml", "templates.yml", "transferred.yml"}
 FILES = sorted(
     [
         *(CHECKOUT / "playbooks").glob("*.yml"),
@@ -61,13 +63,24 @@ def given(content: Any) -> Iterator[dict[str, Any]]:
 def test_no_option_is_left_out(path: Path) -> None:
     expected = (REACHES | (MAKES if path.name in MAKERS else set())) - ASKS.get(path.name, set())
     options_of_tasks = list(given(yaml.safe_load(path.read_text())))
-    assert bool(options_of_tasks) is (path.name not in WITHOUT_MODULES)
+    assert bool(options_of_tasks) is (path.name not in WITHOUT_MODULES | INCLUDED)
     for options in options_of_tasks:
         assert expected - set(options) == set()
         assert all(f"yard_{name}" in str(options[name]) for name in expected)
 
 
-@pytest.mark.parametrize("path", FILES[:-2], ids=lambda p: p.name)
+def test_module_defaults_of_the_role_reach_all_modules() -> None:
+    tasks = yaml.safe_load((CHECKOUT / "roles/yard/tasks/main.yml").read_text())
+    (block,) = (entry for entry in tasks if "module_defaults" in entry)
+    assert set(block["module_defaults"]) == {"group/stockyard.container_hosts.all"}
+    included = {path.name for path in FILES if path.parent.name == "tasks"}
+    assert included == INCLUDED | {"main.yml"}
+
+
+PLAYBOOKS = [path for path in FILES if path.parent.name == "playbooks"]
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda p: p.name)
 def test_playbooks_validate_their_declaration_first(path: Path) -> None:
     play = yaml.safe_load(path.read_text())[0]
     if "{{ declaration_file }}" in play.get("vars_files", []):

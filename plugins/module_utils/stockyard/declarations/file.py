@@ -24,7 +24,9 @@ CONNECTION = (
 )  # fmt: skip
 LISTS = ("pools", "templates", "volumes", "fleets", "endpoints")
 SETTINGS = ("prune", "rebuild", "local_hypervisor", "save_plan", "apply_plan")
-KNOWN = {f"yard_{name}" for name in (*CONNECTION, *LISTS, *SETTINGS)}
+# How the playbook distributes templates among the hypervisors of a run. A command has one.
+DISTRIBUTION = ("build_on", "registry", "registry_username", "registry_password")
+KNOWN = {f"yard_{name}" for name in (*CONNECTION, *LISTS, *SETTINGS, *DISTRIBUTION)}
 PATHS = ("storage", "ca_path", "pki_dir", "save_plan", "apply_plan")
 JINJA = re.compile(r"\{[{%#]")
 VAULT = "$ANSIBLE_VAULT;"
