@@ -30,17 +30,24 @@ def played(controller: Controller, server: OciRegistry) -> Played:
     file = str(controller.root / "docker.tar")
     save = {"operation": "save", "name": "docker", "path": file}
     load = {"operation": "load", "name": "loaded", "path": file}
+    folder = str(controller.root)
+    keys = ["{{ pushed.artifact.key }}"]
+    shared = {"owner": "second", "name": "shared", "share_dir": folder, "trusted_keys": keys}
     return controller.play(
         [
             task("template", "template", name="docker"),
             task("dry push", "template_transfer", DRY, **push),
-            task("push", "template_transfer", **push),
+            task("push", "template_transfer", {"register": "pushed"}, **push),
             task("push again", "template_transfer", **push),
             task("dry pull", "template_transfer", DRY, **pull),
             task("pull", "template_transfer", **pull),
             task("pull again", "template_transfer", **pull),
             task("save", "template_transfer", **save),
             task("load", "template_transfer", **load),
+            task("built", "template", name="shared", share_dir=folder),
+            task("dry shared", "template", DRY, **shared),
+            task("shared", "template", **shared),
+            task("shared again", "template", **shared),
             task("no name", "template_transfer", operation="push", reference=place),
             task("no reference", "template_transfer", operation="pull", name="pulled"),
             task("no path", "template_transfer", operation="save", name="docker"),
@@ -72,6 +79,15 @@ def test_template_is_pushed_and_pulled_once(played: Played) -> None:
 def test_hosts_are_forked_from_received_templates_at_once(played: Played) -> None:
     for name in ("host", "other host"):
         assert played[name]["host"]["mode"] == "instant"
+
+
+def test_template_of_another_owner_is_loaded_once(played: Played) -> None:
+    names = ("built", "dry shared", "shared", "shared again")
+    assert [played[name]["changed"] for name in names] == [True, True, True, False]
+    generation = played["built"]["template"]["generation"]
+    assert played["dry shared"]["diff"]["after"] == {"template shared": {"generation": generation}}
+    assert played["shared"]["template"]["generation"] == generation
+    assert played["shared"]["plan"][0].startswith("load template shared: ")
 
 
 def test_missing_options_are_named(played: Played) -> None:
