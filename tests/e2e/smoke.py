@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ def everything() -> dict[str, Any]:
         facts = [inside(host) for host in hosts]
         result: dict[str, Any] = {
             "ready": [host.name for host in hosts if host.ready],
+            "addresses": [host.address for host in hosts],
             "mode": [host.mode for host in hosts],
             "distinct": [len({fact[key] for fact in facts if key in fact}) for key in DISTINCT],
             "docker": [answers(host, own(host)) for host in hosts],
@@ -105,7 +107,7 @@ def remaining() -> dict[str, Any]:
             "directories": [path.name for path in (storage / "hosts").iterdir()],
             "locks": [p.name for p in (storage / "locks").iterdir() if p.name.startswith(OWNER)],
             "processes": processes(OWNER),
-            "ports": [line for line in listening.splitlines() if ":2376 " in line],
+            "listening": re.findall(r"(\S+):2376\s", listening),
         }
 
 
