@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,17 @@ def remaining() -> dict[str, Any]:
         }
 
 
+@contextmanager
+def name_server() -> Iterator[None]:
+    """Run the name server of the hypervisor."""
+    program = [sys.executable, "-c", uplink_lab.NAME_SERVER_PROGRAM]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def way_out() -> dict[str, Any]:
     """Use the way out of a host with open egress, in a namespace where all other machines are in a
     second one.
@@ -119,9 +132,7 @@ def way_out() -> dict[str, Any]:
     with (
         uplink_lab.other_namespace() as far_side,
         uplink_lab.served(far_side) as port,
-        subprocess.Popen(
-            [sys.executable, "-c", uplink_lab.NAME_SERVER_PROGRAM], stdout=subprocess.PIPE
-        ) as name_server,
+        name_server(),
         open_yard() as yard,
     ):
         uplink_lab.build_hypervisor(far_side)
@@ -137,7 +148,6 @@ def way_out() -> dict[str, Any]:
         while uplink_lab.processes() and time.monotonic() < end:
             time.sleep(0.2)
         result["left"] = uplink_lab.processes()
-        name_server.kill()
     return result
 
 
