@@ -27,6 +27,7 @@ from stockyard.model import codec
 from stockyard.model.template_info import TemplateInfo
 from stockyard.pki import signatures
 from stockyard.providers.memory.provider import PLATFORM
+from stockyard.resources.templates import shared_files
 from tests.helpers.clocks import FakeClock
 
 UNTRUSTED = "0" * 64
@@ -203,6 +204,38 @@ def test_anything_but_a_template_is_reported_and_not_used(
     else:
         saved.symlink_to(saved.parent / "nothing")
     assert second.verbs(second.trusting(first)) == ["build"]
+    assert second.has_reported(f"{saved} is not used")
+
+
+def test_directory_that_cannot_be_read_is_reported_and_not_used(
+    owners: tuple[Owner, Owner], saved: Path
+) -> None:
+    first, second = owners
+    spec = replace(second.trusting(first), share_dir=str(saved))
+    assert second.verbs(spec, check=True) == ["build"]
+    assert second.has_reported("Not a directory")
+    assert second.verbs(spec) == ["build"]
+    assert second.has_reported("not shared: ")
+
+
+@pytest.mark.parametrize("change", ["deleted", "replaced"])
+def test_template_is_built_if_its_file_changes_after_the_plan(
+    owners: tuple[Owner, Owner], saved: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = owners
+    load = shared_files.load
+
+    def change_and_load(*arguments: Any) -> bool:
+        saved.unlink()
+        if change == "replaced":
+            saved.mkdir()
+        return load(*arguments)
+
+    monkeypatch.setattr(shared_files, "load", change_and_load)
+    spec = second.trusting(first)
+    assert second.verbs(spec, check=True) == ["load"]
+    assert second.verbs(spec) == ["build"]
+    assert built(owners)
     assert second.has_reported(f"{saved} is not used")
 
 

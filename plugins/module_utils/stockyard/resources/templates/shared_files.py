@@ -11,13 +11,13 @@ file, whatever they write to the directory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...artifacts.archive import ArchiveReader, ArchiveWriter
 from ...clock import Deadline
-from ...errors import ImageError, StockyardError
+from ...errors import ImageError, InvalidInput, StockyardError
 from ...guest.recipe import RenderedTemplate
 from ...model.observation import Observation
 from ...model.template import TemplateRecord
@@ -94,16 +94,18 @@ def find(
 
 
 def load(ctx: Context, shared: SharedTemplate, promoted: float, deadline: Deadline) -> bool:
-    """Store a copy of a shared template; return whether that succeeded. The content of the file can
-    be damaged: then nothing is stored.
+    """Store a copy of a shared template; return whether that succeeded. The file can be damaged, or
+    be deleted after the plan: then nothing is stored.
 
     :param promoted: the time from which the generation is the current one.
     """
     record = replace(shared.record, promoted=promoted)
     try:
         with _opened(shared.path) as reader:
+            if reader is None:
+                raise ImageError("the file was deleted.", name=str(shared.path))
             record = artifacts.receive(ctx, record, shared.signed, reader, deadline)
-    except ImageError as error:
+    except (ImageError, InvalidInput) as error:
         ctx.progress(f"{record.title}: {shared.path} is not used: {error}")
         return False
     ctx.progress(f"{record.title}: loaded from {shared.path}")
@@ -134,19 +136,31 @@ def file_of(declared: RenderedTemplate, key: str) -> Path:
 
 
 def _read(ctx: Context, declared: RenderedTemplate, path: Path, key: str) -> SharedTemplate | None:
-    with suppress(FileNotFoundError), _opened(path) as reader:
+    with _opened(path) as reader:
+        if reader is None:
+            return None
         signed = artifacts.read_signed(reader, str(path), (key,))
         if signed is None or signed.artifact.record.recipe != declared.digest:
             raise ImageError("the file has the template of another declaration.", name=str(path))
         spec = declared.spec
         record = artifacts.candidate_record(ctx, signed, spec.tenant, spec.name, "instant")
         return SharedTemplate(path, signed, record)
-    return None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ArchiveReader]:
-    path.lstat()
+def _opened(path: Path) -> Iterator[ArchiveReader | None]:
+    """Open a file; yield nothing if it does not exist.
+
+    :raises InvalidInput: if it cannot be read.
+    :raises ImageError: if it is not a saved template.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise InvalidInput("the file cannot be read.", name=str(path), cause=str(error)) from error
     with closing(ArchiveReader(path)) as reader:
         yield reader
 
