@@ -11,6 +11,7 @@ import resource
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,21 @@ class Qemu:
         self.commands.append(f"getfd {label}")
 
 
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that stands for QEMU."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        monkeypatch.setattr(processes, "running", lambda: {UUID: process.pid})
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def qemu() -> Any:
+    """The monitor of the machine."""
+    return Qemu()
+
+
 def wait_until_unguarded(folder: Path) -> None:
     """Wait for the end of a guard."""
     deadline = Deadline(30)
@@ -175,80 +191,69 @@ def wait_until_unguarded(folder: Path) -> None:
 
 @needs_uplinks
 def test_uplink_replaces_the_device_of_an_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, machine: subprocess.Popen[bytes], qemu: Any
 ) -> None:
-    with subprocess.Popen(["sleep", "60"]) as machine:
-        monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
-        qemu: Any = Qemu()
-        with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect:
-            assert qemu.commands == [], "the machine gets the device when its caller says so"
-            assert connect()
-        assert qemu.commands == [
-            *("netdev_del uplink-port", "netdev_del uplink", "getfd uplink"),
-            *("netdev_add uplink", "netdev_add uplink-port"),
-        ]
-        with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect:
-            assert not connect(), "a guard is alive"
-        machine.kill()
+    with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect:
+        assert qemu.commands == [], "the machine gets the device when its caller says so"
+        assert connect()
+    assert qemu.commands == [
+        *("netdev_del uplink-port", "netdev_del uplink", "getfd uplink"),
+        *("netdev_add uplink", "netdev_add uplink-port"),
+    ]
+    with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect:
+        assert not connect(), "a guard is alive"
+    machine.kill()
     wait_until_unguarded(tmp_path)
 
 
 @needs_uplinks
+@pytest.mark.usefixtures("machine")
 def test_guard_ends_if_qemu_refuses_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, qemu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_descriptor: int, _label: str) -> None:
         raise HypervisorError("QEMU refused getfd.")
 
-    with subprocess.Popen(["sleep", "60"]) as machine:
-        monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
-        qemu: Any = Qemu()
-        monkeypatch.setattr(qemu, "pass_file", refuse)
-        with (
-            pytest.raises(HypervisorError, match="refused getfd"),
-            uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect,
-        ):
-            connect()
-        wait_until_unguarded(tmp_path)
-        machine.kill()
+    monkeypatch.setattr(qemu, "pass_file", refuse)
+    with (
+        pytest.raises(HypervisorError, match="refused getfd"),
+        uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect,
+    ):
+        connect()
+    wait_until_unguarded(tmp_path)
 
 
 @needs_uplinks
-def test_guard_ends_if_the_start_of_the_host_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("machine")
+def test_guard_ends_if_the_start_of_the_host_fails(tmp_path: Path, qemu: Any) -> None:
+    with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)):
+        deadline = Deadline(30)
+        while not uplink.is_guarded(tmp_path):
+            deadline.check("the guard")
+            deadline.pause(0.05)
+    wait_until_unguarded(tmp_path)
+    assert qemu.commands == []
+
+
+@needs_uplinks
+@pytest.mark.usefixtures("machine")
+def test_error_of_the_guard_is_the_cause(
+    tmp_path: Path, qemu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with subprocess.Popen(["sleep", "60"]) as machine:
-        monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
-        qemu: Any = Qemu()
-        with uplink.opening(qemu, RECORD, tmp_path, Deadline(60)):
-            deadline = Deadline(30)
-            while not uplink.is_guarded(tmp_path):
-                deadline.check("the guard")
-                deadline.pause(0.05)
-        wait_until_unguarded(tmp_path)
-        assert qemu.commands == []
-        machine.kill()
-
-
-@needs_uplinks
-def test_error_of_the_guard_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uplink_rules, "rules", lambda _allowed: "no rules")
-    with subprocess.Popen(["sleep", "60"]) as machine:
-        monkeypatch.setattr(processes, "running", lambda: {UUID: machine.pid})
-        qemu: Any = Qemu()
-        with (
-            pytest.raises(HypervisorError, match="cannot be opened") as caught,
-            uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect,
-        ):
-            connect()
-        assert "syntax error" in caught.value.cause
-        assert qemu.commands == []
-        machine.kill()
+    with (
+        pytest.raises(HypervisorError, match="cannot be opened") as caught,
+        uplink.opening(qemu, RECORD, tmp_path, Deadline(60)) as connect,
+    ):
+        connect()
+    assert "syntax error" in caught.value.cause
+    assert qemu.commands == []
 
 
-def test_machine_that_is_off_has_no_uplink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_that_is_off_has_no_uplink(
+    tmp_path: Path, qemu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "running", dict)
-    qemu: Any = Qemu()
     with (
         pytest.raises(HypervisorError, match="no QEMU process"),
         uplink.opening(qemu, RECORD, tmp_path, Deadline(5)),
