@@ -85,7 +85,7 @@ def branch(yard: Yard) -> list[str]:
 
 
 def state() -> dict[str, Any]:
-    """Return the facts of drift of each template, and the mode of each host."""
+    """Return the facts of drift of each template, the mode of each ready host, and all machines."""
     with open_yard() as yard:
         return {
             "templates": {
@@ -93,6 +93,7 @@ def state() -> dict[str, Any]:
                 for template in yard.templates.list()
             },
             "hosts": {host.name: host.mode for host in yard.hosts.list() if host.ready},
+            "machines": [host.uuid for host in yard.hosts.list()],
         }
 
 

@@ -159,20 +159,24 @@ def test_host_with_open_egress_reaches_other_machines_by_name(
     assert used["left"] == 0
 
 
-def test_upgrade_from_debian_12_replaces_template_and_hosts() -> None:
+def test_upgrade_from_debian_12_builds_a_template_and_replaces_hosts() -> None:
     with systems("bookworm", "trixie") as (before, after):
         old = results(before.run(f"{PRELUDE}{RUNS}smoke state"))
         new = results(after.run(f"{PRELUDE}smoke state; {RUNS}smoke state"))
     assert "version 7.2." in old["version"][1]
     assert "version 10.0." in new["version"][1]
     upgraded, current = map(json.loads, new["state"])
-    (frozen,) = json.loads(old["state"][0])["templates"]
+    former = json.loads(old["state"][0])
+    (frozen,) = former["templates"]
     ((name, facts_of_drift),) = upgraded["templates"].items()
     print(f"\ndrift after the upgrade: {facts_of_drift}; make demo: {new['demo']}")
     assert name == frozen
     assert "emulator" in facts_of_drift
     assert new["demo"][0].startswith("changed=1 ")
     assert new["demo"][1].startswith("changed=0 ")
-    assert name not in current["templates"]
+    # The former generation is retained, and no host uses it.
+    assert current["templates"].pop(name) == facts_of_drift
     assert list(current["templates"].values()) == [[]]
+    assert len(former["machines"]) == 3
+    assert set(former["machines"]).isdisjoint(current["machines"])
     assert current["hosts"] == {f"web-{number}": "instant" for number in (1, 2, 3)}
