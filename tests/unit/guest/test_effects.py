@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import signal
 import struct
 from typing import Any
 
@@ -42,3 +45,39 @@ def test_reseed_reaches_the_kernel_openssl_and_python(monkeypatch: pytest.Monkey
         ("openssl", 64),
         ("python", 64),
     ]
+
+
+class ControlFile(io.StringIO):
+    """A file of a control group that gives an error when it is used."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.error = OSError(code, os.strerror(code))
+
+    def read(self, _size: int | None = -1) -> str:
+        raise self.error
+
+    def write(self, _text: str) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.ENOENT])
+def test_control_group_can_be_removed_at_any_time(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """systemd removes the group of the front when it starts the front again. The kernel answers
+    ENODEV to a reader and a writer that opened their file before.
+    """
+    guest = effects.LinuxEffects()
+    monkeypatch.setattr(effects, "open", lambda *_a, **_k: ControlFile(code), raising=False)
+    monkeypatch.setattr(effects, "START_PAUSES", (0.0, 0.0))
+    guest._prioritize_front("front")
+    guest.prioritize(True)
+    guest._signal_front("front", signal.SIGHUP)
+    effects._kill(effects.FRONT_KILL.format("front"))
+
+
+def test_other_error_of_a_control_group_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "open", lambda *_a, **_k: ControlFile(errno.EIO), raising=False)
+    with pytest.raises(OSError, match="Input/output error"):
+        effects._kill("cgroup.kill")

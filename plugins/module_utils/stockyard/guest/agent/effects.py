@@ -22,6 +22,7 @@ import stat
 import struct
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from . import units
@@ -374,7 +375,7 @@ def _gate(front: str) -> str:
 
 def _kill(path: str) -> None:
     """Kill all processes of a control group by its file. Without the file there is no process."""
-    with contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as handle:
+    with _removable(), open(path, "w", encoding="ascii") as handle:
         handle.write("1")
 
 
@@ -392,11 +393,24 @@ def _listens(table: str, port: str) -> bool:
 
 def _words(path: str) -> list[str]:
     """Return the words in a file; an empty list if the file does not exist."""
+    words: list[str] = []
+    with _removable(), open(path, encoding="ascii") as handle:
+        words = handle.read().split()
+    return words
+
+
+@contextlib.contextmanager
+def _removable() -> Iterator[None]:
+    """Ignore that a file of a control group does not exist. If systemd removes the group while the
+    file is open, the kernel answers that there is no such device.
+    """
     try:
-        with open(path, encoding="ascii") as handle:
-            return handle.read().split()
+        yield
     except FileNotFoundError:
-        return []
+        pass
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 @functools.cache
