@@ -22,7 +22,7 @@ from stockyard.model.versions import MissingUpdate
 
 from .conftest import CHECKOUT, OWNER, WORK, Docker, ssh
 from .package_repository import LocalRepository
-from .test_faults import kill_daemons, reconnect
+from .test_faults import kill_daemons
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 PACKAGE = "stockyard-probe"
@@ -124,7 +124,6 @@ def test_later_package_is_reported_and_rolled_over_a_killed_daemon(
     killed.start()
     first = play("rebuild", declaration)
     killed.join()
-    reconnect(yard)
     # It may have lost its connection in the middle of making a host; no other was lost, and another
     # run makes it whole.
     assert old <= {h.uuid for h in yard.hosts.list(fleet="probed") if h.state == "running"}, (

@@ -20,7 +20,7 @@ from stockyard.providers.libvirt import processes, suspend
 from stockyard.resources.guest_status import LIMIT
 
 from .conftest import OWNER, Docker, ssh
-from .test_faults import kill_daemons, reconnect
+from .test_faults import kill_daemons
 from .test_lifecycle import virsh
 from .test_whole_yard import DECLARATION, changes, play
 
@@ -196,7 +196,6 @@ def test_host_that_libvirt_guests_saved_and_started_keeps_its_memory(
     virsh(yard, "managedsave", host.uuid)
     assert yard.hosts.get(host.name).state == "suspended"
     kill_daemons()
-    reconnect(yard)
     # Longer than the difference of clocks that is tolerated.
     time.sleep(LIMIT + 2.0)
     virsh(yard, "start", host.uuid)
@@ -226,7 +225,6 @@ def test_suspended_yard_outlives_a_killed_daemon(
         yard.suspend()
         assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
         kill_daemons()
-        reconnect(yard)
         assert {host.state for host in yard.hosts.list(fleet=TEN.name)} == {"suspended"}
         plan = yard.fleets.apply(TEN, check=True).plan
         assert [action.verb for action in plan.actions] == ["resume"] * len(hosts)

@@ -24,18 +24,46 @@ from .test_power import RECORD, XML
 OWN = RECORD.uuid
 
 
+class Handle:
+    """A connection to a daemon that a test can end.
+
+    :ivar open: whether its socket is open.
+    :ivar answers: whether requests succeed.
+    """
+
+    def __init__(self, runtime: str) -> None:
+        self.uri = f"connection to {runtime}"
+        self.open = self.answers = True
+
+    def getLibVersion(self) -> int:  # noqa: N802
+        if not (self.open and self.answers):
+            raise libvirt.libvirtError("Cannot write data: Broken pipe")
+        return 9000000
+
+    def isAlive(self) -> bool:  # noqa: N802
+        return self.open
+
+    def getURI(self) -> str:  # noqa: N802
+        return self.uri
+
+    def close(self) -> None:
+        self.open = False
+
+
 class Daemons:
     """The daemons of a user: which directories one listens in."""
 
     def __init__(self) -> None:
         self.reachable: set[str] = set()
         self.opened: list[Session] = []
+        self.handles: list[Handle] = []
 
-    def open(self, session: Session) -> str:
+    def open(self, session: Session) -> Handle:
         self.opened.append(session)
         if session.runtime not in self.reachable:
             raise session.unreachable("no such directory")
-        return f"connection to {session.runtime}"
+        self.handles.append(Handle(session.runtime))
+        return self.handles[-1]
 
 
 @pytest.fixture
@@ -114,7 +142,52 @@ def test_session_record_is_private_and_overrides_the_environment(
     for elsewhere in ("/run/b", ""):
         monkeypatch.setenv("XDG_RUNTIME_DIR", elsewhere)
         monkeypatch.setenv("XDG_CONFIG_HOME", "/elsewhere")
-        assert connection.open_session(store) == ("connection to /run/a", first)
+        opened, chosen = connection.open_session(store)
+        assert (opened.getURI(), chosen) == ("connection to /run/a", first)
+
+
+def test_connection_is_opened_again_after_a_restart_of_the_daemon(
+    daemons: Daemons, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays at the session of its storage."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/a")
+    daemons.reachable |= {"/run/a", "/run/b"}
+    opened, chosen = connection.open_session(store)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/b")
+    daemons.handles[0].open = False
+    assert opened.getURI() == "connection to /run/a"
+    assert opened.getURI() == "connection to /run/a"
+    assert daemons.opened == [chosen, chosen]
+
+
+def test_connection_whose_daemon_does_not_come_back_says_so_and_recovers_later(
+    daemons: Daemons, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/a")
+    daemons.reachable.add("/run/a")
+    opened, _chosen = connection.open_session(store)
+    daemons.handles[0].open = False
+    daemons.reachable.clear()
+    with pytest.raises(ConnectionFailed, match="/run/a"):
+        opened.getURI()
+    daemons.reachable.add("/run/a")
+    assert opened.getURI() == "connection to /run/a"
+
+
+def test_connection_with_a_failed_request_stays_open(daemons: Daemons, store: Store) -> None:
+    daemons.reachable.add(Session.of_environment().runtime)
+    opened, _chosen = connection.open_session(store)
+    daemons.handles[0].answers = False
+    opened.getURI()
+    assert len(daemons.handles) == 1
+
+
+def test_closed_connection_is_closed(daemons: Daemons, store: Store) -> None:
+    daemons.reachable.add(Session.of_environment().runtime)
+    opened, _chosen = connection.open_session(store)
+    opened.close()
+    assert not daemons.handles[0].open
+    assert len(daemons.handles) == 1
 
 
 def test_reading_a_yard_records_no_session(daemons: Daemons, store: Store) -> None:
@@ -135,7 +208,10 @@ def test_session_record_without_daemon_is_replaced_if_no_machine_runs(
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/new")
     daemons.reachable.add("/run/new")
     opened, chosen = connection.open_session(store)
-    assert (opened, chosen) == ("connection to /run/new", Session("/run/new", str(tmp_path)))
+    assert (opened.getURI(), chosen) == (
+        "connection to /run/new",
+        Session("/run/new", str(tmp_path)),
+    )
     session.record(store, chosen, domains)
     assert json.loads((store.root / session.RECORD).read_text())["runtime"] == "/run/new"
 

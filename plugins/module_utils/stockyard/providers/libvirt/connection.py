@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,12 +23,49 @@ from .store import Store
 PAUSES = (0.2, 0.8, 2.0)
 
 
-def open_connection(uri: str) -> Any:
-    """Return a ``libvirt.virConnect`` for a URI.
+class Connection:
+    """A connection to a libvirt daemon that is opened again when the daemon was restarted.
+
+    It has the attributes of its ``libvirt.virConnect``.
+
+    :param connect: return an open ``libvirt.virConnect``.
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._handle = connect()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._open_handle(), name)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._handle.close()
+
+    def _open_handle(self) -> Any:
+        import libvirt
+
+        with self._lock:
+            try:
+                # libvirt notices the end of a daemon at the next request.
+                self._handle.getLibVersion()
+            except libvirt.libvirtError:
+                if not self._handle.isAlive():
+                    self._handle = self._connect()
+            return self._handle
+
+
+def open_connection(uri: str) -> Connection:
+    """Return a connection to the daemon of a URI.
 
     :raises MissingDependency: if libvirt-python is not installed.
     :raises ConnectionFailed: if libvirt does not answer.
     """
+    return Connection(lambda: _open_uri(uri))
+
+
+def _open_uri(uri: str) -> Any:
     libvirt = _library(uri)
     for pause in PAUSES:
         with contextlib.suppress(libvirt.libvirtError):
@@ -43,7 +82,7 @@ def open_connection(uri: str) -> Any:
         ) from error
 
 
-def open_session(store: Store) -> tuple[Any, Session]:
+def open_session(store: Store) -> tuple[Connection, Session]:
     """Return a connection to the daemon that has the machines of a storage directory, and its
     session.
 
@@ -54,12 +93,12 @@ def open_session(store: Store) -> tuple[Any, Session]:
     recorded_session = recorded(store)
     if recorded_session is None:
         session = Session.of_environment()
-        return _open(session), session
+        return Connection(lambda: _open(session)), session
     try:
-        return _open(recorded_session), recorded_session
+        return Connection(lambda: _open(recorded_session)), recorded_session
     except ConnectionFailed as error:
         session = successor(store, recorded_session, error)
-        return _open(session), session
+        return Connection(lambda: _open(session)), session
 
 
 def _open(session: Session) -> Any:
