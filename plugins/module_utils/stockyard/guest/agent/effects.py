@@ -393,10 +393,10 @@ def _listens(table: str, port: str) -> bool:
 
 def _words(path: str) -> list[str]:
     """Return the words in a file; an empty list if the file does not exist."""
-    words: list[str] = []
+    text = ""
     with _removable(), open(path, encoding="ascii") as handle:
-        words = handle.read().split()
-    return words
+        text = handle.read()
+    return text.split()
 
 
 @contextlib.contextmanager
