@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stockyard import BranchSpec, HostInfo, HostSpec, SingleSpec, VolumeSpec, Yard
+from stockyard.providers.libvirt.frozen import PARTS
 from tests.helpers import uplink_lab
 
 from .conftest import ssh
@@ -40,7 +41,10 @@ def everything() -> dict[str, Any]:
     with open_yard() as yard:
         hosts = yard.hosts.list(fleet="web")
         facts = [inside(host) for host in hosts]
+        (template,) = yard.templates.list()
+        files = Path(template.storage, "templates", template.uuid)
         result: dict[str, Any] = {
+            "frozen": [f"{(files / part).stat().st_mode & 0o777:o}" for part in PARTS],
             "ready": [host.name for host in hosts if host.ready],
             "addresses": [host.address for host in hosts],
             "mode": [host.mode for host in hosts],

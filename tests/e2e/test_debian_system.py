@@ -116,6 +116,11 @@ def test_hosts_are_forks_with_different_identities(demo: dict[str, list[str]]) -
     assert used["distinct"] == [3] * len(DISTINCT)
 
 
+def test_all_frozen_files_are_read_only(demo: dict[str, list[str]]) -> None:
+    """QEMU 7.2 of Debian 12 needs a RAM file that it can write."""
+    assert facts(demo, "everything")["frozen"] == ["400"] * 3
+
+
 def test_docker_answers_over_mutual_tls(demo: dict[str, list[str]]) -> None:
     assert facts(demo, "everything")["docker"] == [True] * 3
 

@@ -250,6 +250,23 @@ def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
     assert (ram["tombstone"], ram["cold"]) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("read_only", "expected"),
+    [(False, "share=off"), (True, "share=off,readonly=on,rom=off")],
+)
+def test_frozen_ram_is_mapped_from_a_read_only_file_if_qemu_can(
+    read_only: bool, expected: str
+) -> None:
+    mapping = designer.private_mapping(read_only)
+    fork = designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, STORE, Path("/ram"), mapping)
+    child = designer.child_domain(HOST, BRANCH, KVM, IMAGE, STORE, STORE, (), mapping)
+    backends = [
+        value for shape in (fork, child) for value in arguments(shape) if "backend-file" in value
+    ]
+    assert len(backends) == 2 + len(BRANCH.modules)
+    assert all(backend.endswith(f",{expected}") for backend in backends)
+
+
 def test_comma_in_a_path_adds_no_option_of_qemu() -> None:
     shape = designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, STORE, Path("/a,share=on/ram"))
     (ram,) = [a for a in arguments(shape) if "memory-backend-file" in a]

@@ -22,12 +22,16 @@ class Connection:
 
     def __init__(self, count: int) -> None:
         self.calls: Counter[str] = Counter()
+        self.version = 0
         self.domains = [Domain(self, host_record(name=f"ci-{n}")) for n in range(count)]
 
     # libvirt's name
     def getAllDomainStats(self, _kinds: int) -> list[tuple[Any, dict[str, int]]]:  # noqa: N802
         self.calls["list"] += 1
         return [(domain, {"state.state": 1}) for domain in self.domains]
+
+    def getVersion(self) -> int:  # noqa: N802
+        return self.version
 
     def listAllDomains(self) -> list[Any]:  # noqa: N802
         self.calls["list"] += 1
@@ -49,6 +53,13 @@ class Domain:
 
     def name(self) -> str:
         return str(self.record.domain)
+
+
+@pytest.mark.parametrize(("version", "expected"), [(7002022, False), (8002000, True)])
+def test_read_only_files_of_ram_are_for_qemu_8_2(version: int, expected: bool) -> None:
+    connection = Connection(0)
+    connection.version = version
+    assert Domains(connection).map_read_only() is expected
 
 
 @pytest.mark.parametrize("count", [1, 100])

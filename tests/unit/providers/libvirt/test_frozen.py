@@ -41,9 +41,14 @@ def test_files_are_flushed_before_their_checksums_are_recorded(
     assert [name for name in flushed if name != "."] == list(frozen.PARTS)
     assert flushed.count(".") == len(frozen.PARTS)
     assert set(frozen.PARTS) < set(checksums)
+
+
+@pytest.mark.parametrize(("read_only_ram", "expected"), [(False, 0o600), (True, 0o400)])
+def test_frozen_files_are_read_only(folder: Path, read_only_ram: bool, expected: int) -> None:
+    (folder / "ram").chmod(0o600)
+    frozen.seal(folder, "template base", read_only_ram)
     modes = {part: (folder / part).stat().st_mode & 0o777 for part in frozen.PARTS}
-    assert modes.pop("ram") != 0o400
-    assert modes == {"state": 0o400, frozen.DISK: 0o400}
+    assert modes == {"state": 0o400, frozen.DISK: 0o400, "ram": expected}
 
 
 def test_changed_file_of_a_template_is_named(folder: Path) -> None:
@@ -67,13 +72,17 @@ def test_restored_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatc
     frozen.verify(folder, record)
 
 
+@pytest.mark.parametrize(("read_only_ram", "expected"), [(False, 0o600), (True, 0o400)])
 @pytest.mark.parametrize("part", ["ram", "ram-0", frozen.DISK])
-def test_files_of_a_branch_are_read_only_and_compared(folder: Path, part: str) -> None:
+def test_files_of_a_branch_are_read_only_and_compared(
+    folder: Path, part: str, read_only_ram: bool, expected: int
+) -> None:
     (folder / "ram-0").write_bytes(b"module")
     parts = (*frozen.PARTS, "ram-0")
-    record = replace(full_branch(), checksums=frozen.seal_branch(folder, parts))
+    checksums = frozen.seal_branch(folder, parts, read_only_ram)
+    record = replace(full_branch(), checksums=checksums)
     modes = {name: (folder / name).stat().st_mode & 0o777 for name in parts}
-    assert modes == {"state": 0o400, frozen.DISK: 0o400, "ram": 0o600, "ram-0": 0o600}
+    assert modes == {"state": 0o400, frozen.DISK: 0o400, "ram": expected, "ram-0": expected}
     frozen.verify_branch(folder, record, parts)
     (folder / part).chmod(0o600)
     (folder / part).write_bytes(b"other")

@@ -63,6 +63,9 @@ class Domains:
     def __init__(self) -> None:
         self.defined: dict[str, str] = {}
 
+    def map_read_only(self) -> bool:
+        return True
+
     def find(self, record: TemplateRecord) -> Domain:
         return Domain(self.defined[record.domain])
 

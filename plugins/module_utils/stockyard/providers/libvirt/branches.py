@@ -203,6 +203,7 @@ class Branches:
             folder,
             source,
             self.branched_volumes.disks_of_child(folder, branch, copies, host.title, deadline),
+            designer.private_mapping(self.domains.map_read_only()),
         )
         fork.resume(self._start(definition, host.title), source / STATE, host.title, deadline)
 
@@ -388,7 +389,7 @@ class Branches:
             record,
             phase="frozen",
             pause_ms=result.pause_ms,
-            checksums=frozen.seal_branch(folder, _parts(record)),
+            checksums=frozen.seal_branch(folder, _parts(record), self.domains.map_read_only()),
         )
         with self.registry():
             self._define(record, parent_machine)

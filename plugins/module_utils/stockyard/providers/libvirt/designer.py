@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 
 from ...guest.agent.wire import PORT_NAME
@@ -45,11 +46,29 @@ EMULATED = " clearcpuid=141"
 ZEROING = " init_on_free=1"
 
 
+class Mapping(Enum):
+    """How QEMU maps a file of RAM: the options of its memory backend."""
+
+    # The file receives all writes.
+    SHARED = "share=on"
+    # QEMU before 8.2 opens the file for writing even if it writes to copies only.
+    PRIVATE = "share=off"
+    READ_ONLY_FILE = "share=off,readonly=on,rom=off"
+
+
+def private_mapping(read_only: bool) -> Mapping:
+    """Return the mapping of a frozen file of RAM.
+
+    :param read_only: whether QEMU maps a read-only file.
+    """
+    return Mapping.READ_ONLY_FILE if read_only else Mapping.PRIVATE
+
+
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """Return the domain of a template that boots: its RAM is a file that receives all writes."""
     base = _domain(record, record.hardware, machine, image, folder)
     return replace(
-        base, arguments=base.arguments + _ram(folder / "ram", record.hardware, share=True)
+        base, arguments=base.arguments + _ram(folder / "ram", record.hardware, Mapping.SHARED)
     )
 
 
@@ -102,14 +121,20 @@ def boot_domain(
 
 
 def restore_domain(
-    record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path, ram: Path
+    record: HostRecord,
+    hardware: Hardware,
+    machine: Machine,
+    image: Image,
+    folder: Path,
+    ram: Path,
+    mapping: Mapping = Mapping.PRIVATE,
 ) -> Domain:
     """Return the domain of the same host as a fork.
 
     It waits for the template's device state and maps the template's RAM privately.
     """
     base = _domain(record, hardware, machine, image, folder)
-    return replace(base, arguments=base.arguments + _ram(ram, hardware, share=False) + INCOMING)
+    return replace(base, arguments=base.arguments + _ram(ram, hardware, mapping) + INCOMING)
 
 
 def scratch(volume: BranchVolume) -> str:
@@ -130,8 +155,8 @@ def twin_domain(record: BranchRecord, machine: Machine, image: Image, folder: Pa
     ]
     arguments = (
         *base.arguments,
-        *_ram(folder / "ram", record.hardware, share=True),
-        *_modules(record, folder, share=True),
+        *_ram(folder / "ram", record.hardware, Mapping.SHARED),
+        *_modules(record, folder, Mapping.SHARED),
         *INCOMING,
     )
     return replace(
@@ -157,6 +182,7 @@ def child_domain(
     folder: Path,
     frozen_folder: Path,
     volume_disks: Iterable[Disk] = (),
+    mapping: Mapping = Mapping.PRIVATE,
 ) -> Domain:
     """Return the domain of a host that is forked from a branch.
 
@@ -166,8 +192,8 @@ def child_domain(
     base = _domain(record, branch.hardware, machine, image, folder)
     arguments = (
         *base.arguments,
-        *_ram(frozen_folder / "ram", branch.hardware, share=False),
-        *_modules(branch, frozen_folder, share=False),
+        *_ram(frozen_folder / "ram", branch.hardware, mapping),
+        *_modules(branch, frozen_folder, mapping),
         *INCOMING,
     )
     return replace(
@@ -280,18 +306,18 @@ def _slots(max_memory_mib: int, hardware: Hardware) -> tuple[str, ...]:
     )
 
 
-def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:
+def _ram(path: Path, hardware: Hardware, mapping: Mapping) -> tuple[str, ...]:
     # libvirt cannot declare a private mapping of a given file, so QEMU gets the option itself; its
     # later -machine option overrides the earlier option.
-    return ("-object", _file_backend(RAM, hardware.memory_mib, path, share=share), *USE_RAM)
+    return ("-object", _file_backend(RAM, hardware.memory_mib, path, mapping), *USE_RAM)
 
 
-def _modules(branch: BranchRecord, folder: Path, *, share: bool) -> tuple[str, ...]:
+def _modules(branch: BranchRecord, folder: Path, mapping: Mapping) -> tuple[str, ...]:
     """Return the arguments for the memory modules of a branch, at their places in the parent."""
     arguments: list[str] = []
     for module in branch.modules:
         backend = f"{BACKEND}{module.number}"
-        file = _file_backend(backend, module.size_mib, folder / f"ram-{module.number}", share=share)
+        file = _file_backend(backend, module.size_mib, folder / f"ram-{module.number}", mapping)
         device = (
             f"pc-dimm,id={DIMM}{module.number},memdev={backend},addr={module.address},"
             f"slot={module.slot}"
@@ -300,11 +326,7 @@ def _modules(branch: BranchRecord, folder: Path, *, share: bool) -> tuple[str, .
     return tuple(arguments)
 
 
-def _file_backend(name: str, size_mib: int, path: Path, *, share: bool) -> str:
-    share_option = "on" if share else "off"
+def _file_backend(name: str, size_mib: int, path: Path, mapping: Mapping) -> str:
     # QEMU reads a comma in a value only if it is written twice.
     escaped_path = str(path).replace(",", ",,")
-    return (
-        f"memory-backend-file,id={name},size={size_mib}M,mem-path={escaped_path},"
-        f"share={share_option}"
-    )
+    return f"memory-backend-file,id={name},size={size_mib}M,mem-path={escaped_path},{mapping.value}"

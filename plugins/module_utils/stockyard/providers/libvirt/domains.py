@@ -18,6 +18,8 @@ from .faults import NO_DOMAIN, translated
 from .power import or_ended
 from .xml.element import RECORD_NS, element, parse, serialize
 
+# The first QEMU with the option rom=off of memory-backend-file, as virConnectGetVersion counts.
+READ_ONLY_RAM = 8_002_000
 # virDomainState of libvirt-domain.h
 STATES = {1: "running", 2: "running", 3: "paused", 4: "off", 5: "off", 6: "crashed", 7: "paused"}
 
@@ -30,6 +32,11 @@ class Domains:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+
+    def map_read_only(self) -> bool:
+        """Return whether QEMU maps a read-only file of RAM privately: from version 8.2 on."""
+        with translated("read the version of QEMU"):
+            return bool(self.connection.getVersion() >= READ_ONLY_RAM)
 
     def read_all(self) -> tuple[list[tuple[Record, str]], list[UnreadableObject]]:
         """Return every record of any owner with its domain's state, and unreadable domains with a

@@ -31,11 +31,11 @@ STAMP = "stamp:"
 DIG = 300.0
 
 
-def seal(folder: Path, name: str) -> dict[str, str]:
-    """Punch holes into the RAM file, flush all files, and set the other files read-only;
-    return checksums and stamps.
+def seal(folder: Path, name: str, read_only_ram: bool = False) -> dict[str, str]:
+    """Punch holes into the RAM file, flush all files, and set them read-only; return checksums and
+    stamps.
 
-    The RAM file stays at mode 0600: QEMU before 8.2 opens it for writing even to map it privately.
+    :param read_only_ram: whether QEMU maps a read-only file of RAM. If not, it stays at mode 0600.
     """
     # The file becomes sparse again before a fork depends on it: the guest left its free memory
     # zeroed.
@@ -47,22 +47,26 @@ def seal(folder: Path, name: str) -> dict[str, str]:
         for part in PARTS:
             flush(folder / part)
         checksums = computed.result()
-    for part in ("state", DISK):
-        (folder / part).chmod(0o400)
+    _set_read_only(folder, PARTS, read_only_ram)
     return checksums | {STAMP + part: _stamp(folder / part) for part in PARTS}
 
 
-def seal_branch(folder: Path, parts: Sequence[str]) -> dict[str, str]:
-    """Set the files of a branch read-only, except RAM as in :func:`seal`; return their stamps.
+def seal_branch(folder: Path, parts: Sequence[str], read_only_ram: bool = False) -> dict[str, str]:
+    """Set the files of a branch read-only, RAM as in :func:`seal`; return their stamps.
 
     A branch is forked only while the controller that created it lives, so its files are restored
     from no backup, and stamps suffice. Only the disk is flushed: hosts that boot need it. After a
     crash of the machine nothing runs that uses RAM and state.
     """
     flush(folder / DISK)
-    for part in parts:
-        (folder / part).chmod(0o600 if part.startswith("ram") else 0o400)
+    _set_read_only(folder, parts, read_only_ram)
     return {STAMP + part: _stamp(folder / part) for part in parts}
+
+
+def _set_read_only(folder: Path, parts: Sequence[str], read_only_ram: bool) -> None:
+    for part in parts:
+        is_writable = part.startswith("ram") and not read_only_ram
+        (folder / part).chmod(0o600 if is_writable else 0o400)
 
 
 def problem(folder: Path, record: TemplateRecord) -> str:

@@ -276,7 +276,7 @@ class LibvirtProvider:
         with ThreadPoolExecutor(1) as pool:
             ending = pool.submit(power.off, domain, record.title)
             self._branches.flatten(record, deadline)
-            checksums = frozen.seal(folder, record.title)
+            checksums = frozen.seal(folder, record.title, self.domains.map_read_only())
             ending.result()
         # The definition is replaced first: a template in phase frozen must never be started in such
         # a way that it writes to its files.
@@ -361,7 +361,13 @@ class LibvirtProvider:
         template_machine = machine.frozen(self.domains.find(template).XMLDesc(0))
         image = self.images.path(template.image)
         definition = designer.restore_domain(
-            host, template.hardware, template_machine, image, folder, source / "ram"
+            host,
+            template.hardware,
+            template_machine,
+            image,
+            folder,
+            source / "ram",
+            designer.private_mapping(self.domains.map_read_only()),
         )
         fork.resume(
             self._create_paused(definition, host.title), source / "state", host.title, deadline

@@ -161,7 +161,8 @@ class LibvirtTemplateFiles:
         run([*rebase, str(disk)], deadline, name=record.title, error=ImageError)
         checked = ["qemu-img", "info", "-f", "qcow2", "--backing-chain", str(disk)]
         run(checked, deadline, name=record.title, error=ImageError)
-        sealed = replace(record, checksums=frozen.seal(folder, record.title))
+        checksums = frozen.seal(folder, record.title, self._domains.map_read_only())
+        sealed = replace(record, checksums=checksums)
         with self._registry():
             self._prepare()
             if sealed.domain in self._domains.names():
