@@ -10,9 +10,12 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
+import subprocess
 import sys
 import tarfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 PORT, NAME = 5000, "team/app"
 TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -126,6 +129,39 @@ class Registry(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+# Serves over TLS, to clients without a password: ADDRESS PORT FILE.
+TLS_PROGRAM = """
+import sys
+from tests.e2e import registry_stand_in
+registry_stand_in.serve_tls(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+"""
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, str]:
+    """Return a file with a new key and its certificate for a name, and the certificate alone."""
+    key, path = folder / "registry.pem", folder / "ca.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+    request += ["ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}", "-days", "2"]
+    request += ["-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(request, check=True, capture_output=True)
+    text = path.read_text()
+    key.write_text(key.read_text() + text)
+    return key, text
+
+
+def serve_tls(address: str, port: int, file: str) -> None:
+    """Serve until the process ends.
+
+    :param file: the key and its certificate.
+    """
+    Registry.password_digest = digest_of(b"")
+    server = ThreadingHTTPServer((address, port), Registry)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stockyard import BranchSpec, HostInfo, HostSpec, SingleSpec, VolumeSpec, Yard
+from stockyard import (
+    BranchSpec,
+    Cpu,
+    Hardware,
+    HostInfo,
+    HostSpec,
+    SingleSpec,
+    TemplateSpec,
+    Unsupported,
+    VolumeSpec,
+    Yard,
+)
 from stockyard.providers.libvirt.frozen import PARTS
 from tests.helpers import uplink_lab
 
@@ -28,6 +39,14 @@ from .test_pki_life import answers, own, refused
 from .test_whole_yard import processes
 
 OWNER = "demo"
+HOME = Path.home()
+# The names of two templates, and the CPU model of the second one.
+TRAVELLERS, MODEL = ("docker", "portable"), "Westmere"
+INSIDE = {
+    "hostname": "hostname",
+    "docker": "docker info --format {{.ServerVersion}}",
+    "processor": "grep -m1 'model name' /proc/cpuinfo",
+}
 FETCH = 'import urllib.request as u; print(len(u.urlopen("{}", timeout=30).read()))'
 
 
@@ -101,6 +120,40 @@ def state() -> dict[str, Any]:
         }
 
 
+def save_templates() -> dict[str, Any]:
+    """Save the demo's template, and one with a CPU model that other processors have too."""
+    hardware = Hardware(cpu=Cpu(MODEL))
+    with open_yard() as yard:
+        yard.templates.apply(TemplateSpec("portable", hardware=hardware))
+        keys = {name: yard.templates.save(name, HOME / name).object.key for name in TRAVELLERS}
+    (HOME / "keys.json").write_text(json.dumps(keys))
+    return keys
+
+
+def load_templates() -> dict[str, Any]:
+    """Load the saved templates as another owner with another storage; return the refusals of those
+    that cannot be resumed, and a host of each.
+    """
+    keys = json.loads((HOME / "keys.json").read_text())
+    storage, keys_folder = str(HOME / "second"), str(HOME / "second-pki")
+    result: dict[str, Any] = {}
+    with Yard("qemu:///session", owner="traveller", storage=storage, pki_dir=keys_folder) as yard:
+        for name, key in keys.items():
+            refusal = ""
+            try:
+                yard.templates.load(HOME / name, trusted_keys=(key,))
+            except Unsupported as error:
+                refusal = str(error)
+                yard.templates.load(HOME / name, trusted_keys=(key,), allow_boot=True)
+            host = yard.hosts.apply(SingleSpec(f"on-{name}", name)).object
+            facts = {"mode": host.mode, "reason": host.mode_reason, "refusal": refusal}
+            for fact, command in INSIDE.items():
+                facts[fact] = ssh(host, command).stdout.strip()
+            result[name] = facts
+        yard.teardown(templates=True)
+    return result
+
+
 def remaining() -> dict[str, Any]:
     """Return the objects of hosts that exist after a teardown."""
     with open_yard() as yard:
@@ -157,6 +210,6 @@ def way_out() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    functions = (everything, state, remaining, way_out)
+    functions = (everything, state, save_templates, load_templates, remaining, way_out)
     named = {function.__name__: function for function in functions}
     print(json.dumps(named[sys.argv[1]]()))

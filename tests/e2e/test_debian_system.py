@@ -166,8 +166,9 @@ def test_host_with_open_egress_reaches_other_machines_by_name(
 
 def test_upgrade_from_debian_12_builds_a_template_and_replaces_hosts() -> None:
     with systems("bookworm", "trixie") as (before, after):
-        old = results(before.run(f"{PRELUDE}{RUNS}smoke state"))
-        new = results(after.run(f"{PRELUDE}smoke state; {RUNS}smoke state"))
+        old = results(before.run(f"{PRELUDE}{RUNS}smoke state; smoke save_templates"))
+        steps = f"smoke state; {RUNS}smoke state; smoke load_templates"
+        new = results(after.run(f"{PRELUDE}{steps}"))
     assert "version 7.2." in old["version"][1]
     assert "version 10.0." in new["version"][1]
     upgraded, current = map(json.loads, new["state"])
@@ -185,3 +186,15 @@ def test_upgrade_from_debian_12_builds_a_template_and_replaces_hosts() -> None:
     assert len(former["machines"]) == 3
     assert set(former["machines"]).isdisjoint(current["machines"])
     assert current["hosts"] == {f"web-{number}": "instant" for number in (1, 2, 3)}
+    loaded = facts(new, "load_templates")
+    print(f"loaded: {loaded}")
+    # Other features of the processor: the memory is refused, and the disk boots.
+    assert "feature" in loaded["docker"]["refusal"]
+    assert loaded["docker"]["mode"] == "linked"
+    assert "feature" in loaded["docker"]["reason"]
+    # A declared model is the same on both.
+    assert (loaded["portable"]["mode"], loaded["portable"]["refusal"]) == ("instant", "")
+    assert "Westmere" in loaded["portable"]["processor"]
+    for name in ("docker", "portable"):
+        assert loaded[name]["hostname"] == f"on-{name}"
+        assert re.match(r"\d+\.", loaded[name]["docker"])

@@ -23,6 +23,7 @@ FETCH = "python3 -c 'import urllib.request as u; print(u.urlopen(\"{}\", timeout
 SCRIPT = """
 import ssl
 from stockyard import BranchSpec
+from tests.e2e import registry_stand_in
 from tests.e2e.package_repository import LocalRepository
 from tests.helpers import uplink_attacks, uplink_lab
 
@@ -31,17 +32,7 @@ os.environ["LAB"] = str(home)
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 PULL, FETCH = os.environ["PULL"], os.environ["FETCH"]
 SMALL = "http://packages.example.org:8000/small"
-REGISTRY = '''
-import ssl, sys
-from http.server import ThreadingHTTPServer
-from tests.e2e.registry_stand_in import Registry, digest_of
-Registry.password_digest = digest_of(b"")
-server = ThreadingHTTPServer(("203.0.113.80", int(sys.argv[2])), Registry)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(sys.argv[1])
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
-'''
+REGISTRY = registry_stand_in.TLS_PROGRAM
 # Sends frames from a guest's card, as root.
 SENDER = '''
 import json, socket, sys, time
@@ -51,16 +42,6 @@ for frame in json.load(open("/tmp/frames")):
     wire.send(bytes.fromhex(frame))
     time.sleep(0.01)
 '''
-
-def certificate():
-    path = home / "registry.pem"
-    names = "subjectAltName=DNS:registry.example.org"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-subj", "/CN=registry.example.org", "-addext", names, "-days", "2",
-         "-keyout", path, "-out", home / "ca.pem"], check=True, capture_output=True)
-    path.write_text(path.read_text() + (home / "ca.pem").read_text())
-    return path
 
 def packages():
     repository = LocalRepository(home / "repository")
@@ -76,7 +57,7 @@ def trust(host):
     folder = "/etc/docker/certs.d/registry.example.org"
     folders = f"{folder} {folder}:5000"
     command = f"sudo mkdir -p {folders} && sudo tee {folder}/ca.crt {folder}:5000/ca.crt >/dev/null"
-    return run(host, command, stdin=(home / "ca.pem").read_text())
+    return run(host, command, stdin=certificate)
 
 def attacked(host, card, source, sniffer):
     neighbour = ssh(host, "ip neigh show dev eth1").stdout.split()
@@ -95,10 +76,11 @@ with uplink_lab.other_namespace() as far_side:
     uplink_lab.build_hypervisor(far_side)
     inside = uplink_lab.inside
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[:2])}
-    pem = certificate()
+    pem, certificate = registry_stand_in.certificate(home, "registry.example.org")
     servers = [
         subprocess.Popen(
-            inside(far_side, sys.executable, "-c", REGISTRY, str(pem), port), env=environment)
+            inside(far_side, sys.executable, "-c", REGISTRY, uplink_lab.OTHER, port, str(pem)),
+            env=environment)
         for port in ("5000", "443")] + [
         subprocess.Popen(inside(far_side, sys.executable, "-m", "http.server", "8000",
             "--directory", str(packages())), stderr=subprocess.DEVNULL),
