@@ -135,11 +135,11 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         servers: list[asyncio.Server] = []
         path = expand_user(spec.socket).absolute() if spec.socket else None
-        held = ExitStack()
+        socket_lock = ExitStack()
         try:
             if path:
                 server = HttpServer(self.requests.answer_owner)
-                held.callback(os.close, _lock_socket(path))
+                socket_lock.callback(os.close, _lock_socket(path))
                 listener = _listen_unix(path)
                 servers.append(await asyncio.start_unix_server(server.serve_client, sock=listener))
                 self.progress(f"serving at unix://{path}")
@@ -161,7 +161,7 @@ class Daemon:
                 listening.close()
             if path and servers:
                 path.unlink(missing_ok=True)
-            held.close()
+            socket_lock.close()
 
 
 def serve(open_yard: Callable[[], Yard], spec: ServiceSpec) -> bool:
