@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class Region:
         facts = {
             name: {
                 "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
                 "yard_hypervisor": f"memory://{controller.root}/{name}",
                 "yard_pki_dir": str(controller.root / f"pki-{name}"),
             }

@@ -7,6 +7,7 @@ has taken over.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ class Pair:
                 {
                     "hypervisors": {
                         "hosts": {
-                            name: {"ansible_connection": "local", "yard_hypervisor": uri}
+                            name: {
+                                "ansible_connection": "local",
+                                "ansible_python_interpreter": sys.executable,
+                                "yard_hypervisor": uri,
+                            }
                             for name, uri in self.uris.items()
                         }
                     }
