@@ -148,6 +148,19 @@ def test_the_lease_is_known_by_the_environment(
     assert console("lease", "release")[0] == 0
 
 
+def test_changes_of_a_lease_are_printed_as_json(real: Yard, console: Console) -> None:
+    lease = console.json(*TAKE)["id"]
+    assert console.json("lease", "env", lease) == real.leases.get(lease).to_dict()
+    renewed = console.json("lease", "renew", lease, "--duration", "3h")
+    assert renewed["changed"] is True
+    assert renewed["leases"] == [real.leases.get(lease).to_dict()]
+    assert console.json("lease", "suspend", lease)["plan"] != []
+    assert console.json("lease", "resume", lease)["leases"][0]["id"] == lease
+    released = console.json("lease", "release", lease)
+    assert (released["changed"], released["leases"]) == (True, [])
+    assert console.json("lease", "release", lease)["changed"] is False
+
+
 @pytest.mark.parametrize("action", ["release", "renew", "env"])
 def test_number_of_another_yard_is_an_error(real: Yard, console: Console, action: str) -> None:
     code, output, errors = console("lease", action, "11111111-2222-4333-8444-555555555555")

@@ -9,17 +9,26 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from stockyard import EndpointSpec, FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard.cli.command import JSON, Command, Entry
 from stockyard.cli.main import LINE, main
 from stockyard.cli.version import VERSION
 from tests.helpers.simulated_machines import disk_of
 
 from .conftest import Console
+
+# Commands that run a program, serve, print a stream or a script, or that a CI system calls.
+WITHOUT_JSON = {
+    *("ssh", "exec", "cp", "tunnel", "lease exec", "serve", "endpoint serve"),
+    *("logs", "console", "completion", "jenkins drain"),
+    *(f"ci gitlab {stage}" for stage in ("config", "prepare", "run", "cleanup")),
+}
 
 
 def test_templates_are_listed_and_deleted(real: Yard, console: Console) -> None:
@@ -193,14 +202,24 @@ def test_completion_is_a_script_for_the_shell(
     assert main(["completion", "tcsh"]) == 2
 
 
-def test_names_of_hosts_complete_an_argument(real: Yard, uri: str, console: Console) -> None:
+@pytest.mark.parametrize(
+    ("shell", "word", "lines"),
+    [
+        ("bash", "6", ["plain,ci-1", "plain,ci-2"]),
+        ("zsh", "6", ["plain", "ci-1", "_", "plain", "ci-2", "_"]),
+        ("fish", "ci", ["plain,ci-1", "plain,ci-2"]),
+    ],
+)
+def test_names_of_hosts_complete_an_argument(
+    real: Yard, uri: str, console: Console, shell: str, word: str, lines: list[str]
+) -> None:
     words = f"stockyard exec --hypervisor {uri} --pki-dir {console.where[3]} ci"
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(Path(sys.modules["stockyard"].__file__ or "").parents[1]),
-        "_STOCKYARD_COMPLETE": "bash_complete",
+        "_STOCKYARD_COMPLETE": f"{shell}_complete",
         "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split()) - 1),
+        "COMP_CWORD": word,
     }
     result = subprocess.run(
         [sys.executable, "-m", "stockyard.cli.main"],
@@ -210,7 +229,25 @@ def test_names_of_hosts_complete_an_argument(real: Yard, uri: str, console: Cons
         check=False,
         timeout=60,
     )
-    assert result.stdout.split() == ["plain,ci-1", "plain,ci-2"], result.stderr
+    assert result.stdout.split() == lines, result.stderr
+
+
+def test_each_result_can_be_json() -> None:
+    without = {
+        name
+        for name, command in _commands(entry() for _text, entry in LINE.entries.values())
+        if JSON not in command.parameters
+    }
+    assert without == WITHOUT_JSON
+
+
+def _commands(entries: Iterable[Entry], group: str = "") -> Iterator[tuple[str, Command]]:
+    for entry in entries:
+        name = f"{group} {entry.name}".strip()
+        if isinstance(entry, Command):
+            yield name, entry
+        else:
+            yield from _commands(entry.commands, name)
 
 
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:

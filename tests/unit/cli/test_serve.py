@@ -85,13 +85,18 @@ def test_lease_needs_no_access_to_the_hypervisor(
     monkeypatch.setenv("STOCKYARD_TOKEN_FILE", str(token))
     assert main(["lease", "env", lease["id"]]) == 0
     assert capfd.readouterr().out.startswith(f"export STOCKYARD_LEASE={lease['id']} DOCKER_HOST=")
-    assert main(["lease", "renew", lease["id"], "--duration", "50m"]) == 0
+    assert main(["lease", "renew", lease["id"], "--duration", "50m", "--json"]) == 0
+    renewed = json.loads(capfd.readouterr().out)["leases"][0]
+    assert renewed["id"] == lease["id"]
+    assert main(["lease", "env", lease["id"], "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == renewed
     assert main(["lease", "list"]) == 0
     assert lease["id"] in capfd.readouterr().out
     assert main(["lease", "take", "--fleet", "other"]) == 1
     assert "the project cannot lease these hosts" in capfd.readouterr().err
     assert main(["lease", "exec", "--fleet", "ci", "--sync", ".", "--", "true"]) == 125
-    assert main(["lease", "release", lease["id"]]) == 0
+    assert main(["lease", "release", lease["id"], "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["leases"] == []
     assert main(["lease", "renew", lease["id"]]) == 3
     assert real.leases.list() == ()
     token.chmod(0o644)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stockyard import Yard
 
 from .conftest import Console
@@ -35,3 +37,18 @@ def test_nonsense_is_refused(real: Yard, console: Console) -> None:
     leased = real.leases.list(holder="me")[0].host
     code, _output, errors = console("template", "create", "warm", "--from-host", leased)
     assert (code, "it is leased by me" in errors) == (1, True)
+
+
+def test_build_uses_the_file_of_another_owner(real: Yard, console: Console, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    Path("yard.yml").write_text("yard_templates: [{name: docker}]\n")
+    build = ("template", "build", "docker", "--share-dir", "../shared")
+    assert console.json(*build)["plan"] == ["build template docker: it does not exist"]
+    (saved,) = shared.iterdir()
+    key = saved.stem.partition("-")[2]
+    console.where = [*console.where[:2], "--pki-dir", str(tmp_path / "keys"), "--owner", "second"]
+    plan = console.json(*build, "--dry-run", "--trust", key)["plan"]
+    assert plan[0].startswith(f"load template docker: it does not exist; {saved} has it")
+    assert console.json(*build)["plan"][0].startswith("build template docker")
+    assert "is not a public key" in console(*build, "--trust", "key")[2]

@@ -22,6 +22,7 @@ from .holder import default_holder, number
 
 if TYPE_CHECKING:
     from ..clients.leases import HeldLease
+    from ..result import Result
     from ..yard import Yard
 
 TEXT = """\b
@@ -75,32 +76,30 @@ def _taken(yard: Yard, options: Options) -> HeldLease:
 
 
 def _take(yard: Yard, options: Options) -> int:
-    info = _taken(yard, options).info
-    if options.json:
-        say.data(info.to_dict())
-    else:
-        say.shell(_line(info))
-    return 0
+    return _print(options, _taken(yard, options).info)
 
 
 def _renew(yard: Yard, options: Options) -> int:
-    yard.leases.renew(number(options), length("duration", options.duration))
-    return 0
+    return _report(
+        options, yard.leases.renew(number(options), length("duration", options.duration))
+    )
 
 
 def _release(yard: Yard, options: Options) -> int:
-    yard.leases.release(number(options), replace=options.replace)
-    return 0
+    return _report(options, yard.leases.release(number(options), replace=options.replace))
 
 
 def _suspend(yard: Yard, options: Options) -> int:
-    yard.leases.suspend(number(options))
-    return 0
+    return _report(options, yard.leases.suspend(number(options)))
 
 
 def _resume(yard: Yard, options: Options) -> int:
-    yard.leases.resume(number(options))
-    return 0
+    return _report(options, yard.leases.resume(number(options)))
+
+
+def _report(options: Options, result: Result[LeaseInfo]) -> int:
+    """Write the result of a change as JSON; without the option, success is silent."""
+    return say.changes(options, [result], "leases") if options.json else 0
 
 
 def _env(yard: Yard, options: Options) -> int:
@@ -112,7 +111,15 @@ def _env(yard: Yard, options: Options) -> int:
         from ..resources.leases import lease_numbers
 
         raise lease_numbers.expired_error(yard.context, number(options))
-    say.shell(_line(info))
+    return _print(options, info)
+
+
+def _print(options: Options, info: LeaseInfo) -> int:
+    """Write the environment of a lease, or its facts as JSON."""
+    if options.json:
+        say.data(info.to_dict())
+    else:
+        say.shell(_line(info))
     return 0
 
 
@@ -213,6 +220,7 @@ LEASE = Group(
             (
                 NUMBER,
                 Option("--duration", "duration from now: 45m, 2h", "1h"),
+                JSON,
                 *served_lease.OPTIONS,
             ),
             elsewhere=served_lease.renew,
@@ -224,17 +232,18 @@ LEASE = Group(
             (
                 NUMBER,
                 Option("--replace", "create a replacement immediately", flag=True),
+                JSON,
                 *served_lease.OPTIONS,
             ),
             elsewhere=served_lease.release,
         ),
-        Command("suspend", "suspend the host, and keep the lease", _suspend, (NUMBER,)),
-        Command("resume", "resume the host, and keep the lease", _resume, (NUMBER,)),
+        Command("suspend", "suspend the host, and keep the lease", _suspend, (NUMBER, JSON)),
+        Command("resume", "resume the host, and keep the lease", _resume, (NUMBER, JSON)),
         Command(
             "env",
             "print the environment again",
             _env,
-            (NUMBER, *served_lease.OPTIONS),
+            (NUMBER, JSON, *served_lease.OPTIONS),
             elsewhere=served_lease.env,
         ),
         Command(

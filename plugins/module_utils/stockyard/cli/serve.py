@@ -79,7 +79,9 @@ def _add(options: Options) -> int:
         return existing.with_project(project)
 
     projects.change(path, edit)
-    if not options.token_file:
+    if options.json:
+        say.data({"changed": True, **({} if options.token_file else {"token": token})})
+    elif not options.token_file:
         say.out(token)
     return 0
 
@@ -102,6 +104,8 @@ def _remove(options: Options) -> int:
     # A missing file is an error, and gets no lock.
     projects.read(path)
     projects.change(path, lambda existing: existing.without(options.name))
+    if options.json:
+        say.data({"changed": True})
     return 0
 
 
@@ -177,6 +181,7 @@ PROJECT = Group(
                 Option("--report", "let it read the page and the metrics", flag=True),
                 Option("--token-file", "write the token to this file", metavar="FILE"),
                 FILE_OPTION,
+                JSON,
             ),
             opens_yard=False,
         ),
@@ -184,7 +189,7 @@ PROJECT = Group(
             "remove",
             "remove a project: its token is not valid any more",
             _remove,
-            (Argument("name", "NAME", "the name of the project"), FILE_OPTION),
+            (Argument("name", "NAME", "the name of the project"), FILE_OPTION, JSON),
             opens_yard=False,
         ),
         Command("ls", "list projects", _list, (FILE_OPTION, JSON), opens_yard=False),

@@ -39,12 +39,7 @@ OPTIONS = (
 
 def take(options: Options) -> int:
     """Lease a host, and print its environment."""
-    info = _taken(options).info
-    if options.json:
-        say.data(info.to_dict())
-    else:
-        say.shell(_line(info))
-    return 0
+    return _print(options, _taken(options).info)
 
 
 def execute(options: Options) -> int:
@@ -61,19 +56,31 @@ def execute(options: Options) -> int:
 
 def renew(options: Options) -> int:
     """Renew a lease."""
-    _service(options).renew(number(options), length("duration", options.duration))
+    info = _service(options).renew(number(options), length("duration", options.duration))
+    if options.json:
+        say.data({"changed": True, "plan": [], "leases": [info.to_dict()]})
     return 0
 
 
 def release(options: Options) -> int:
     """Release a lease."""
     _service(options).release(number(options))
+    if options.json:
+        say.data({"changed": True, "plan": [], "leases": []})
     return 0
 
 
 def env(options: Options) -> int:
     """Print the environment of a lease again."""
-    say.shell(_line(_service(options).get(number(options))))
+    return _print(options, _service(options).get(number(options)))
+
+
+def _print(options: Options, info: ServedLease) -> int:
+    """Write the environment of a lease, or its facts as JSON."""
+    if options.json:
+        say.data(info.to_dict())
+    else:
+        say.shell(_line(info))
     return 0
 
 

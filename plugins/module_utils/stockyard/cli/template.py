@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
 from ..model.template import TemplateSpec
-from ..planning.declaration import Declaration
+from ..planning.declaration import Declaration, TemplateTerm
 from . import locate, say
 from .command import (
     DRY_RUN,
@@ -25,7 +27,7 @@ from .command import (
 )
 from .declare import REBUILD, declared
 from .durations import change_mode
-from .template_transfer import TRANSFERS
+from .template_transfer import TRANSFERS, TRUST
 
 if TYPE_CHECKING:
     from ..model.template_info import TemplateInfo
@@ -74,7 +76,9 @@ def _build(yard: Yard, options: Options) -> int:
             remedy=f"name one of {', '.join(sorted(names))}" if names else "declare it",
         )
     chosen = tuple(
-        term for term in whole.templates if not options.names or term.spec.name in options.names
+        _shared(term, options)
+        for term in whole.templates
+        if not options.names or term.spec.name in options.names
     )
     result = yard.apply(Declaration(templates=chosen), check=options.dry_run)
     plan = [str(action) for action in result.plan.actions]
@@ -85,6 +89,16 @@ def _build(yard: Yard, options: Options) -> int:
     else:
         say.actions(options, plan)
     return 0
+
+
+def _shared(term: TemplateTerm, options: Options) -> TemplateTerm:
+    """Return a declared template with the options of the command about sharing."""
+    spec = term.spec
+    if options.share_dir and not spec.from_host:
+        spec = replace(spec, share_dir=os.path.abspath(options.share_dir))
+    if options.trust:
+        spec = replace(spec, trusted_keys=(*spec.trusted_keys, *options.trust))
+    return replace(term, spec=spec)
 
 
 def _delete(yard: Yard, options: Options) -> int:
@@ -118,6 +132,13 @@ TEMPLATE = Group(
             (
                 Argument("names", "NAME", "the templates", many=True, required=False),
                 REBUILD,
+                Option(
+                    "--share-dir",
+                    "load the templates from this directory if other owners saved them there, else "
+                    "save them there; by default as declared",
+                    metavar="DIR",
+                ),
+                TRUST,
                 DRY_RUN,
                 JSON,
             ),
