@@ -159,6 +159,28 @@ def test_forks_of_several_containers_overlap(
     play(tmp_path, story)
 
 
+def test_the_ends_of_a_container_need_no_power_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unused_state(name: str) -> str:
+        raise AssertionError(name)
+
+    async def story(bench: Bench) -> None:
+        monkeypatch.setattr(bench.machines, "state", unused_state)
+        for call, status in (("stop", 204), ("kill", 204), ("wait", 200)):
+            await bench.create(call)
+            await bench.call("POST", f"/containers/{call}/start")
+            daemon = bench.machines.running[max(bench.machines.running)]
+            calling = asyncio.create_task(bench.call("POST", f"/containers/{call}/{call}"))
+            if call == "wait":
+                await asyncio.sleep(0.05)
+                daemon.exit(next(iter(daemon.containers)))
+            assert (await calling).status == status
+        assert bench.lines == []
+
+    play(tmp_path, story)
+
+
 def test_networks_are_listed_while_containers_vanish(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.call("POST", "/networks/create", {"Name": "backend"})
