@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from stockyard import FleetSpec, TemplateSpec, Yard
-from tests.helpers import buildbot, processes, ssh_stand_in
+from tests.helpers import buildbot, crash, processes, ssh_stand_in
 from tests.helpers.clocks import FakeClock
 from tests.helpers.documented_commands import CHECKOUT
 
@@ -31,6 +31,9 @@ EXAMPLES = CHECKOUT / "examples" / "buildbot"
 CHANGE, PATIENCE = 60.0, 300.0
 SUCCESS = 0
 STEP = '["uname", "-n"]'
+FLEET = FleetSpec("ci", "ci", count=3, min_ready=3, max=10)
+# How often the master is killed, and the longest time in seconds until then.
+KILLS, LONGEST = 6, 6.0
 
 
 class Master:
@@ -132,7 +135,7 @@ def yard(uri: str, tmp_path: Path) -> Iterator[Yard]:
     """A yard with a fleet of three ready hosts."""
     with Yard(uri, pki_dir=str(tmp_path / "home" / ".config" / "stockyard")) as yard:
         yard.templates.apply(TemplateSpec("ci"))
-        yard.fleets.apply(FleetSpec("ci", "ci", count=3, min_ready=3, max=10))
+        yard.fleets.apply(FLEET)
         yield yard
 
 
@@ -214,6 +217,27 @@ def test_killed_master_leaves_nothing(
             later.reap()
             assert later.leases.list() == ()
         check_nothing_is_leased(yard, tmp_path)
+        # All hosts can have been leased, and requests do not create a fleet without hosts.
+        yard.fleets.apply(FLEET)
+    master.start()
+    assert master.wait(builds) == [SUCCESS] * builds
+    check_nothing_is_leased(yard, tmp_path)
+
+
+def test_master_killed_at_random_instants_leaves_nothing(
+    master: Master, yard: Yard, tmp_path: Path
+) -> None:
+    builds = 2 * KILLS
+    master.configure(step='["sleep", "1"]')
+    for seed in range(KILLS):
+        master.start()
+        if not seed:
+            master.request(builds)
+        time.sleep(crash.instant(seed, LONGEST))
+        master.kill()
+        wait_until(lambda: not processes.of(str(tmp_path / "homes")))
+        crash.check_nothing_is_left(tmp_path, tmp_path / "home" / ".config" / "stockyard")
+        yard.fleets.apply(FLEET)
     master.start()
     assert master.wait(builds) == [SUCCESS] * builds
     check_nothing_is_leased(yard, tmp_path)
