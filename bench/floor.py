@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from stockyard import TemplateInfo, Yard
+from stockyard.providers.libvirt.designer import private_mapping
 from stockyard.providers.libvirt.network import NOWHERE
 
 TEMPLATE = "bench"
@@ -105,7 +107,9 @@ def bare(
     )
     argv = unfolded(text, monitor)
     size, path = f"{hardware.memory_mib}M", folder / "ram"
-    ram = f"memory-backend-file,id=ram0,size={size},mem-path={path},share=off"
+    # As forks have it: QEMU 8.2 and later map a read-only file.
+    mapping = private_mapping(read_only=not os.access(path, os.W_OK)).value
+    ram = f"memory-backend-file,id=ram0,size={size},mem-path={path},{mapping}"
     return [*argv, "-object", ram, "-machine", "memory-backend=ram0"]
 
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real, pytest.mark.full]
 Facts = dict[str, dict[str, list[Any]]]
 PLACES, EGRESSES = ("login", "container", "build"), ("open", "allow", "proxy")
 SCRIPT = """
-import base64, io, zipfile
+import base64, io, shlex, zipfile
 import pip
 from tests.e2e import package_repository, registry_stand_in
 from tests.helpers import forward_proxy, uplink_allow_lab, uplink_lab
@@ -46,7 +46,7 @@ IMAGE = ("cd / && tar -c --exclude=dist-packages --exclude=__pycache__ --exclude
     " | docker import -c 'ENV PATH=/usr/sbin:/usr/bin' - debian")
 
 def run(host, command, stdin=None):
-    result = ssh(host, "sudo", "sh", "-c", repr(command), stdin=stdin, timeout=900)
+    result = ssh(host, "sudo", "sh", "-c", shlex.quote(command), stdin=stdin, timeout=900)
     return [result.returncode, (result.stderr + result.stdout)[-600:]]
 
 def served():
@@ -74,7 +74,7 @@ def used(host, certificate):
     facts["login apt"], facts["login pip"] = run(host, APT), run(host, PIP)
     for name, command in (("apt", APT), ("pip", PIP)):
         facts[f"container {name}"] = run(host, f'docker run --rm debian sh -c "{command}"')
-    facts["build"] = run(host, "docker build --no-cache -", stdin=build.encode())
+    facts["build"] = run(host, "docker build --no-cache -", stdin=build)
     return facts
 
 found = {}
