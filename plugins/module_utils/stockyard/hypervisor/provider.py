@@ -27,6 +27,7 @@ from .guest_clock import GuestClock
 from .pool_store import PoolStore
 from .queues import Queues
 from .template_files import TemplateFiles
+from .turns import Turns
 from .volume_store import VolumeStore
 
 Progress = Callable[[str], None]
@@ -69,6 +70,10 @@ class Provider(Protocol):
     @property
     def queues(self) -> Queues:
         """Return the queues of waiting requests."""
+
+    @property
+    def turns(self) -> Turns:
+        """Return the turns of machines that start."""
 
     @property
     def template_files(self) -> TemplateFiles:

@@ -67,6 +67,7 @@ from .session import Session
 from .session import record as record_session
 from .store import Store, make
 from .template_files import LibvirtTemplateFiles
+from .turns import MOST_FOR_EACH_PROCESSOR, QueueTurns
 from .volumes import LibvirtVolumes
 from .xml.domain import Domain
 from .xml.element import parse, serialize
@@ -84,11 +85,12 @@ class LibvirtProvider:
     def __init__(
         self, uri: str, connection: Any, store: Store, session: Session | None = None
     ) -> None:
+        processors = os.cpu_count() or 1
         self.uri = uri
         self.site = f"{uri} {store.root.resolve()}"
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"),
-            parallel=os.cpu_count() or 1,
+            parallel=processors * MOST_FOR_EACH_PROCESSOR,
             ram_file=True,
             resizes=True,
             volumes=True,
@@ -108,6 +110,7 @@ class LibvirtProvider:
         self.admission = Admission(self.networks, self.domains, store, self.images)
         self.pools = pools.book(store, self.domains, uri)
         self.queues = FileQueues(store.lock_folder)
+        self.turns = QueueTurns(self.queues, processors)
         self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry, self._layers_in_use)
         self._branches = Branches(
             uri,

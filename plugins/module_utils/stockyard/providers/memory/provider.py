@@ -29,6 +29,7 @@ from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.records import encode
 from ...hypervisor.template_files import TemplateFiles
+from ...hypervisor.turns import Unlimited
 from ...model import codec, publication
 from ...model.host import MODES, SUSPENDED, Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
@@ -95,6 +96,7 @@ class MemoryProvider(NoGuestClock):
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
         self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
+        self.turns = Unlimited()
         self.queues = FileQueues(lambda: self.state.folder / "locks")
         self.volumes = MemoryVolumes(self.state, uri)
         self._template_files = MemoryTemplateFiles(self.state, self.disks, self.mirror, self._drift)

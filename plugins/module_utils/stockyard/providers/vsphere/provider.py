@@ -25,6 +25,7 @@ from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.template_files import NoTemplateFiles, TemplateFiles
+from ...hypervisor.turns import Unlimited
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.image import BuildOptions, ImageSpec
 from ...model.login import NOBODY, Login
@@ -98,6 +99,7 @@ class VsphereProvider(NoGuestClock):
         self.tasks = Tasks(session)
         self.register = Register(session, lookup, self.tasks)
         self.leases = DistributedLocks(session, self.register)
+        self.turns = Unlimited()
         self.queues = RegisterQueues(self.leases, self.register)
         self.images = Images(session, lookup, self.tasks)
         self.labels = Labels(session, self.place.attribute)

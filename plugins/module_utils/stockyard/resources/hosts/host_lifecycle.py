@@ -53,6 +53,13 @@ def create_host(
 
     If any step fails, the incomplete host is deleted before the error is raised.
     """
+    with ctx.provider.turns.take(f"host {request.name}", deadline):
+        return _create_host(ctx, request, template, deadline)
+
+
+def _create_host(
+    ctx: Context, request: HostRequest, template: Template, deadline: Deadline
+) -> HostRecord:
     record = reserve(ctx, request, template.record)
     try:
         return _bring_up(
@@ -102,6 +109,17 @@ def create_child(
 
     :param template: the template that the parent was forked from.
     """
+    with ctx.provider.turns.take(f"host {request.name}", deadline):
+        return _create_child(ctx, request, template, origin, deadline)
+
+
+def _create_child(
+    ctx: Context,
+    request: HostRequest,
+    template: TemplateRecord,
+    origin: Origin,
+    deadline: Deadline,
+) -> HostRecord:
     record = reserve(ctx, request, template, origin.branch.uuid)
     copies: list[VolumeRecord] = []
 
@@ -343,8 +361,15 @@ def shut_down(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecor
 
 
 def _power_on(ctx: Context, record: HostRecord, deadline: Deadline, outcome: str) -> HostRecord:
-    start_time = ctx.clock.monotonic()
     attachment.check_keys(ctx, record)
+    with ctx.provider.turns.take(record.title, deadline):
+        return _start_machine(ctx, record, deadline, outcome)
+
+
+def _start_machine(
+    ctx: Context, record: HostRecord, deadline: Deadline, outcome: str
+) -> HostRecord:
+    start_time = ctx.clock.monotonic()
     if warning := ctx.provider.start(record, deadline):
         ctx.progress(f"{record.title}: warning: {warning}")
     plugged_in = plug_in(ctx, record, deadline)
