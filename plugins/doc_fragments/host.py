@@ -55,6 +55,18 @@ options:
           - V(auto) is the range from 20000 to 29999.
         type: str
         default: auto
+  container_ports:
+    description:
+      - Whether each TCP port that Docker publishes in the host is reachable at the same port of the
+        host's address, as with C(docker run --publish 9999:80) or C(--publish-all).
+      - Docker starts a container only after its ports are reachable. A port in use, and more than
+        256 ports of containers, make Docker's command fail with the reason.
+      - O(ports) are reachable in addition, also without a container.
+      - A change of this option replaces the host.
+      - Only on V(qemu:///session), and with templates whose security profile is V(trusted) without
+        rootless Docker. Mutually exclusive with O(network) and O(publish).
+    type: bool
+    default: false
   egress:
     description:
       - The destinations that the host can reach.

@@ -198,8 +198,8 @@ hosts:
         - The reasons why the host's certificate must be renewed, or its clock must be set. Empty if
           both are right. A reason is that the host trusts another CA than the tenant's, that less
           than a third of the life of its certificate is left, that its list of revoked certificates
-          is out of date, that its clock differs by more than 10 seconds, or that the process of its
-          uplink has ended. The next convergence of the host or its fleet corrects these.
+          is out of date, that its clock differs by more than 10 seconds, or that a process of its
+          network has ended. The next convergence of the host or its fleet corrects these.
       type: list
       elements: str
       sample: []
@@ -299,9 +299,7 @@ hosts:
       elements: str
       sample: []
     network:
-      description:
-        - The libvirt network of the host, or on vSphere its port group. Empty for QEMU's user
-          network.
+      description: The libvirt network or the port group of the host. Empty for QEMU's user network.
       type: str
       sample: ""
     pool:
@@ -401,9 +399,7 @@ hosts:
           type: str
           sample: /home/me/.config/stockyard/stockyard/default/known_hosts
         private_key:
-          description:
-            - The file of the operator's private key; empty if the host's declaration names other
-              keys.
+          description: The file of the operator's private key. Empty if others are declared.
           type: str
           sample: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
         command:
@@ -473,9 +469,7 @@ hosts:
           type: int
           sample: 671
     console_log:
-      description:
-        - The file on the hypervisor with the output of the host's kernel and services on the
-          console.
+      description: The file on the hypervisor with the log of the host's console.
       returned: on libvirt
       type: str
       sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
@@ -513,6 +507,12 @@ hosts:
           description: The number of attempts, since the host was created.
           type: int
           sample: 12
+    container_ports:
+      description: The ports of containers that are forwarded now, if the option is set.
+      returned: on libvirt
+      type: list
+      elements: int
+      sample: [9999]
     esxi_host:
       description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
       returned: on vSphere

@@ -184,7 +184,8 @@ def test_files_of_the_user_override_those_of_the_recipe() -> None:
     text = "a'/><qemu:arg value='-x {{ 7 * 7 }} $(id)\n"
     files = recipe(ImageSpec(files={"/etc/odd name": text, "/etc/docker/daemon.json": "{}"})).files
     assert files["/etc/odd name"].text == text
-    assert files["/etc/docker/daemon.json"].text == "{}"
+    # dockerd's program for published ports is added.
+    assert list(json.loads(files["/etc/docker/daemon.json"].text)) == ["userland-proxy-path"]
 
 
 def test_login_is_written_to_the_passwd_files() -> None:

@@ -47,6 +47,7 @@ def _create(yard: Yard, options: Options) -> int:
     spec = HostSpec(
         ports=options.port,
         publish=_publish(options.publish),
+        container_ports=options.container_ports,
         egress=options.egress,
         egress_proxy=options.egress_proxy,
         egress_allow=options.egress_allow,
@@ -130,6 +131,11 @@ HOST_COMMANDS = Group(
                     "--publish",
                     "an address of the hypervisor at which other machines reach the host",
                     metavar="ADDRESS[:FIRST-LAST]",
+                ),
+                Option(
+                    "--container-ports",
+                    "forward each TCP port that Docker publishes in the host",
+                    flag=True,
                 ),
                 Option("--ttl", "lifetime of the host: 90s, 45m, 2h"),
                 Option("--volume", "a volume to attach", metavar="NAME=PATH", many=True),

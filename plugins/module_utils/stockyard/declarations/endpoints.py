@@ -23,6 +23,7 @@ OTHER_HOSTS = (
     "bind",
     "volumes",
     "publish",
+    "container_ports",
 )
 
 ENDPOINT: Params = {

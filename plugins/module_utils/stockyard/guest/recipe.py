@@ -20,7 +20,7 @@ from ..model.image import DEFAULT_RUNTIME, ImageSpec
 from ..model.recipe import GuestFile, Recipe
 from ..model.security import SecuritySpec, Settings
 from ..model.template import TemplateSpec
-from . import agent, cloud, security, small_runtime, texts
+from . import agent, cloud, port_files, security, small_runtime, texts
 from .agent import (
     apply,
     disks,
@@ -79,6 +79,15 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
     settings = _settings(docker, profile or SecuritySpec())
     docker_packages = choose(spec.docker_packages, spec.suite)
     hardening = security.bundle(settings, spec.ssh_user, docker_packages)
+    files = {
+        **(_cloud_files() if spec.cloud_image else {}),
+        **_system_files(spec.ssh_user),
+        **({SSHD_SOURCES: GuestFile(texts.SSHD_SOURCES)} if spec.suite != "bookworm" else {}),
+        **_docker_gate(docker),
+        **_agent_files(),
+        **_shutters(hardening),
+        **_extra_files(spec, hardening),
+    }
     base_packages = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
         suite=spec.suite,
@@ -95,21 +104,7 @@ def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | Non
         ),
         early=cloud.seed(spec.suite) if spec.cloud_image else _initramfs(),
         files=_with_runtime(
-            {
-                **(_cloud_files() if spec.cloud_image else {}),
-                **_system_files(spec.ssh_user),
-                **(
-                    {SSHD_SOURCES: GuestFile(texts.SSHD_SOURCES)}
-                    if spec.suite != "bookworm"
-                    else {}
-                ),
-                **_docker_gate(docker),
-                **_agent_files(),
-                **_shutters(hardening),
-                **_extra_files(spec, hardening),
-            },
-            spec.runtime,
-            settings.limits.container_pids,
+            port_files.with_proxy(files, settings), spec.runtime, settings.limits.container_pids
         ),
         disk_gib=spec.disk_gib,
         source=spec.source,

@@ -37,6 +37,7 @@ class Capabilities:
     :param derives: whether a template can be derived from a frozen one.
     :param freezes_hosts: whether a template can be created from a running host.
     :param branches_volumes: whether a host with volumes can be branched.
+    :param container_ports: whether it forwards the ports that Docker publishes in a host.
     :param settle: seconds from a reply of the agent until it waits for messages again; a guest must
         not be frozen earlier.
     """
@@ -58,4 +59,5 @@ class Capabilities:
     derives: bool = False
     branches_volumes: bool = False
     freezes_hosts: bool = False
+    container_ports: bool = False
     settle: float = 1.0

@@ -23,6 +23,9 @@ class MachineFacts:
     :param disk_layers: the number of layers that branches put under the disk of a host.
     :param refused: the refused attempts of a host whose egress records these.
     :param uplink_ended: whether the process of a running host's uplink has ended.
+    :param container_ports: the ports of containers that are forwarded from the address of a host.
+    :param ports_problem: why the ports of containers are not forwarded on a running host; empty if
+        they are.
     :param sizes: the disk space of a template.
     :param esxi_host: the ESXi host that the machine runs on; empty before it exists.
     :param cluster: the cluster of the machine.
@@ -42,6 +45,8 @@ class MachineFacts:
     resource_pool: str | None = None
     refused: tuple[RefusedDestination, ...] | None = None
     uplink_ended: bool = False
+    container_ports: tuple[int, ...] | None = None
+    ports_problem: str = ""
 
     @property
     def absent(self) -> frozenset[str]:

@@ -296,6 +296,14 @@ class Provider(Protocol):
         :raises HypervisorError: if it cannot be opened, also from the function.
         """
 
+    def follow_ports(self, record: HostRecord, line: Sequence[str], deadline: Deadline) -> bool:
+        """Start the process that forwards the ports of a running host's containers if it does not
+        run. It outlives the controller and ends with the machine. Return whether it was started.
+
+        :param line: a command whose input and output lead to the relay in the guest.
+        :raises HypervisorError: if the relay does not answer.
+        """
+
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         """Open the line to the guest's agent."""
 

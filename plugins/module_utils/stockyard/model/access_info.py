@@ -20,8 +20,7 @@ class SshAccess:
     :param port: the port at that address.
     :param user: the user for the login.
     :param known_hosts: the file that contains the host's pinned key.
-    :param private_key: the file of the operator's private key; empty if the host's declaration
-        names other keys.
+    :param private_key: the file of the operator's private key. Empty if others are declared.
     :param command: a command line for a POSIX shell that logs in and checks the pinned key.
     :param config: a configuration file for C(ssh -F) and C(Include), in which the tenant's hosts
         have their names.

@@ -64,6 +64,8 @@ class HostSpec:
     :param network: a libvirt network, or a port group, in which the host has an address; QEMU's
         user network if empty.
     :param pool: the pool of the host, of the same tenant; none if empty.
+    :param container_ports: whether each TCP port that Docker publishes is forwarded from the host's
+        address while its container runs.
     :param vcpus: virtual CPUs; those of its template if 0. Changed in place if possible.
     :param memory_mib: the same for RAM, in MiB.
     :param volumes: the data disks of the host that outlive it.
@@ -83,6 +85,7 @@ class HostSpec:
     volumes: tuple[VolumeUse, ...] = ()
     egress_allow: tuple[str, ...] = field(default=(), metadata=SPARSE)
     publish: PublishSpec | None = field(default=None, metadata=SPARSE)
+    container_ports: bool = field(default=False, metadata=SPARSE)
 
     def __post_init__(self) -> None:
         naming.check_choices(self)
@@ -100,6 +103,8 @@ class HostSpec:
         naming.whole("vcpus", self.vcpus, 0, 255)
         naming.whole("memory_mib", self.memory_mib, 0, 1 << 20)
         self._check_network()
+        if self.container_ports:
+            self._check_container_ports()
         check_uses(self.volumes)
 
     def _check_network(self) -> None:
@@ -128,6 +133,20 @@ class HostSpec:
             )
         if self.publish:
             self._check_publish(self.publish)
+
+    def _check_container_ports(self) -> None:
+        if self.network:
+            raise InvalidInput(
+                "container_ports: all ports of a host in a network are reachable at its own "
+                "address.",
+                remedy="omit container_ports or network",
+            )
+        if self.publish:
+            raise InvalidInput(
+                "container_ports: the ports are forwarded from the host's own address, which other "
+                "machines cannot reach.",
+                remedy="omit container_ports or publish",
+            )
 
     def _check_publish(self, publish: PublishSpec) -> None:
         if self.network:

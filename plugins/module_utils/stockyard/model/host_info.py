@@ -110,8 +110,8 @@ class HostInfo(Info):
     :param drift: the reasons why the host's certificate must be renewed, or its clock must be set.
         Empty if both are right. A reason is that the host trusts another CA than the tenant's, that
         less than a third of the life of its certificate is left, that its list of revoked
-        certificates is out of date, that its clock differs by more than 10 seconds, or that the
-        process of its uplink has ended. The next convergence of the host or its fleet corrects
+        certificates is out of date, that its clock differs by more than 10 seconds, or that a
+        process of its network has ended. The next convergence of the host or its fleet corrects
         these.
     :param missing_updates: the installed packages for which the mirror of the template offers a
         later version. Empty if the host is up to date, ``None`` if that is not known or was not
@@ -140,8 +140,8 @@ class HostInfo(Info):
         none.
     :param egress_allow: the destinations of egress ``allow``, or those that ``open`` adds, as they
         were declared.
-    :param network: the libvirt network of the host, or on vSphere its port group. Empty for QEMU's
-        user network.
+    :param network: the libvirt network or the port group of the host. Empty for QEMU's user
+        network.
     :param pool: the pool that the host is in. Empty if it is in none.
     :param size: the nominal size of the host, which counts against the quota of its pool.
     :param volumes: the volumes that the host declares.
@@ -155,13 +155,15 @@ class HostInfo(Info):
         directory of the simulated hypervisor.
     :param memory: the memory of the hypervisor that the host uses now. ``None`` if the host is off
         or if the figures cannot be read. Only on libvirt.
-    :param console_log: the file on the hypervisor with the output of the host's kernel and services
-        on the console. Only on libvirt.
+    :param console_log: the file on the hypervisor with the log of the host's console. Only on
+        libvirt.
     :param disk_layers: the number of layers that branches put under the host's disk. The chain is
         shortened before it has more than eight layers. Only on libvirt.
     :param refused: the destinations that the host tried to reach and that ``egress_allow`` does not
         contain. Recorded within 5 seconds, and absent with another egress than ``allow``. Only on
         libvirt.
+    :param container_ports: the ports of containers that are forwarded now, if the option is set.
+        Only on libvirt.
     :param esxi_host: the ESXi host that the machine runs on. Empty if the machine does not exist
         yet. Only on vSphere.
     :param cluster: the cluster of the machine. Only on vSphere.
@@ -213,6 +215,7 @@ class HostInfo(Info):
     console_log: str | None = None
     disk_layers: int | None = None
     refused: tuple[RefusedDestination, ...] | None = None
+    container_ports: tuple[int, ...] | None = None
     esxi_host: str | None = None
     cluster: str | None = None
     folder: str | None = None

@@ -126,6 +126,11 @@ class Settings:
     seccomp: str = ""
     encrypted_data: bool = False
 
+    @property
+    def starts_proxies(self) -> bool:
+        """Return whether dockerd runs as root and starts docker-proxy for each published port."""
+        return self.profile == "trusted" and self.icc and self.user_namespaces != "rootless"
+
 
 _OPEN = Settings(
     "trusted", "none", no_new_privileges=False, icc=True, kernel=False, firewall=False, audit=False

@@ -13,7 +13,7 @@ from ...hypervisor.facts import MachineFacts
 from ...model.host import HostRecord
 from ...model.host_info import MemoryUse
 from ...model.observation import Record
-from . import disk_layers, frozen, memory, network, processes, uplink
+from . import container_ports, disk_layers, frozen, memory, network, processes, uplink
 from .disk_layers import DiskLayers
 from .domains import Domains
 from .faults import translated
@@ -45,6 +45,9 @@ class Facts:
         """
         facts = MachineFacts(str(self.store.root), console_log=str(folder / "console.log"))
         if isinstance(record, HostRecord):
+            ports, problem = (
+                container_ports.state(folder) if record.spec.container_ports else (None, "")
+            )
             return replace(
                 facts,
                 reports_memory=True,
@@ -52,6 +55,8 @@ class Facts:
                 disk_layers=self._disk_layers(record, folder),
                 refused=uplink.refused(folder) if record.spec.egress == "allow" else None,
                 uplink_ended=network.has_uplink(record) and not uplink.is_guarded(folder),
+                container_ports=ports,
+                ports_problem=problem,
             )
         sizes = frozen.sizes(folder, self.images.path(record.image).disk)
         return replace(facts, sizes=sizes)

@@ -35,6 +35,7 @@ from ..common.queue_files import FileQueues
 from . import (
     boot,
     consistency,
+    container_ports,
     definition,
     designer,
     disk_layers,
@@ -99,6 +100,7 @@ class LibvirtProvider:
             derives=True,
             branches_volumes=True,
             freezes_hosts=True,
+            container_ports=session is not None,
         )
         self.connection = connection
         self.session = session
@@ -429,6 +431,10 @@ class LibvirtProvider:
             return nullcontext(lambda: False)
         monitor = Monitor(self.domains.find(record), record.title)
         return uplink.opening(monitor, record, self._folder(record), deadline)
+
+    def follow_ports(self, record: HostRecord, line: Sequence[str], deadline: Deadline) -> bool:
+        folder = self._folder(record)
+        return container_ports.follow(record, folder, self._uris(), line, deadline)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         return SocketChannel(

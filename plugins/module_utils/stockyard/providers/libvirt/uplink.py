@@ -96,10 +96,13 @@ def opening(
             parent.wait(OPENING)
 
 
-def is_guarded(folder: Path) -> bool:
-    """Return whether a guard of a host is alive."""
+def is_guarded(folder: Path, lock_name: str = LOCK) -> bool:
+    """Return whether a guard of a host is alive.
+
+    :param lock_name: the file that the guard holds a lock on.
+    """
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(folder / lock_name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:

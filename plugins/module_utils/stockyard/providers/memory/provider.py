@@ -90,6 +90,7 @@ class MemoryProvider(NoGuestClock):
             derives=True,
             branches_volumes=True,
             freezes_hosts=True,
+            container_ports=True,
             settle=0.0,
         )
         self.state = StateFile(path)
@@ -317,6 +318,9 @@ class MemoryProvider(NoGuestClock):
         self, record: HostRecord, deadline: Deadline
     ) -> AbstractContextManager[Callable[[], bool]]:
         return nullcontext(lambda: False)
+
+    def follow_ports(self, record: HostRecord, line: Sequence[str], deadline: Deadline) -> bool:
+        return False
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         if not self._running(record):

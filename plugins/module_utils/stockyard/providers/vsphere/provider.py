@@ -365,6 +365,9 @@ class VsphereProvider(NoGuestClock):
     ) -> AbstractContextManager[Callable[[], bool]]:
         return nullcontext(lambda: False)
 
+    def follow_ports(self, record: HostRecord, line: Sequence[str], deadline: Deadline) -> bool:
+        return False
+
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         ref = self.machines.ref(record)
         return GuestinfoChannel(

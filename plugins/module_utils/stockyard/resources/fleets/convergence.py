@@ -22,7 +22,7 @@ from ...planning.plan import UNKNOWN_GENERATION, Plan, synchronizing, unlocking
 from .. import guest_status
 from ..context import Context
 from ..guest_status import Status
-from ..hosts import access, egress, host_lifecycle, trust
+from ..hosts import access, container_ports, egress, host_lifecycle, trust
 from ..pools import pool_lifecycle
 from ..templates import build_template
 from ..volumes import declared, encryption
@@ -90,6 +90,7 @@ class HostConvergence(ABC):
                 current = access.sync_known_hosts(ctx, tenant)
             self.record_limits(self.hosts(current))
             egress.reopen_tunnels(ctx, self.hosts(current), deadline)
+            container_ports.ensure_all(ctx, self.hosts(current), deadline)
             if refusal:
                 raise refusal
             return todo

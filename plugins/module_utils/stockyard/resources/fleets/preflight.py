@@ -13,7 +13,7 @@ from ...model.publication import exhausted
 from ...planning.plan import Plan
 from ...planning.resize import check
 from ..context import Context
-from ..hosts import egress
+from ..hosts import container_ports, egress
 from ..pools.pool_lifecycle import frozen, most
 
 TOUCHED = ("create", "replace", "delete")
@@ -68,6 +68,7 @@ def check_creatable(
             )
     try:
         egress.check(ctx, spec)
+        container_ports.check(ctx, spec, template.record if template else None)
         ctx.provider.check_host(
             spec, template.record if template else None, deleted_records, len(new_names)
         )

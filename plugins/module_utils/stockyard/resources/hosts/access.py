@@ -27,6 +27,7 @@ from ...model.volume import DOCKER_ROOT
 from ..context import Context
 
 UPLINK_ENDED = "the process of its uplink has ended, so it reaches nothing"
+PORTS_NOT_FORWARDED = "new ports of its containers are not forwarded"
 UNFINISHED_RESUME = "its resume was interrupted; the next convergence completes it"
 
 
@@ -88,7 +89,9 @@ def describe_host(
     """
     record, spec = host.record, host.record.spec
     facts = ctx.provider.facts(record)
-    is_cut_off = host.serving and facts.uplink_ended
+    problems = [UPLINK_ENDED] if host.serving and facts.uplink_ended else []
+    if host.serving and facts.ports_problem:
+        problems.append(f"{PORTS_NOT_FORWARDED}: {facts.ports_problem}")
     return HostInfo(
         name=record.name,
         uuid=record.uuid,
@@ -102,7 +105,7 @@ def describe_host(
         phase=record.phase,
         ready=host.serving and not (waits or clock),
         waits=UNFINISHED_RESUME if record.resuming and host.state == "running" else waits,
-        drift=(*drift, *([clock] if clock else []), *([UPLINK_ENDED] if is_cut_off else [])),
+        drift=(*drift, *([clock] if clock else []), *problems),
         missing_updates=None if updates is None else updates[record.uuid],
         created=record.created,
         expires=record.expires,
@@ -133,6 +136,7 @@ def describe_host(
         console_log=facts.console_log,
         disk_layers=facts.disk_layers,
         refused=facts.refused,
+        container_ports=facts.container_ports,
         esxi_host=facts.esxi_host,
         cluster=facts.cluster,
         folder=facts.folder,

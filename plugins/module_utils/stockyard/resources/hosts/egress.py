@@ -25,6 +25,7 @@ from ...errors import HypervisorError, MissingDependency
 from ...model.host import Host, HostRecord, HostSpec
 from ...model.network import PROXY_PORT, UPLINKED, GuestNetwork
 from ..context import Context
+from .container_ports import RELAY
 from .ssh_tunnels import pinned_host, run_ssh, ssh_target, tunnel_folder
 
 RETRY = 0.5
@@ -45,12 +46,16 @@ def proxy_in_guest(record: HostRecord, network: GuestNetwork) -> str:
 
 def authorized_keys(record: HostRecord, network: GuestNetwork, operator: str) -> list[str]:
     """Return the SSH keys that may log in. If the operator's key is not among them, it may still
-    open the tunnel, and do nothing else.
+    open the tunnel and start the relay of container ports, and do nothing else.
     """
-    keys = list(record.spec.authorized_keys)
-    if keys and record.spec.egress == "proxy":
-        listen = f'permitlisten="{network.address}:{PROXY_PORT}"'
-        keys.append(f'restrict,port-forwarding,{listen},command="/bin/false" {operator}')
+    spec = record.spec
+    keys = list(spec.authorized_keys)
+    has_tunnel = spec.egress == "proxy"
+    if keys and (has_tunnel or spec.container_ports):
+        listen = f'port-forwarding,permitlisten="{network.address}:{PROXY_PORT}"'
+        rights = f"restrict,{listen}" if has_tunnel else "restrict"
+        command = RELAY if spec.container_ports else "/bin/false"
+        keys.append(f'{rights},command="{command}" {operator}')
     return keys or [operator]
 
 

@@ -22,7 +22,7 @@ from ..context import Context
 from ..failures import host_work
 from ..undo import undo
 from ..volumes import attachment, branched, declared
-from . import egress, suspension, trust
+from . import container_ports, egress, suspension, trust
 from .docker_api import wait_for_docker
 from .identity import check, discard, identify, refresh, renew_certificate, unit_failures
 from .reservation import HostRequest, reserve
@@ -192,6 +192,8 @@ def _bring_up(
             report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
         if open_egress(replace(record, identity=identity)):
             report("proxy tunnel opened" if record.spec.egress == "proxy" else "uplink opened")
+    if container_ports.ensure(ctx, replace(record, identity=identity), deadline):
+        report("ports of containers are forwarded")
     report("ready")
     return ctx.provider.claim(
         record, phase="ready", mode=mode, mode_reason=reason, identity=identity
@@ -379,6 +381,7 @@ def _start_machine(
     ctx.provider.set_link(record, True)
     answers = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
+    container_ports.ensure(ctx, record, deadline)
     ctx.progress(
         f"{record.title}: {outcome}{', Docker answers' * answers} "
         f"({ctx.clock.monotonic() - start_time:.1f} s)"
@@ -480,6 +483,7 @@ def destroy(ctx: Context, record: HostRecord) -> None:
         record = ctx.provider.claim(record, phase="deleting")
     # Delete the controller's files first: if this run dies, a later one still finds the record.
     egress.forget(ctx, record)
+    container_ports.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
     if record.branch and record.phase == "creating":
