@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from stockyard import Yard
-from tests.helpers import crash, gitlab_runner, processes, ssh_stand_in
+from tests.helpers import crash, gitlab_runner, processes, service_programs, ssh_stand_in
 from tests.helpers.documented_commands import CHECKOUT
 from tests.helpers.gitlab import FAILED, SUCCESS, TOKEN, GitLab, Job
 
@@ -72,9 +73,8 @@ def environment(tmp_path: Path, uri: str, program: Path) -> dict[str, str]:
 
 
 def block(kind: str) -> str:
-    """Return the only file of this kind on the page."""
-    (text,) = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
-    return str(text)
+    """Return the first file of this kind on the page."""
+    return str(re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[0])
 
 
 def replaced(text: str, replacements: dict[str, str]) -> str:
@@ -282,6 +282,24 @@ def test_artifacts_of_a_job_reach_a_job_on_another_host(
     wait_for_end(second)
     assert second.state == SUCCESS
     assert "found: built from contents" in second.text
+    check_nothing_is_leased(yard, tmp_path)
+
+
+def test_services_of_a_job_are_started_on_its_host(
+    yard: Yard, gitlab: GitLab, start: Callable[..., object], tmp_path: Path
+) -> None:
+    programs = tmp_path / "host-programs"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        service_programs.install(programs, server.getsockname()[1])
+        service = {"name": "team/redis:6", "alias": "cache", "command": ["--port", "6379"]}
+        job = gitlab.add("true", services=[service])
+        start()
+        wait_for_end(job)
+    assert job.state == SUCCESS
+    assert "service cache team__redis team-redis: started" in job.text
+    run = (programs / "docker.log").read_text().splitlines()[1].split()
+    assert run[:4] == ["run", "--detach", "--name", "gitlab-service-0"]
+    assert run[-3:] == ["team/redis:6", "--port", "6379"]
     check_nothing_is_leased(yard, tmp_path)
 
 

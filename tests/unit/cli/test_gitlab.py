@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stockyard import Yard
-from tests.helpers import ssh_stand_in
+from stockyard.cli import gitlab_services
+from tests.helpers import service_programs, ssh_stand_in
 from tests.helpers.clocks import FakeClock
 
 from .conftest import Console
@@ -33,13 +36,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def write_response(folder: Path, number: int = 4711) -> None:
+def write_response(folder: Path, number: int = 4711, **fields: object) -> None:
     """Write the response of GitLab about a job, as the runner does."""
     response = {
         "id": number,
         "token": "secret",
         "git_info": {"repo_url": "https://gitlab-ci-token:secret@gitlab.example:8443/x/y.git"},
         "runner_info": {"timeout": 600},
+        **fields,
     }
     (folder / "response.json").write_text(json.dumps(response))
 
@@ -218,3 +222,100 @@ def test_killed_stage_leaves_nothing_after_a_reap(
         assert all(host.ready for host in yard.hosts.list())
         keys = list((tmp_path / "pki").rglob("leases/*"))
         assert keys == []
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """A port on which a program listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listener: int) -> Path:
+    """Stand-ins for the programs that start services on a host."""
+    folder = tmp_path / "service-programs"
+    folder.mkdir()
+    service_programs.install(folder, listener)
+    stand_in = ssh_stand_in.install_hosts(tmp_path / "hosts-bin", tmp_path / "homes", folder)
+    monkeypatch.setenv("PATH", str(stand_in), prepend=":")
+    return folder
+
+
+def declare_services(monkeypatch: pytest.MonkeyPatch, *services: object) -> None:
+    """Set the variable in which the runner describes services."""
+    monkeypatch.setenv(gitlab_services.VARIABLE, json.dumps(services))
+
+
+def test_services_are_started_with_the_host(
+    real: Yard,
+    console: Console,
+    tmp_path: Path,
+    programs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variables = [
+        {"key": "COLOUR", "value": "raw", "public": True},
+        {"key": "KEY", "value": "raw", "public": True, "file": True},
+        {"key": "CI_JOB_TOKEN", "value": "secret", "public": False},
+    ]
+    write_response(tmp_path, variables=variables)
+    for name in ("COLOUR", "KEY", "CI_JOB_TOKEN", "OTHER"):
+        monkeypatch.setenv(f"CUSTOM_ENV_{name}", f"value of {name}")
+    declare_services(
+        monkeypatch,
+        {"name": "registry.example:5000/team/redis:6", "alias": "", "entrypoint": None},
+        {
+            "name": "postgres",
+            "alias": "db",
+            "entrypoint": ["/start", "it's"],
+            "command": ["$HOME"],
+            "variables": {"POSTGRES_DB": "a b", "no name": "x"},
+        },
+    )
+    assert call(console, "prepare")[0] == 0
+    log = (programs / "docker.log").read_text()
+    run = "run --detach --name gitlab-service"
+    assert f"{run}-0 --env=COLOUR=value of COLOUR registry.example:5000/team/redis:6\n" in log
+    assert (
+        f"{run}-1 --env=COLOUR=value of COLOUR --env=POSTGRES_DB=a b --entrypoint /start postgres "
+        "it's $HOME\n"
+    ) in log
+    assert (programs / "hosts").read_text() == (
+        "127.0.0.1 registry.example__team__redis registry.example-team-redis # gitlab-service-0\n"
+        "127.0.0.1 db postgres # gitlab-service-1\n"
+    )
+    assert "secret" not in log
+    assert "CI_JOB_TOKEN" not in log
+    assert call(console, "cleanup")[0] == 0
+
+
+def test_service_that_cannot_be_started_is_a_failure_of_the_system(
+    real: Yard, console: Console, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare_services(monkeypatch, {"name": "broken"})
+    code, _output, errors = call(console, "prepare")
+    assert code == SYSTEM
+    assert "the services of the job cannot be started" in errors
+    assert call(console, "cleanup")[0] == 0
+    assert real.leases.list() == ()
+
+
+@pytest.mark.parametrize(
+    "services",
+    [
+        "nonsense",
+        '{"name": 1}',
+        "[1]",
+        "[{}]",
+        '[{"name": "-v"}]',
+        '[{"name": "a", "alias": "b\\n"}]',
+    ],
+)
+def test_services_in_another_form_are_refused(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch, services: str
+) -> None:
+    monkeypatch.setenv(gitlab_services.VARIABLE, services)
+    code, _output, errors = call(console, "prepare")
+    assert (code, "the services of the job cannot be read" in errors) == (SYSTEM, True)
+    assert real.leases.list() == ()

@@ -20,12 +20,13 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 
 from ..errors import InvalidInput, NotFound
 from ..model.lease import LONGEST, LeaseSpec
-from . import say
+from . import gitlab_services, say
 from .command import TENANT, Argument, Command, Group, Option, Options, label, pairs
 from .durations import length
 from .run import run_program
@@ -33,6 +34,7 @@ from .select import select_entry, ssh_words
 from .version import VERSION
 
 if TYPE_CHECKING:
+    from ..model.lease_info import LeaseInfo
     from ..yard import Yard
 
 # The runner writes GitLab's response about the job to the file that this variable names.
@@ -91,8 +93,21 @@ def _config(options: Options) -> int:
 
 
 def _prepare(yard: Yard, options: Options) -> int:
-    spec = _spec(options)
-    yard.leases.ensure(spec, renew=True, wait=length("wait", options.wait))
+    job = _job()
+    # A job with services that cannot be read gets no host.
+    services = gitlab_services.job_services()
+    result = yard.leases.ensure(_spec(job, options), renew=True, wait=length("wait", options.wait))
+    if not services:
+        return 0
+    (lease,) = result.objects
+    script = gitlab_services.start_script(services, job.variables)
+    with TemporaryFile() as file:
+        file.write(script.encode("utf-8", "surrogateescape"))
+        file.seek(0)
+        code = _run_script(yard, lease, file)
+    if code:
+        say.err("stockyard: the services of the job cannot be started")
+        return system_failure()
     return 0
 
 
@@ -108,12 +123,9 @@ def _run(yard: Yard, options: Options) -> int:
     )
     if lease is None:
         raise NotFound("the job has no host.", name=holder, remedy="run the stage prepare first")
-    entry = select_entry(yard, lease.host, lease.tenant)
-    quiet = ("-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ServerAliveInterval=15")
     with _script(options.script).open("rb") as script:
-        code = run_program((*ssh_words(entry, *quiet), RUN_SCRIPT), stdin=script)
+        code = _run_script(yard, lease, script)
     if code == SSH_FAILED:
-        say.err(f"stockyard: host {lease.host}: the connection failed")
         return system_failure()
     if code == 0:
         return 0
@@ -123,8 +135,18 @@ def _run(yard: Yard, options: Options) -> int:
     return build_failure()
 
 
+def _run_script(yard: Yard, lease: LeaseInfo, script: IO[bytes]) -> int:
+    """Run a script on the host of a lease; return its exit code, or that of SSH."""
+    entry = select_entry(yard, lease.host, lease.tenant)
+    quiet = ("-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "ServerAliveInterval=15")
+    code = run_program((*ssh_words(entry, *quiet), RUN_SCRIPT), stdin=script)
+    if code == SSH_FAILED:
+        say.err(f"stockyard: host {lease.host}: the connection failed")
+    return code
+
+
 def _cleanup(yard: Yard, options: Options) -> int:
-    yard.leases.release_held(_spec(options), replace=not options.no_replace)
+    yard.leases.release_held(_spec(_job(), options), replace=not options.no_replace)
     return 0
 
 
@@ -134,8 +156,7 @@ def _script(path: str) -> Path:
     return Path(path)
 
 
-def _spec(options: Options) -> LeaseSpec:
-    job = _job()
+def _spec(job: Job, options: Options) -> LeaseSpec:
     return LeaseSpec(
         job.holder,
         options.fleet,
@@ -151,10 +172,12 @@ class Job:
 
     :param holder: the holder of its lease, the same in each stage.
     :param time_limit: in seconds.
+    :param variables: the variables of the job for its services.
     """
 
     holder: str
     time_limit: float
+    variables: dict[str, str]
 
 
 def _job() -> Job:
@@ -179,10 +202,11 @@ def _job() -> Job:
     limit = _part(response, "runner_info").get("timeout")
     if not _is_number(limit) or not 0 < limit <= LONGEST:
         limit = TIME_LIMIT
+    variables = gitlab_services.job_variables(response)
     server = "gitlab"
     with suppress(ValueError):
         server = urlsplit(str(_part(response, "git_info").get("repo_url"))).hostname or server
-    return Job(f"gitlab job {number} of {server}"[:100], float(limit))
+    return Job(f"gitlab job {number} of {server}"[:100], float(limit), variables)
 
 
 def _is_number(value: Any) -> TypeGuard[int]:
@@ -210,7 +234,7 @@ GITLAB = Group(
         ),
         Command(
             "prepare",
-            "lease a host for the job",
+            "lease a host for the job, and start its services",
             _prepare,
             (
                 *SELECTION,
