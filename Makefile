@@ -59,7 +59,7 @@ test-full: setup ## all tests, the long ones too
 endpoint-suite: setup ## docker-py's tests on a bare dockerd in a host and on the endpoint; ARGS="1/8" runs a part
 	@hack/endpoint_suite.sh $(ARGS)
 
-CLIENT_TESTS := $(patsubst %,tests/e2e/test_endpoint_%.py,clients programs buildbot jenkins)
+CLIENT_TESTS := $(patsubst %,tests/e2e/test_endpoint_%.py,clients programs buildbot gitlab jenkins)
 
 endpoint-clients: setup ## real Docker clients on the endpoint; ARGS="-k compose" runs some of them
 	@.venv/bin/pytest --numprocesses=0 $(CLIENT_TESTS) $(ARGS)

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers import docker_clients
+from tests.helpers import docker_clients, image_archive
 
 MASTER = ("buildbot==4.3.0", "docker==7.2.0")
 PACKAGES = (MASTER[0], "buildbot-worker==4.3.0")
@@ -95,33 +93,15 @@ def save_image(worker: Path, name: str, base: bytes, target: Path) -> None:
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
         files.add(worker, ".", filter=_owned_by_root)
-        _add(files, "buildbot.tac", PROGRAM.encode())
-    layers = {"base.tar": base, "worker.tar": layer.getvalue()}
-    digests = [hashlib.sha256(content).hexdigest() for content in layers.values()]
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": COMMAND},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": list(layers)}]
-    with tarfile.open(target, mode="w") as archive:
-        _add(archive, "config.json", json.dumps(config).encode())
-        _add(archive, "manifest.json", json.dumps(manifest).encode())
-        for layer_name, content in layers.items():
-            _add(archive, layer_name, content)
+        image_archive.add(files, "buildbot.tac", PROGRAM.encode())
+    settings = {"Env": ["PATH=/usr/bin:/bin"], "Cmd": COMMAND}
+    image_archive.save(target, name, (base, layer.getvalue()), settings)
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     return entry
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    archive.addfile(entry, io.BytesIO(content))
 
 
 def _fetch(temporary: Path, place: Path) -> None:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -35,6 +36,7 @@ class Job:
     :param script: the lines of its script.
     :param artifacts: the paths to upload.
     :param needs: the jobs whose artifacts it downloads.
+    :param options: more fields of the response to the runner, such as ``image``.
     :param state: the state, empty before a runner takes the job.
     :param remote_state: the state that the runner learns: ``canceling`` or ``canceled``.
     """
@@ -43,6 +45,7 @@ class Job:
     script: tuple[str, ...]
     artifacts: tuple[str, ...] = ()
     needs: tuple[Job, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     state: str = ""
     remote_state: str = RUNNING
     failure_reason: str = ""
@@ -72,16 +75,20 @@ class GitLab:
 
     :param folder: the directory of the repository.
     :param time_limit: the time limit of the jobs, in seconds.
+    :param port: the port of the server, by default a free one.
+    :param site: the address by which clients know GitLab if they use the server as their proxy.
     """
 
     folder: Path
     time_limit: int = 600
+    port: int = 0
+    site: str = ""
     jobs: dict[int, Job] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lock = threading.Lock()
         self.revision = _create_repository(self.folder)
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.gitlab = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
@@ -89,12 +96,18 @@ class GitLab:
     @property
     def url(self) -> str:
         """Return the address of GitLab."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.site or f"http://127.0.0.1:{self._server.server_port}"
 
-    def add(self, *script: str, artifacts: Sequence[str] = (), needs: Sequence[Job] = ()) -> Job:
+    def add(
+        self,
+        *script: str,
+        artifacts: Sequence[str] = (),
+        needs: Sequence[Job] = (),
+        **options: object,
+    ) -> Job:
         """Add a job for the next runner that requests one."""
         with self.lock:
-            job = Job(len(self.jobs) + 4711, script, tuple(artifacts), tuple(needs))
+            job = Job(len(self.jobs) + 4711, script, tuple(artifacts), tuple(needs), options)
             self.jobs[job.id] = job
         return job
 
@@ -147,6 +160,7 @@ class GitLab:
                 for need in job.needs
             ],
             "features": FEATURES,
+            **job.options,
         }
 
 
@@ -182,6 +196,13 @@ class _Handler(BaseHTTPRequestHandler):
     def gitlab(self) -> GitLab:
         """Return the GitLab that answers."""
         return self.server.gitlab
+
+    def parse_request(self) -> bool:
+        """Accept the request of a client that uses the server as its proxy, too."""
+        valid = super().parse_request()
+        if valid and self.gitlab.site:
+            self.path = self.path.removeprefix(self.gitlab.site)
+        return valid
 
     def do_GET(self) -> None:
         if match := _REPOSITORY.fullmatch(self.path):
@@ -279,5 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if code != 204:
             self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        # A runner that ends does not wait for the answer.
+        with contextlib.suppress(BrokenPipeError):
+            self.end_headers()
+            self.wfile.write(body)

@@ -33,10 +33,14 @@ PACKAGES = {
     "gitlab.com/gitlab-org/step-runner/schema/v1": f"{MODULE}/parts/schema",
 }
 # Parts that are left out, and the directory of a package that the overlay replaces.
-REMOVED = ("commands/wrapper.go", "commands/helpers/proxy_exec.go", "steps")
+REMOVED = (
+    *("commands/wrapper.go", "commands/helpers/proxy_exec.go", "steps"),
+    "commands/steps/steps.go",
+)
 CHANGED = (
     *("commands/boot_verify.go", "commands/multi.go", "common/build.go", "common/spec/spec.go"),
-    *("common/support.go", "log/field_mapping.go", "network/gitlab.go"),
+    *("common/support.go", "executors/docker/internal/exec/exec.go", "log/field_mapping.go"),
+    "network/gitlab.go",
 )
 # The lines of a writer for usage records.
 USAGE = re.compile(

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: stockyard contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Command gitlab-runner is GitLab's runner with the custom executor only.
+// Command gitlab-runner is GitLab's runner with the executors custom and docker, and the commands of
+// gitlab-runner-helper.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/common"
 	"gitlab.com/gitlab-org/gitlab-runner/executors"
 	"gitlab.com/gitlab-org/gitlab-runner/executors/custom"
+	"gitlab.com/gitlab-org/gitlab-runner/executors/docker"
 	"gitlab.com/gitlab-org/gitlab-runner/log"
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 	_ "gitlab.com/gitlab-org/gitlab-runner/shells"
@@ -24,6 +26,7 @@ import (
 func main() {
 	providers := executors.NewProviderRegistry(map[string]common.ExecutorProvider{
 		"custom": custom.NewProvider("gitlab-runner"),
+		"docker": docker.NewProvider(),
 	})
 	collector := network.NewAPIRequestsCollector()
 	client := network.NewGitLabClient(
@@ -37,6 +40,11 @@ func main() {
 		commands.NewRunCommand(client, collector, providers),
 		helpers.NewArtifactsDownloaderCommand(),
 		helpers.NewArtifactsUploaderCommand(),
+		helpers.NewCacheArchiverCommand(),
+		helpers.NewCacheExtractorCommand(),
+		helpers.NewCacheInitCommand(),
+		helpers.NewHealthCheckCommand(),
+		helpers.NewReadLogsCommand(),
 	}
 	log.ConfigureLogging(app)
 	if err := app.Run(os.Args); err != nil {
