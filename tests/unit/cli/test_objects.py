@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from stockyard import EndpointSpec, FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard.cli import doctor
 from stockyard.cli.command import JSON, Command, Entry
 from stockyard.cli.main import LINE, main
 from stockyard.cli.version import VERSION
@@ -125,6 +127,36 @@ def test_doctor_names_what_is_missing_and_its_remedy(
     assert code == 1
     assert "problem: ssh: not found; needed by ssh, exec, logs and tunnel\n" in output
     assert "  remedy: sudo apt-get install openssh-client\n" in output
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_doctor_names_programs_and_kvm_for_qemu(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exists: bool
+) -> None:
+    monkeypatch.setattr(doctor, "KVM", tmp_path / "none")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if exists:
+        monkeypatch.setattr(doctor, "KVM", tmp_path / "kvm")
+        (tmp_path / "kvm").touch()
+        monkeypatch.setattr("os.access", lambda *_arguments: False)
+    output = console("doctor")[1]
+    assert "missing: qemu-img: not found; needed by hosts of QEMU on this machine\n" in output
+    assert "  remedy: sudo apt-get install mmdebstrap uidmap\n" in output
+    assert "missing: KVM: not usable" in output
+    assert ("usermod" in output) is exists
+
+
+def test_each_problem_has_a_remedy(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shutil.rmtree(disk_of(real.templates.get("base")))
+    Path("yard.yml").write_text("yard_fleets: [{name: web, template: base, cuont: 2}]\n")
+    code, output, _errors = console("doctor", "--json")
+    findings = [item for item in json.loads(output) if item["state"] != "ok"]
+    assert code == 1
+    assert len(findings) >= 6
+    assert [item for item in findings if not item["remedy"]] == []
 
 
 def test_doctor_reports_errors_of_the_whole_declaration(

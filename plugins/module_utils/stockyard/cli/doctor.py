@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StockyardError
@@ -28,7 +30,19 @@ PROGRAMS = {
         "docker",
         "sudo apt-get install docker-cli || sudo apt-get install docker.io",
     ),
+    "rsync": (False, "fast copies of lease exec --sync", "sudo apt-get install rsync"),
+    "qemu-img": (
+        False,
+        "hosts of QEMU on this machine",
+        "sudo apt-get install qemu-system-x86 qemu-utils",
+    ),
+    "mmdebstrap": (
+        False,
+        "template builds for QEMU on this machine",
+        "sudo apt-get install mmdebstrap uidmap",
+    ),
 }
+KVM = Path("/dev/kvm")
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Finding:
 
 
 def _doctor(options: Options) -> int:
-    findings = [*_programs(), *_declaration(options), *_hypervisor(options)]
+    findings = [*_programs(), _kvm(), *_declaration(options), *_hypervisor(options)]
     if options.json:
         say.data([vars(finding) for finding in findings])
     else:
@@ -64,6 +78,16 @@ def _programs() -> Iterator[Finding]:
         else:
             state = PROBLEM if needed else MISSING
             yield Finding(state, program, f"not found; needed by {purpose}", remedy)
+
+
+def _kvm() -> Finding:
+    if os.access(KVM, os.R_OK | os.W_OK):
+        return Finding(OK, "KVM", str(KVM))
+    remedy = "enable virtualization in the firmware, or nested virtualization of this machine"
+    if KVM.exists():
+        remedy = 'sudo usermod --append --groups kvm "$USER", then log in again'
+    text = "not usable; hosts of QEMU on this machine are emulated, and slow"
+    return Finding(MISSING, "KVM", text, remedy)
 
 
 def _declaration(options: Options) -> Iterator[Finding]:
