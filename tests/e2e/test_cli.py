@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import HostInfo
+from stockyard import HostInfo, TemplateInfo
 
 from .conftest import OWNER, WORK, Docker
 
 pytestmark = pytest.mark.real
+# Seconds to a shell without KVM, on a busy machine.
+EMULATED = 90
 
 
 class Console:
@@ -72,6 +74,20 @@ def test_commands_reach_a_host(console: Console, fleet: list[HostInfo], tmp_path
     assert console("docker", name, "info", "--format", "{{.Name}}") == f"{name}\n"
     assert console("logs", name, "--lines", "3")
     assert console("console", name, "--lines", "3")
+
+
+def test_three_commands_lead_to_a_shell(template: TemplateInfo, tmp_path: Path) -> None:
+    console = Console(tmp_path, os.environ["PATH"])
+    begin = time.monotonic()
+    console("template", "ls")
+    try:
+        console("host", "create", "box", "--template", template.name)
+        assert console("ssh", "box", "hostname") == "box\n"
+        duration = time.monotonic() - begin
+    finally:
+        console("host", "delete", "box")
+    print(f"three commands: {duration:.1f} s")
+    assert duration < (10 if os.access("/dev/kvm", os.W_OK) else EMULATED)
 
 
 def test_ssh_and_docker_reach_a_host_by_its_name(
