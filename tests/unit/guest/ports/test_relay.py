@@ -187,11 +187,15 @@ def test_settings_of_a_dockerd_that_does_not_ask_are_an_error(tmp_path: Path) ->
 def test_program_that_becomes_docker_proxy_reports_a_problem_as_it_does(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "docker-proxy").write_text("#!/bin/sh\necho proxy $@\n")
-    (tmp_path / "docker-proxy").chmod(0o755)
+    state = tmp_path / "state"
+    state.write_text("active")
+    for name, command in {"docker-proxy": "echo proxy $@", "systemctl": f"cat {state}"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
     program = (
         "import os, sys; os.dup2(1, 3); from stockyard.guest.ports import proxy;"
-        "proxy.ask = lambda port: 'no' if port == 80 else ''; proxy.main(sys.argv[1:])"
+        "problems = {80: 'no', 82: proxy.ABSENT};"
+        "proxy.ask = lambda port: problems.get(port, ''); proxy.main(sys.argv[1:])"
     )
     options = ["-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port"]  # noqa: S104
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(LIBRARY)}
@@ -208,3 +212,8 @@ def test_program_that_becomes_docker_proxy_reports_a_problem_as_it_does(
 
     assert run("80") == (1, "1\nport 80: no")
     assert run("81") == (0, f"proxy {' '.join(options)} 81\n")
+    assert run("82") == (1, f"1\nport 82: {proxy.ABSENT}")
+    # dockerd does not try again to start a container with a restart policy.
+    state.write_text("activating")
+    assert run("82") == (0, f"proxy {' '.join(options)} 82\n")
+    assert run("80")[0] == 1

@@ -22,9 +22,11 @@ PATIENCE, PAUSE = 12.0, 0.1
 ABSENT = (
     "the hypervisor does not forward ports now, because the process for it does not run or is "
     "connecting to this host. Try again; if that does not help, run the declaration of the host "
-    "again, as with the playbook site"
+    "again, as with the playbook site."
 )
-LATE = "the hypervisor did not forward the port in time. Try again"
+LATE = "the hypervisor did not forward the port in time. Try again."
+# dockerd, which starts the containers with a restart policy before it is active.
+SERVICE = "docker.service"
 
 
 def ask(port: int, path: str = SOCKET, patience: float = PATIENCE) -> str:
@@ -39,18 +41,29 @@ def ask(port: int, path: str = SOCKET, patience: float = PATIENCE) -> str:
                 if answer := relay.makefile("r", encoding="utf-8").readline():
                     return answer.strip() if answer != "ok\n" else ""
             except TimeoutError:
-                return f"{LATE}."
+                return LATE
             except OSError:
                 pass  # no relay yet, or the next one replaces it
         if time.monotonic() > end:
-            return f"{ABSENT}."
+            return ABSENT
         time.sleep(PAUSE)
+
+
+def is_docker_starting() -> bool:
+    """Return whether dockerd is still starting, and then the container has a restart policy."""
+    import subprocess
+
+    command = ["systemctl", "is-active", SERVICE]
+    state = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return state.strip() == "activating"
 
 
 def main(arguments: list[str]) -> None:
     """Become docker-proxy, or report why the port is not reachable."""
     port = forwarded_port(arguments)
-    if port and (problem := ask(port)):
+    problem = ask(port) if port else ""
+    # dockerd would not try again to start this container. The relay lists its port later.
+    if problem and not (problem == ABSENT and is_docker_starting()):
         os.write(RESULT, f"1\nport {port}: {problem}".encode())
         sys.exit(1)
     os.execvp(PROXY, [PROXY, *arguments])  # noqa: S606  # the program of Docker's package
