@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -126,6 +127,30 @@ def test_a_copy_is_sparse(fork: Fork, copy: Path) -> None:
     fork.write(200, "one")
     memory_of(fork, copy).copy(fork)
     assert copy.stat().st_blocks * 512 <= 16 * PAGE
+
+
+@pytest.mark.parametrize("number", memory_copy.NO_COPY)
+def test_memory_is_copied_to_another_file_system(
+    fork: Fork, template: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_arguments: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    memory_of(fork, copy).copy(fork)
+    assert copy.read_bytes() == template.read_bytes()
+    assert copy.stat().st_blocks * 512 <= 16 * PAGE
+
+
+def test_an_error_of_the_disk_is_reported(
+    fork: Fork, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", fail)
+    with pytest.raises(OSError, match="No space"):
+        memory_of(fork, copy).copy(fork)
 
 
 def test_the_template_stays_unchanged(fork: Fork, template: Path, copy: Path) -> None:

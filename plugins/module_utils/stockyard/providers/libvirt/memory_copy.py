@@ -24,6 +24,9 @@ from typing import Any, NamedTuple
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # Bytes that are compared at a time.
 CHUNK = 64 * PAGE
+# Bytes that are copied at a time if the kernel cannot copy from file to file, and its errors then.
+COPIED = 256 * PAGE
+NO_COPY = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 # More private memory than this is migrated: the fork is stopped while it is compared.
 LARGE = 128 << 20
 # The highest byte of an entry of a page map: the page is in memory or in the swap, and it is
@@ -137,11 +140,7 @@ class _Block:
             return
         with open(self.base, "rb") as source:
             for begin, end in _data(source.fileno()):
-                position = begin
-                while position < end:
-                    position += os.copy_file_range(
-                        source.fileno(), self._copy, end - position, position, position
-                    )
+                _copy_range(source.fileno(), self._copy, begin, end)
 
     def update(self) -> None:
         """Copy the pages that differ from the copy."""
@@ -227,6 +226,22 @@ def _data(descriptor: int) -> Iterator[tuple[int, int]]:
             return
         end = os.lseek(descriptor, begin, os.SEEK_HOLE)
         yield begin, end
+
+
+def _copy_range(source: int, target: int, begin: int, end: int) -> None:
+    """Copy a part of a file to the same place of another file. The kernel copies it, if both files
+    are in one file system that can.
+    """
+    position = begin
+    try:
+        while position < end:
+            position += os.copy_file_range(source, target, end - position, position, position)
+    except OSError as error:
+        if error.errno not in NO_COPY:
+            raise
+        while position < end:
+            data = _read(source, min(COPIED, end - position), position)
+            position += os.pwrite(target, data, position)
 
 
 def _read(descriptor: int, size: int, position: int) -> bytes:
