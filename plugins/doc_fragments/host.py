@@ -72,9 +72,8 @@ options:
       - The destinations that the host can reach.
       - With V(none) the host answers connections but cannot open any.
       - With V(proxy) the host can reach only the HTTP proxy O(egress_proxy). The proxy is available
-        at port 3128 of the host's own address, and C(/etc/environment) contains it. Docker reads
-        that file when it starts, so use O(engine_identity=unique) or a template with stopped
-        Docker, or restart Docker.
+        at port 3128 of the host's own address, and C(/etc/environment) contains it. Docker,
+        containers and builds use the proxy without settings of their own.
       - With V(open) on V(qemu:///session) the host can reach public IPv4 addresses and a name
         server, but no private or link-local addresses, no other hosts, and no address of the
         hypervisor. This requires the packages slirp4netns and nftables on the hypervisor.

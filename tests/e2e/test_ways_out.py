@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -20,10 +22,9 @@ pytestmark = [pytest.mark.real, pytest.mark.full]
 Facts = dict[str, dict[str, list[Any]]]
 PLACES, EGRESSES = ("login", "container", "build"), ("open", "allow", "proxy")
 SCRIPT = """
-import base64, io, shlex, zipfile
-import pip
+import base64, shlex
 from tests.e2e import package_repository, registry_stand_in
-from tests.helpers import forward_proxy, uplink_allow_lab, uplink_lab
+from tests.helpers import uplink_allow_lab, uplink_lab
 
 home = Path(os.environ["PRIVATE_HOME"])
 os.environ["LAB"] = str(home)
@@ -34,37 +35,33 @@ APT = ("apt-get -q update && apt-get -q install -y --reinstall trinket"
 PIP = ("PYTHONPATH=/opt/pip.zip python3 -m pip download --quiet --no-deps --no-cache-dir"
     " --dest /opt --timeout 60 --trusted-host packages.example.org"
     " --index-url http://packages.example.org:8000/index/simple/ trinket && ls /opt/*.whl")
+PIP_ARCHIVE = base64.b64encode(Path(os.environ["PIP_WHEEL"]).read_bytes()).decode()
 SETTINGS = ("rm -rf /etc/apt/sources.list.d/*; echo 'deb [trusted=yes]"
     " http://packages.example.org:8000/ ./' >/etc/apt/sources.list; base64 -d >/opt/pip.zip")
 # The programs of the host that an image needs for apt and pip.
 IMAGE = ("cd / && tar -c --exclude=dist-packages --exclude=__pycache__ --exclude=test"
-    " bin lib lib64 sbin opt etc/apt etc/passwd etc/group etc/ssl etc/debian_version"
+    " --exclude='tmp/*' bin lib lib64 sbin tmp opt"
+    " etc/apt etc/passwd etc/group etc/ssl etc/debian_version"
     " usr/bin/apt* usr/bin/dpkg* usr/bin/tar usr/bin/sh usr/bin/dash usr/bin/cat usr/bin/ls"
-    " usr/bin/rm usr/bin/env usr/bin/python3* usr/sbin/ldconfig usr/sbin/start-stop-daemon"
+    " usr/bin/rm usr/bin/env usr/bin/gpgv* usr/bin/sqv* usr/bin/python3*"
+    " usr/sbin/ldconfig usr/sbin/start-stop-daemon"
     " usr/lib/apt usr/lib/python3* usr/lib64 usr/lib/x86_64-linux-gnu/*.so*"
     " usr/lib/x86_64-linux-gnu/perl-base usr/bin/perl usr/share/dpkg var/lib/dpkg var/lib/apt"
+    " var/cache/apt/archives/partial"
     " | docker import -c 'ENV PATH=/usr/sbin:/usr/bin' - debian")
 
 def run(host, command, stdin=None):
     result = ssh(host, "sudo", "sh", "-c", shlex.quote(command), stdin=stdin, timeout=900)
     return [result.returncode, (result.stderr + result.stdout)[-600:]]
 
-def served():
+def published():
     repository = package_repository.LocalRepository(home / "repository")
     repository.publish("trinket", "1.0", {"usr/share/trinket": "from elsewhere"})
     uplink_allow_lab.publish(repository.folder)
-    return repository.folder
-
-def pip_archive():
-    archive = io.BytesIO()
-    folder = Path(pip.__file__).parent
-    with zipfile.ZipFile(archive, "w") as target:
-        for path in folder.rglob("*.p*"):
-            target.write(path, path.relative_to(folder.parent))
-    return base64.b64encode(archive.getvalue()).decode()
+    return repository
 
 def used(host, certificate):
-    facts = {"settings": run(host, SETTINGS, stdin=pip_archive())}
+    facts = {"settings": run(host, SETTINGS, stdin=PIP_ARCHIVE)}
     for folder in ("registry.example.org", "registry.example.org:5000"):
         folder = f"/etc/docker/certs.d/{folder}"
         run(host, f"mkdir -p {folder} && cat >{folder}/ca.crt", stdin=certificate)
@@ -81,10 +78,11 @@ found = {}
 with uplink_lab.other_namespace() as far_side:
     uplink_lab.build_hypervisor(far_side)
     pem, certificate = registry_stand_in.certificate(home, "registry.example.org")
-    folder = str(served())
+    repository = published()
     programs = (
         [sys.executable, "-c", registry_stand_in.TLS_PROGRAM, uplink_lab.OTHER, "5000", str(pem)],
-        [sys.executable, "-m", "http.server", "8000", "--directory", folder],
+        [sys.executable, "-m", "http.server", "8000", "--directory",
+            str(repository.folder)],
         [sys.executable, "-m", "tests.helpers.forward_proxy", uplink_lab.OTHER, "3128"],
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[:2])}
@@ -117,6 +115,10 @@ def facts(template: TemplateInfo, tmp_path_factory: pytest.TempPathFactory) -> F
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
             pytest.skip(f"{program} is not installed: run `make setup`")
     folder = tmp_path_factory.mktemp("ways-out")
+    # The guest's Python is later than that of this process, and needs a pip that knows it.
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    subprocess.run([*download, "--dest", str(folder), "pip"], check=True)
+    os.environ["PIP_WHEEL"] = str(next(folder.glob("pip-*.whl")))
     result: Facts = private_libvirt.run(folder, SCRIPT, own_network=True, timeout=3000)
     print(result)
     return result

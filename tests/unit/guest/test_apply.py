@@ -102,6 +102,9 @@ class Guest:
     def restart_engine(self) -> None:
         self.done.append(("restart_engine",))
 
+    def set_way_out(self, on: bool) -> None:
+        self.done.append(("set_way_out", str(on)))
+
     def take_down(self, interface: str) -> None:
         self.done.append(("take_down", interface))
 

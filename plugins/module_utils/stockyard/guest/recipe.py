@@ -36,6 +36,7 @@ from .agent import (
     units,
     volumes,
     warmup,
+    way_out,
     wire,
 )
 from .docker_packages import choose
@@ -49,12 +50,13 @@ PACKAGES = (
     # Ansible's own needs in a host: become_user of an unprivileged user, and the module apt.
     "acl", "python3-apt",
 )  # fmt: skip
-# A disposable host is rebuilt: nothing upgrades, indexes or trims in the background.
+# A disposable host is rebuilt: nothing upgrades, indexes, trims or tidies in the background:
+# each page that a host writes is no longer shared with its template.
 MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
     "e2scrub_reap.service",
-    "fstrim.timer", "man-db.timer", "stunnel.target", "stunnel4.service", "getty@tty1.service",
-    "serial-getty@ttyS0.service",
+    "fstrim.timer", "man-db.timer", "systemd-tmpfiles-clean.timer", "stunnel.target",
+    "stunnel4.service", "getty@tty1.service", "serial-getty@ttyS0.service",
     # Each of these units costs a second of CPU under emulation, and no unit of a host needs it: the
     # kernel loads modules and file systems on demand.
     "modprobe@.service", "systemd-binfmt.service", "dev-hugepages.mount", "sys-kernel-debug.mount",
@@ -224,6 +226,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     files = {
         unit_folder + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
         **{unit_folder + front: GuestFile(texts.TLS_UNIT) for front in units.FRONTS},
+        unit_folder + effects.WAY_OUT_UNIT: GuestFile(texts.WAY_OUT_UNIT),
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
@@ -247,6 +250,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     wants = unit_folder + "multi-user.target.wants/"
     links = {
         wants + "stockyard-agent.service": unit_folder + "stockyard-agent.service",
+        wants + effects.WAY_OUT_UNIT: unit_folder + effects.WAY_OUT_UNIT,
         **{wants + front: unit_folder + front for front in units.FRONTS},
         **{unit_folder + name: "/dev/null" for name in MASKED},
         # Debian 13 would listen for SSH on sockets of other kinds too.
@@ -296,6 +300,7 @@ def _agent_files() -> dict[str, GuestFile]:
         "units": units,
         "volumes": volumes,
         "warmup": warmup,
+        "way_out": way_out,
         "wire": wire,
     }
     return {

@@ -34,6 +34,24 @@ OOMPolicy=continue
 WantedBy=multi-user.target
 """
 
+# The way out of a host with egress proxy: see way_out.py of the agent.
+WAY_OUT_UNIT = """\
+[Unit]
+Description=Way out through the HTTP proxy
+ConditionPathExists=/var/lib/stockyard/way-out.json
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+Environment=PYTHONPATH=/usr/lib/stockyard
+ExecStart=/usr/bin/python3 -m stockyard_agent.way_out
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 # For templates with Docker stopped: systemd starts Docker when the host has its identity, and only
 # once. A path unit for docker.service itself would start Docker again after a user stopped it.
 OPEN_PATH = """\

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from stockyard.clock import Deadline
-from stockyard.errors import Busy, HypervisorError
+from stockyard.errors import Busy, HypervisorError, OutOfSpace
 from stockyard.providers.common.locks import _path, free, held
 from tests.helpers.clocks import FakeClock
 
@@ -22,6 +24,22 @@ def test_a_name_stays_within_its_directory(tmp_path: Path, name: str) -> None:
     with held(folder, name, Deadline(1)):
         assert len(list(folder.iterdir())) == 1
     assert [p for p in tmp_path.rglob("*") if not p.is_dir()] == []
+
+
+def test_full_storage_is_named_and_nothing_stays_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with (
+            pytest.raises(OutOfSpace, match="free space"),
+            held(tmp_path, "a", Deadline(1), text="until"),
+        ):
+            pytest.fail("the text is not in the file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

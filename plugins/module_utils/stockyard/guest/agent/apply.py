@@ -36,6 +36,7 @@ MACHINE_ID = "/etc/machine-id"
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 APT_RETRIES = "etc/apt/apt.conf.d/80stockyard"
 ENVIRONMENT = "etc/environment"
+WAY_OUT = f"{STATE}/way-out.json"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 # The traces of a host's users and of its operation, which a template that is created from it must
 # not have: keys and known hosts of logins, credentials of registries, histories, leases, and the
@@ -93,6 +94,7 @@ class Identity:
         audit.append("network")
         self._authorize(request["authorized_keys"])
         self._environment(str(request.get("proxy") or ""), request["network"]["address"])
+        self._way_out(str(request.get("proxy") or ""), request["network"]["address"])
         if _closed(request["network"]) and not request.get("proxy"):
             # By default apt tries three times, with pauses.
             self._write(APT_RETRIES, 'Acquire::Retries "0";\n')
@@ -184,7 +186,8 @@ class Identity:
         return {}
 
     def _remove_proxies(self) -> None:
-        """Remove a host's proxy from the environment of logins and dockerd."""
+        """Remove a host's proxy from the environment of logins and dockerd, and its way out."""
+        self._way_out("", "")
         target = self._path(ENVIRONMENT)
         if os.path.exists(target):
             with open(target, encoding="utf-8") as handle:
@@ -319,6 +322,18 @@ class Identity:
             f"{name}={value}\n" for key, value in values.items() for name in (key, key.upper())
         ]
         self._write(ENVIRONMENT, existing.lstrip("\n") + "".join(lines))
+
+    def _way_out(self, proxy: str, address: str) -> None:
+        """Give programs that do not know of a proxy a way to it: see :mod:`.way_out`."""
+        if proxy:
+            host, _colon, port = proxy.removeprefix("http://").rpartition(":")
+            order = {"address": address, "host": host, "port": int(port)}
+            self._write(WAY_OUT, json.dumps(order))
+            self._write("etc/resolv.conf", f"nameserver {address}\n")
+            self.effects.set_way_out(True)
+        elif os.path.exists(self._path(WAY_OUT)):
+            self._forget(WAY_OUT)
+            self.effects.set_way_out(False)
 
     def _ssh_host_key(self, hostname: str) -> str:
         key = ed25519.Ed25519PrivateKey.from_private_bytes(self.effects.random(32))

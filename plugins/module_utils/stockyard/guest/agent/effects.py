@@ -63,6 +63,7 @@ FRONT_KILL = f"{UNITS}/{{}}/cgroup.kill"
 RETIRE = signal.SIGALRM
 PRIORITIZED = ("stockyard-agent.service", *units.FRONTS)
 # OpenSSH's connections by systemd's socket, and the session scopes that logind creates if it runs.
+WAY_OUT_UNIT = "stockyard-way-out.service"
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
 # Debian's ssh.service has KillMode=process: a stop ends only the listener. The kernel's
 # cgroup-v2.rst describes this file.
@@ -149,6 +150,9 @@ class Effects(Protocol):
 
     def restart_engine(self) -> None:
         """Restart dockerd with a new engine ID."""
+
+    def set_way_out(self, on: bool) -> None:
+        """Start or stop the way to the proxy; return when it serves."""
 
     def take_down(self, interface: str) -> None:
         """Remove the interface's address and set the interface down."""
@@ -343,6 +347,11 @@ class LinuxEffects:
             ["systemctl", "start", "docker.service"], check=False, timeout=120
         ).returncode:
             raise RuntimeError(f"docker.service failed: {units.last_words('docker.service')}")
+
+    def set_way_out(self, on: bool) -> None:
+        command = ["systemctl", "restart" if on else "stop", WAY_OUT_UNIT]
+        if subprocess.run(command, check=False, timeout=120).returncode:
+            raise RuntimeError(f"{WAY_OUT_UNIT} failed: {units.last_words(WAY_OUT_UNIT)}")
 
     def end_sessions(self, user: str, interface: str) -> None:
         import pwd

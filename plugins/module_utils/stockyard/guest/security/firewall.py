@@ -10,6 +10,7 @@ from __future__ import annotations
 from ...model.network import PROXY_PORT
 from ...model.recipe import GuestFile
 from ...model.security import Settings
+from ..agent import way_out
 from ..rendering import render
 from .part import NOTHING, UNITS, Part
 
@@ -27,8 +28,9 @@ table inet stockyard {
     iif lo accept
     ct state established,related accept
     ct state invalid drop
-    # Containers have no business with the host's own services, but for the way out that a proxy is.
-    iifname { "docker0", "br-*", "docker_gwbridge" } tcp dport {{ proxy }} accept
+    # Containers may use the host's way to a proxy, and none of the host's other services.
+    iifname { "docker0", "br-*", "docker_gwbridge" } tcp dport { {{ proxy }}, {{ relay }} } accept
+    iifname { "docker0", "br-*", "docker_gwbridge" } udp dport {{ dns }} accept
     # Refused and not dropped: a look-up in a host without a way out fails at once.
     iifname { "docker0", "br-*", "docker_gwbridge" } reject
     meta l4proto { icmp, ipv6-icmp } accept
@@ -102,5 +104,11 @@ def rules(settings: Settings) -> str:
     """Return the rules in nft's format."""
     text = TEXT if settings.firewall else TEXT.replace("policy drop;", "policy accept;")
     return render(
-        text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, network_mib=settings.limits.network_mib
+        text,
+        ssh=SSH,
+        docker=DOCKER_TLS,
+        proxy=PROXY_PORT,
+        relay=way_out.RELAY_PORT,
+        dns=way_out.DNS_PORT,
+        network_mib=settings.limits.network_mib,
     )

@@ -44,7 +44,8 @@ def held(
         deadline.pause(poll)
     try:
         if text:
-            os.pwrite(handle, text.encode(), 0)
+            with translate_os_error("the lock file cannot be written.", name):
+                os.pwrite(handle, text.encode(), 0)
         yield
     finally:
         # The file is deleted while it is locked: a waiting process then notices that its file is no

@@ -91,6 +91,9 @@ class NoEffects:
     def restart_engine(self) -> None:
         return
 
+    def set_way_out(self, on: bool) -> None:
+        return
+
     def take_down(self, interface: str) -> None:
         return
 
