@@ -17,6 +17,7 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -206,7 +207,8 @@ def tunnel(server: socket.socket, place: str) -> bytes:
     status, _end, first_data = head.partition(b"\r\n\r\n")
     if not re.match(rb"HTTP/1\.[01] 2", status):
         line = status.partition(b"\r\n")[0].decode("ascii", "replace")
-        print(f"the proxy refused {place}: {line}", flush=True)
+        sys.stdout.write(f"the proxy refused {place}: {line}\n")
+        sys.stdout.flush()
         raise OSError("the proxy refused the connection")
     return first_data
 

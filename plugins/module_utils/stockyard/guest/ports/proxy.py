@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     # dockerd would not try again to start this container. The relay lists its port later.
     if problem and not (problem == ABSENT and is_docker_starting()):
         os.write(RESULT, f"1\nport {port}: {problem}".encode())
-        sys.exit(1)
+        raise SystemExit(1)
     os.execvp(PROXY, [PROXY, *arguments])  # noqa: S606  # the program of Docker's package
 
 

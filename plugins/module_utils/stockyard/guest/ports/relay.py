@@ -154,7 +154,7 @@ def check_settings(path: str = SETTINGS) -> None:
     with open(path, encoding="utf-8") as handle:
         keys = json.load(handle)
     if keys.get("userland-proxy") is False or keys.get("userland-proxy-path") != PROGRAM:
-        sys.exit(f"{path} must not contain userland-proxy or userland-proxy-path")
+        raise SystemExit(f"{path} must not contain userland-proxy or userland-proxy-path")
 
 
 def listen(path: str = SOCKET) -> socket.socket:

@@ -143,6 +143,11 @@ class Forwards:
         return self.command(f"hostfwd_add {NETDEV} tcp:{self.address}:{port}-:{port}")
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value of JSON is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def read_list(line: bytes) -> tuple[int, set[int]]:
     """Return the number and the ports of a list that the guest sent.
 
@@ -153,9 +158,7 @@ def read_list(line: bytes) -> tuple[int, set[int]]:
         number, ports = message["number"], set(message["ports"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FollowerError(f"the relay in the host sent no list of ports: {error}") from error
-    if type(number) is not int or not all(
-        type(port) is int and 0 < port < 1 << 16 for port in ports
-    ):
+    if not is_number(number) or not all(is_number(port) and 0 < port < 1 << 16 for port in ports):
         raise FollowerError("the relay in the host sent values that are not ports")
     return number, ports
 
