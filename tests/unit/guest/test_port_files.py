@@ -51,14 +51,38 @@ def test_dockerd_that_starts_no_proxy_as_root_has_no_program(profile: SecuritySp
     assert KEY not in files[daemon.PATH].text
 
 
-def test_host_without_a_relay_uses_docker_proxy_at_once(tmp_path: Path) -> None:
-    (tmp_path / "docker-proxy").write_text("#!/bin/sh\necho proxy $@\n")
-    (tmp_path / "docker-proxy").chmod(0o755)
+OUTSIDE = ["-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port", "80"]  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("has_relay", "options", "expected"),
+    [
+        (False, OUTSIDE, "proxy"),
+        (True, OUTSIDE, "ask"),
+        (True, ["-host-ip", "10.0.2.15", "-proto", "tcp"], "ask"),
+        (True, ["-proto", "udp", *OUTSIDE[2:]], "proxy"),
+        (True, ["-proto", "tcp", "-host-ip", "::"], "proxy"),
+        (True, ["-proto", "tcp", "-host-ip", "127.0.0.1"], "proxy"),
+    ],
+)
+def test_only_ports_of_a_host_with_a_relay_are_asked_for(
+    tmp_path: Path, has_relay: bool, options: list[str], expected: str
+) -> None:
+    for name, word in {"docker-proxy": "proxy", "ask": "ask"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {word} $@\n")
+        (tmp_path / name).chmod(0o755)
+    # As the machine ID after the marker.
+    marker = tmp_path / "relay."
+    text = port_files.proxy_script(str(marker)).replace(port_files.ASK, f"{tmp_path}/ask")
+    text = text.replace("/etc/machine-id", f"{tmp_path}/machine-id")
+    (tmp_path / "machine-id").write_text("0123\n")
+    if has_relay:
+        Path(f"{marker}0123").touch()
     result = subprocess.run(
-        ["sh", "-c", port_files.SCRIPT, "docker-proxy", "-proto", "tcp"],
+        ["sh", "-c", text, "docker-proxy", *options],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert result.stdout == "proxy -proto tcp\n"
+    assert result.stdout == f"{expected} {' '.join(options)}\n"

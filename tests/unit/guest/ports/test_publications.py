@@ -38,7 +38,7 @@ def test_publications_are_read_from_the_processes(tmp_path: Path) -> None:
     lines = {
         "10": ["/usr/sbin/docker-proxy", *arguments(1)],
         "11": ["/bin/sh", "/usr/lib/stockyard/docker-proxy", *arguments(2)],
-        "12": ["/usr/bin/python3", "-S", "-m", "stockyard_ports.proxy", *arguments(3)],
+        "12": ["/usr/bin/perl", "/usr/lib/stockyard/ask-for-port", *arguments(3)],
         "13": ["/usr/bin/vi", *arguments(4)],
         "14": ["docker-proxy", *arguments(5, protocol="udp")],
         "15": [],

@@ -12,16 +12,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from stockyard.guest.ports import proxy, relay
+from stockyard.guest import port_files
+from stockyard.guest.ports import relay
 
 SLEEP = ["sleep", "60"]
-# A program that asks for a port, and ends after a line on its input.
-ASK = "import sys; from stockyard.guest.ports.proxy import ask; print(ask({}, {!r}), flush=True);"
-LIBRARY = Path(relay.__file__).parents[3]
+OPTIONS = ["-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port"]  # noqa: S104
+Process: TypeAlias = "subprocess.Popen[str]"
 
 
 class Hypervisor:
@@ -61,63 +61,90 @@ def hypervisor(tmp_path: Path) -> Iterator[Hypervisor]:
     other_end.close()
 
 
-def start(hypervisor: Hypervisor, port: int) -> subprocess.Popen[str]:
-    program = ASK.format(port, hypervisor.socket) + " sys.stdin.readline()"
+def programs(folder: Path) -> Path:
+    """Return a directory with a docker-proxy that ends after a line on its input."""
+    path = folder / "programs"
+    if path.exists():
+        # Other programs use it now.
+        return path
+    path.mkdir()
+    state = "cat state"
+    for name, command in {"docker-proxy": "echo proxy $@; read line", "systemctl": state}.items():
+        (path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (path / name).chmod(0o755)
+    return path
+
+
+def start(path: str, port: int, patience: int = 20, state: str = "active") -> Process:
+    """Start the program that asks for a port and becomes docker-proxy, as dockerd does."""
+    folder = Path(path).parent
+    (folder / "state").write_text(state)
+    script = folder / f"ask-{port}"
+    script.write_text(port_files.ask_script(path, patience))
+    command = ["sh", "-c", 'exec perl "$@" 3>&1', "sh", str(script), *OPTIONS, str(port)]
     return subprocess.Popen(
-        ["python3", "-c", program],
-        env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+        command,
+        cwd=folder,
+        env={"PATH": f"{programs(folder)}:/usr/bin:/bin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def end(process: subprocess.Popen[str]) -> str:
-    """End a program that asked; return the answer that it got."""
-    return process.communicate("\n", timeout=20)[0].strip()
+def end(process: Process) -> str:
+    """End a program that asked; return its output: its arguments as docker-proxy, or the result
+    that dockerd reads.
+    """
+    return process.communicate("\n", timeout=30)[0].strip()
+
+
+def proxied(port: int) -> str:
+    """Return the output of docker-proxy."""
+    return f"proxy {' '.join(OPTIONS)} {port}"
 
 
 def test_program_waits_for_the_forward_and_releases_it_at_its_end(hypervisor: Hypervisor) -> None:
-    process = start(hypervisor, 9999)
+    process = start(hypervisor.socket, 9999)
     assert hypervisor.read() == {"number": 1, "ports": [9999]}
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     hypervisor.answer(1)
-    assert end(process) == ""
+    assert end(process) == proxied(9999)
     assert hypervisor.read() == {"number": 2, "ports": []}
 
 
 def test_reason_of_a_failed_forward_is_passed_on(hypervisor: Hypervisor) -> None:
-    process = start(hypervisor, 9999)
+    process = start(hypervisor.socket, 9999)
     hypervisor.read()
     hypervisor.answer(1, p9999="in use")
-    assert end(process) == "in use"
-    second = start(hypervisor, 9998)
+    assert end(process) == "1\nport 9999: in use"
+    second = start(hypervisor.socket, 9998)
     assert hypervisor.read()["ports"] == [9998]
     hypervisor.answer(2)
-    assert end(second) == ""
+    assert end(second) == proxied(9998)
 
 
 def test_answer_to_an_earlier_list_does_not_count(hypervisor: Hypervisor) -> None:
-    first = start(hypervisor, 1)
+    first = start(hypervisor.socket, 1)
     hypervisor.read()
-    second = start(hypervisor, 2)
+    second = start(hypervisor.socket, 2)
     assert hypervisor.read() == {"number": 2, "ports": [1, 2]}
     hypervisor.answer(1)
-    assert end(first) == ""
+    assert end(first) == proxied(1)
     assert hypervisor.read() == {"number": 3, "ports": [2]}
     assert second.poll() is None
     hypervisor.answer(3)
-    assert end(second) == ""
+    assert end(second) == proxied(2)
 
 
 def test_many_programs_at_once_are_answered(hypervisor: Hypervisor) -> None:
-    processes = [start(hypervisor, port) for port in range(1, 13)]
+    processes = [start(hypervisor.socket, port) for port in range(1, 13)]
     while len((line := hypervisor.read())["ports"]) < 12:
         hypervisor.answer(line["number"])
     hypervisor.answer(line["number"])
     with ThreadPoolExecutor(12) as pool:
-        assert list(pool.map(end, processes)) == [""] * 12
+        assert list(pool.map(end, processes)) == [proxied(port) for port in range(1, 13)]
 
 
 def test_existing_processes_are_in_the_first_list(tmp_path: Path) -> None:
@@ -140,18 +167,29 @@ def test_existing_processes_are_in_the_first_list(tmp_path: Path) -> None:
 
 
 def test_request_that_is_no_port_is_ignored(hypervisor: Hypervisor) -> None:
-    assert "does not forward ports now" in proxy.ask(0, hypervisor.socket, 0.5)
+    assert port_files.ABSENT in end(start(hypervisor.socket, 0, patience=1))
 
 
 def test_absent_relay_is_reported_after_the_patience(tmp_path: Path) -> None:
     begin = time.monotonic()
-    assert "run the declaration of the host again" in proxy.ask(80, str(tmp_path / "none"), 0.5)
-    assert 0.4 < time.monotonic() - begin < 5
+    result = end(start(str(tmp_path / "none"), 80, patience=1))
+    assert result == f"1\nport 80: {port_files.ABSENT}"
+    assert 0.1 < time.monotonic() - begin < 10
+
+
+def test_container_with_a_restart_policy_starts_without_a_relay(tmp_path: Path) -> None:
+    """While dockerd starts, it does not try again."""
+    process = start(str(tmp_path / "none"), 80, patience=1, state="activating")
+    assert end(process) == proxied(80)
 
 
 def test_silent_relay_is_reported_after_the_patience(tmp_path: Path) -> None:
-    with relay.listen(str(tmp_path / "socket")):
-        assert "did not forward the port in time" in proxy.ask(80, str(tmp_path / "socket"), 0.5)
+    path = str(tmp_path / "socket")
+    with relay.listen(path):
+        assert end(start(path, 80, patience=1)) == f"1\nport 80: {port_files.LATE}"
+    with relay.listen(path):
+        result = end(start(path, 80, patience=1, state="activating"))
+        assert result == f"1\nport 80: {port_files.LATE}"
 
 
 def test_relay_replaces_the_socket_and_the_process_of_an_earlier_one(tmp_path: Path) -> None:
@@ -182,38 +220,3 @@ def test_settings_of_a_dockerd_that_does_not_ask_are_an_error(tmp_path: Path) ->
         settings.write_text(json.dumps(keys))
         with pytest.raises(SystemExit, match=r"daemon\.json must not contain userland-proxy"):
             relay.check_settings(str(settings))
-
-
-def test_program_that_becomes_docker_proxy_reports_a_problem_as_it_does(
-    tmp_path: Path,
-) -> None:
-    state = tmp_path / "state"
-    state.write_text("active")
-    for name, command in {"docker-proxy": "echo proxy $@", "systemctl": f"cat {state}"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
-        (tmp_path / name).chmod(0o755)
-    program = (
-        "import os, sys; os.dup2(1, 3); from stockyard.guest.ports import proxy;"
-        "problems = {80: 'no', 82: proxy.ABSENT};"
-        "proxy.ask = lambda port: problems.get(port, ''); proxy.main(sys.argv[1:])"
-    )
-    options = ["-proto", "tcp", "-host-ip", "0.0.0.0", "-host-port"]  # noqa: S104
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(LIBRARY)}
-
-    def run(port: str) -> tuple[int, str]:
-        result = subprocess.run(
-            ["python3", "-c", program, *options, port],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return result.returncode, result.stdout
-
-    assert run("80") == (1, "1\nport 80: no")
-    assert run("81") == (0, f"proxy {' '.join(options)} 81\n")
-    assert run("82") == (1, f"1\nport 82: {proxy.ABSENT}")
-    # dockerd does not try again to start a container with a restart policy.
-    state.write_text("activating")
-    assert run("82") == (0, f"proxy {' '.join(options)} 82\n")
-    assert run("80")[0] == 1

@@ -19,7 +19,7 @@ MARKER = f"{FOLDER}/container-ports."
 MACHINE_ID = "/etc/machine-id"
 PROXY = "docker-proxy"
 # The names by which the process is known before and after it becomes docker-proxy.
-PROGRAMS = (PROXY, "stockyard_ports.proxy")
+PROGRAMS = (PROXY, "ask-for-port")
 # The addresses of a guest at which forwarded connections arrive.
 ARRIVALS = ("0.0.0.0", "10.0.2.15")  # noqa: S104  # does not listen
 
