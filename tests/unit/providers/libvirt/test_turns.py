@@ -85,7 +85,9 @@ def test_busy_processors_start_one_machine_each_in_order(tmp_path: Path) -> None
     release.set()
     machines.join()
     assert machines.most == PROCESSORS
-    assert machines.started == sorted(machines.started)
+    # Those that start together note their start in any order.
+    for place, number in enumerate(machines.started):
+        assert abs(place - number) < PROCESSORS, machines.started
 
 
 def test_idle_processors_start_more_machines(
