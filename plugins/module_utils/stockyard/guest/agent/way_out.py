@@ -6,7 +6,7 @@ a proxy: dockerd, containers, builds.
 
 The name server answers each name with an address of 198.18.0.0/15, a range for tests (RFC 2544)
 that no other machine has. Connections to such an address end here, and the relay asks the proxy for
-the name: by ``CONNECT``, or, if the client speaks plain HTTP, by a request with the whole address.
+the name: by ``CONNECT``, or, if the client speaks plain HTTP, by a request with an absolute URL.
 """
 
 from __future__ import annotations
